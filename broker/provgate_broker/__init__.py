@@ -1,0 +1,1 @@
+"""What gateway and workers share: topology and ranges, the wire format, and the connections to RabbitMQ."""

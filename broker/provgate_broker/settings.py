@@ -1,0 +1,119 @@
+"""The section `provenance.rabbitmq` of the configuration: the broker, and the workers behind it.
+
+The gateway reads the same section, so that both ends of a queue agree on the topology.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from provgate_config import Settings
+
+SECTION = "rabbitmq"
+
+_MIB = 1024 * 1024
+
+
+class RabbitMqSettings(Settings):
+    """How to reach the broker, what its topology is, and how the workers work.
+
+    Durations are in seconds and sizes in bytes; what the file calls `standby_delay` is `standby_delay_s` here.
+    """
+
+    url: Annotated[
+        str,
+        Meta(
+            description="The broker: amqp:// or amqps://, with user, password and virtual host.",
+            extra={"env": "PROVGATE_AMQP_URL"},
+        ),
+    ] = "amqp://guest:guest@localhost:5672/%2f"
+
+    storage_config: Annotated[
+        dict[str, Any],
+        Meta(description="The local storage: `cls` and what that class takes.", extra={"option": False}),
+    ] = field(default_factory=dict)
+
+    topology: Annotated[
+        Literal["own", "existing"],
+        Meta(
+            description="`own`: exchanges and queues are declared by set-up. `existing`: another deployment's workers "
+            "are behind the broker; nothing is declared, and reads are not available."
+        ),
+    ] = "own"
+
+    ranges: Annotated[
+        dict[str, int],
+        Meta(
+            description="The range count of an exchange, by its name: a power of two, 1 to 256; 16 where not given.",
+            extra={"option": False},
+        ),
+    ] = field(default_factory=dict)
+
+    queue_type: Annotated[
+        Literal["quorum", "classic"],
+        Meta(
+            description="The type of the work queues. `classic` is for brokers without quorum queues; such a queue is "
+            "consumed exclusively."
+        ),
+    ] = "quorum"
+
+    queue_max_length_bytes: Annotated[
+        int, Meta(ge=_MIB, description="How much a work queue holds before it refuses more.")
+    ] = 1024 * _MIB
+
+    heartbeat_s: Annotated[int, Meta(ge=1, description="Seconds between heartbeats on a connection.")] = field(
+        default=10, name="heartbeat"
+    )
+
+    batch_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="How many waiting entries a range worker stores in one call. A floor: where it is "
+            "below 10,000, 10,000.",
+        ),
+    ] = 10_000
+
+    prefetch_count: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65535,
+            description="How many packages of each queue a worker holds. A floor: where it is below 10, 10.",
+        ),
+    ] = 10
+
+    processes: Annotated[
+        int, Meta(ge=1, le=256, description="How many operating-system processes host the range workers.")
+    ] = 2
+
+    storage_threads: Annotated[
+        int, Meta(ge=1, le=64, description="How many threads, each with a database connection, write in a process.")
+    ] = 4
+
+    max_in_hand_bytes: Annotated[
+        int, Meta(ge=_MIB, description="How many bytes of packages a worker program holds at most.")
+    ] = 256 * _MIB
+
+    preferred: Annotated[
+        list[str],
+        Meta(
+            description="The ranges that are taken at once, each `<exchange>` or `<exchange>.<first>-<last>` with "
+            "hexadecimal ends; the others are taken after standby_delay. All where empty.",
+            extra={"option": False},
+        ),
+    ] = field(default_factory=list)
+
+    standby_delay_s: Annotated[
+        float, Meta(ge=0, description="Seconds before the ranges that are not preferred are taken too.")
+    ] = field(default=30.0, name="standby_delay")
+
+    pause_limit_s: Annotated[
+        float, Meta(ge=0, description="Seconds of trouble with the storage before a worker gives its ranges up.")
+    ] = field(default=60.0, name="pause_limit")
+
+    poison_after: Annotated[
+        int, Meta(ge=1, description="How often a package is redelivered before it is handled alone.")
+    ] = 10

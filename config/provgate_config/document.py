@@ -1,0 +1,129 @@
+"""The configuration file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from provgate_config.errors import ConfigurationError
+
+ROOT: Final = "provenance"
+SECTIONS: Final = ("storage", "rabbitmq", "gateway")
+
+# Ignored with a warning: part of the layout that operators of other deployments have.
+IGNORED_SECTIONS: Final = ("archive",)
+
+# The settings that may hold a secret, each of which may be given as `<name>_file` instead: a file to read it from.
+SECRETS: Final = ("url", "password", "db", "token")
+
+# The variables that name the file, in the order in which they count.
+FILE_VARIABLES: Final = ("PROVGATE_CONFIG", "SWH_CONFIG_FILENAME")
+
+
+class ConfigDocument:
+    """A configuration file that was read, or none.
+
+    Attributes:
+        warnings: what was met and ignored, for the program to log.
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.warnings: list[str] = []
+        self._sections = self._checked(content)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> ConfigDocument:
+        """Reads the file at `path`, else the one that the environment names; without either, an empty document.
+
+        Raises:
+            ConfigurationError: the file cannot be read or is not a mapping with the one key `provenance`.
+        """
+        path = path or _path_of_environment()
+        if path is None:
+            return cls({})
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ConfigurationError(f"{path}: the configuration file cannot be read: {reason}") from error
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"{path}: the configuration file is not YAML: {_yaml_place(error)}") from error
+        if content is None:
+            return cls({})
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"{path}: the configuration file is not a mapping")
+        return cls(content)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Returns a section, empty where the file has none, with the secrets that it names files for.
+
+        Raises:
+            ConfigurationError: the section is not a mapping, or the file of a secret cannot be read.
+        """
+        section = self._sections.get(name)
+        if section is None:
+            return {}
+        path = f"{ROOT}.{name}"
+        if not isinstance(section, dict):
+            raise ConfigurationError(f"{path}: Expected `object`, got `{type(section).__name__}`")
+        return _with_secrets(section, path)
+
+    def _checked(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        for key in content:
+            if key != ROOT:
+                raise ConfigurationError(f"{key}: unknown key; the one key of a configuration is `{ROOT}`")
+        sections = content.get(ROOT) or {}
+        if not isinstance(sections, dict):
+            raise ConfigurationError(f"{ROOT}: Expected `object`, got `{type(sections).__name__}`")
+        for name in sections:
+            if name in IGNORED_SECTIONS:
+                self.warnings.append(f"{ROOT}.{name} is ignored: provgate has no use for it")
+            elif name not in SECTIONS:
+                raise ConfigurationError(f"{ROOT}.{name}: unknown key; there are {', '.join(SECTIONS)}")
+        return sections
+
+
+def _path_of_environment() -> Path | None:
+    for variable in FILE_VARIABLES:
+        if os.environ.get(variable):
+            return Path(os.environ[variable])
+    return None
+
+
+def _yaml_place(error: yaml.YAMLError) -> str:
+    # The text of a YAML error quotes the lines around it, which may hold a secret: only the place is told.
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}" if mark else "it cannot be parsed"
+
+
+def _with_secrets(section: Mapping[str, Any], path: str) -> dict[str, Any]:
+    resolved: dict[str, Any] = {}
+    for key, value in section.items():
+        stem = str(key).removesuffix("_file")
+        if isinstance(value, dict):
+            resolved[key] = _with_secrets(value, f"{path}.{key}")
+        elif stem != key and stem in SECRETS:
+            if stem in section:
+                raise ConfigurationError(f"{path}.{key}: give it or {path}.{stem}, not both")
+            resolved[stem] = read_secret(value, f"{path}.{key}")
+        else:
+            resolved[key] = value
+    return resolved
+
+
+def read_secret(file: object, path: str) -> str:
+    """Returns the secret that a file holds, without the newline at its end.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    if not isinstance(file, str):
+        raise ConfigurationError(f"{path}: Expected `str`, got `{type(file).__name__}`")
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: the file {file} cannot be read") from error

@@ -1,0 +1,94 @@
+"""What workers and gateway need of a storage that holds the data itself, beside the interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+from provgate_storage.interface import ProvenanceStorageInterface
+from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
+
+T = TypeVar("T")
+
+
+class RowStream(Protocol[T]):
+    """The rows of one read, in chunks, all of one snapshot.
+
+    A context manager that closes itself. It belongs to the thread that iterates it, `cancel` excepted.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[list[T]]:
+        """Yields chunks of rows, none of them empty. The query starts with the first one."""
+
+    def cancel(self) -> None:
+        """Ends the query from any thread: the thread that iterates gets `StorageUnavailableError` or the end."""
+
+    def close(self) -> None:
+        """Ends the query and gives its connection back. Does nothing the second time."""
+
+
+@runtime_checkable
+class LocalStorage(ProvenanceStorageInterface, Protocol):
+    """A storage over a database.
+
+    Beside the interface: reads as streams, and what a program asks of its database when it starts and while it runs.
+    A write raises `RetryableStorageError`, `DataRefusedError` or `SchemaMismatchError` where the interface's contract
+    would let it return False, so that a worker knows what to do.
+    """
+
+    def setup(self, range_counts: Mapping[str, int]) -> None:
+        """Creates schema and indexes where they are missing, and records the range count of each exchange.
+
+        Raises:
+            SchemaMismatchError: the database holds another version of the schema.
+        """
+
+    def check(self, range_counts: Mapping[str, int] | None) -> None:
+        """Compares version and range counts with what the database records; None compares the version alone.
+
+        Raises:
+            SchemaMismatchError: they differ, or there is no schema; the text says what differs and what to do.
+        """
+
+    def recorded_range_counts(self) -> dict[str, int] | None:
+        """Returns the range count of each exchange that `setup` recorded last; None where there is no schema."""
+
+    def probe(self) -> None:
+        """Makes one round trip to the database. Raises `StorageUnavailableError` where it fails."""
+
+    def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
+        """`content_get` as a stream."""
+
+    def directory_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
+        """`directory_get` as a stream."""
+
+    def revision_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, RevisionData]]:
+        """`revision_get` as a stream."""
+
+    def origin_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, str]]:
+        """`origin_get` as a stream."""
+
+    def relation_get_stream(
+        self, relation: RelationType, ids: Iterable[Id], reverse: bool = False
+    ) -> RowStream[tuple[Id, RelationData]]:
+        """`relation_get` as a stream of (source, row)."""
+
+    def relation_get_all_stream(self, relation: RelationType) -> RowStream[tuple[Id, RelationData]]:
+        """`relation_get_all` as a stream of (source, row)."""
+
+    def entity_get_all_stream(self, entity: EntityType) -> RowStream[Id]:
+        """`entity_get_all` as a stream."""
+
+    def location_get_all_stream(self) -> RowStream[Path]:
+        """`location_get_all` as a stream."""
+
+    def content_find_all_stream(self, id: Id, limit: int | None = None) -> RowStream[ProvenanceResult]:
+        """`content_find_all` as a stream."""

@@ -1,0 +1,42 @@
+"""Opens a storage by the name of its class."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from provgate_storage.interface import ProvenanceStorageInterface
+
+ENTRY_POINT_GROUP: Final = "provgate.storage"
+
+# The name that existing configurations use for the database that the workers write to.
+_ALIASES: Final = {"local": "postgresql"}
+
+
+class UnknownStorageError(ValueError):
+    """No storage of that name is installed."""
+
+
+def get_provenance_storage(cls: str, **kwargs: Any) -> ProvenanceStorageInterface:
+    """Returns the storage of a name, not yet open.
+
+    Args:
+        cls: "postgresql" or its old name "local", "grpc", or what another distribution registers as an entry point of
+            the group `provgate.storage`. Classes are found by entry point, so that nothing is imported that is not
+            asked for.
+        **kwargs: what the class takes.
+
+    Raises:
+        UnknownStorageError: there is no such name, or what it needs is not installed.
+        ConfigurationError: the class does not take these arguments.
+    """
+    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    point = found.get(_ALIASES.get(cls, cls))
+    if point is None:
+        raise UnknownStorageError(f"no storage is called {cls!r}; there are {', '.join(sorted(found))}")
+    try:
+        factory = point.load()
+    except ModuleNotFoundError as error:
+        raise UnknownStorageError(f"{error.name} is missing: pip install 'provgate[{point.name}]'") from error
+    storage: ProvenanceStorageInterface = factory(**kwargs)
+    return storage
