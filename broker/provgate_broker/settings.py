@@ -16,7 +16,7 @@ SECTION = "rabbitmq"
 _MIB = 1024 * 1024
 
 
-class RabbitMqSettings(Settings):
+class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to reach the broker, what its topology is, and how the workers work.
 
     Durations are in seconds and sizes in bytes; what the file calls `standby_delay` is `standby_delay_s` here.
