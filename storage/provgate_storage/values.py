@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from provgate_storage.errors import InvalidValue, InvalidValueError
-from provgate_storage.model import Id, Path, RelationType
+from provgate_storage.model import EntityType, Id, Path, RelationType
 
 ID_BYTES: Final = 20
 PATH_MAX_BYTES: Final = 4096
@@ -48,6 +48,22 @@ def check_relation_path(relation: RelationType, value: object) -> Path | None:
     if value is not None:
         raise InvalidValueError(InvalidValue.PATH, f"a row of {relation} has no path")
     return None
+
+
+def check_relation(value: str) -> RelationType:
+    """Returns `value` as a relation: one of the `RelationType`, or its text."""
+    try:
+        return RelationType(value)
+    except ValueError as error:
+        raise InvalidValueError(InvalidValue.ENUM, f"a relation is one of {', '.join(RelationType)}") from error
+
+
+def check_entity(value: str) -> EntityType:
+    """Returns `value` as an entity type: one of the `EntityType`, or its text."""
+    try:
+        return EntityType(value)
+    except ValueError as error:
+        raise InvalidValueError(InvalidValue.ENUM, f"an entity type is one of {', '.join(EntityType)}") from error
 
 
 def check_url(value: object) -> str:
