@@ -1,0 +1,232 @@
+"""One open connection to the broker, as coroutines: the only file that drives pika's connections."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+from pika.exceptions import AMQPError, ChannelClosed, ConnectionClosed
+
+from provgate_broker.errors import ConnectionLostError
+
+# AMQP reply codes that callers tell apart.
+ACCESS_REFUSED: Final = 403
+NOT_FOUND: Final = 404
+PRECONDITION_FAILED: Final = 406
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+
+class AmqpParameters:
+    """Where the broker is and how to speak to it.
+
+    Args:
+        url: amqp:// or amqps://, as RabbitMQ's URI specification has it.
+        heartbeat_s: seconds between heartbeats; two that are missed end the connection.
+
+    Raises:
+        ValueError: the URL is not one; the text does not quote it, since it may hold a password.
+    """
+
+    def __init__(self, url: str, heartbeat_s: int) -> None:
+        self._parameters = _pika_parameters(url)
+        self._parameters.heartbeat = heartbeat_s
+        self._parameters.socket_timeout = _CONNECT_TIMEOUT_S
+        self._parameters.stack_timeout = _CONNECT_TIMEOUT_S
+        # An attempt is one attempt: the link that owns the connection repeats it, with backoff.
+        self._parameters.connection_attempts = 1
+
+    @property
+    def address(self) -> str:
+        """Host, port and virtual host, for messages; no secret."""
+        return f"{self._parameters.host}:{self._parameters.port}{self._parameters.virtual_host}"
+
+    def pika(self, name: str) -> pika.URLParameters:
+        """Returns pika's parameters for a connection that the broker shows under `name`."""
+        named = copy.copy(self._parameters)
+        named.client_properties = {"connection_name": name}
+        return named
+
+
+def _pika_parameters(url: str) -> pika.URLParameters:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("amqp", "amqps") and parts.hostname and parts.port != 0:
+            return pika.URLParameters(url)
+    except (ValueError, IndexError, TypeError):
+        # What pika says of a URL may quote it.
+        pass
+    raise ValueError("not a broker's URL: amqp://user:password@host:port/virtual-host")
+
+
+class AmqpChannel:
+    """An open channel of a session, until it or its connection is lost.
+
+    Attributes:
+        raw: pika's channel.
+        lost: done, with the reason, once the channel cannot be used any more.
+    """
+
+    def __init__(self, raw: Channel, connection_closed: asyncio.Future[ConnectionLostError]) -> None:
+        self.raw = raw
+        self.lost: asyncio.Future[ConnectionLostError] = connection_closed.get_loop().create_future()
+        raw.add_on_close_callback(lambda _, reason: self._lose(lost_error(reason)))
+        connection_closed.add_done_callback(lambda _: self._lose(connection_closed.result()))
+
+    async def call(self, start: Callable[[Callable[..., None]], object]) -> Any:
+        """Starts a method of pika's that takes a callback, and waits for what the callback is given.
+
+        Raises:
+            ConnectionLostError: the channel was lost first.
+        """
+        return await _answer(start, self.lost)
+
+    async def close(self) -> None:
+        """Closes the channel. Does nothing where it is lost."""
+        if self.raw.is_open:
+            self.raw.close()
+            await asyncio.wait({self.lost}, timeout=_CONNECT_TIMEOUT_S)
+
+    def _lose(self, error: ConnectionLostError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(error)
+
+
+class AmqpSession:
+    """An open connection with an open channel, from `open_session` until either is lost.
+
+    Belongs to the event loop that opened it. A session whose channel is gone is gone as a whole: the connection is
+    closed then. Every coroutine raises `ConnectionLostError` when the session is lost while it waits.
+
+    Attributes:
+        amqp_channel: the session's channel.
+        blocked: whether the broker holds this connection's publishes back (a memory or disk alarm).
+    """
+
+    def __init__(self, connection: AsyncioConnection, closed: asyncio.Future[ConnectionLostError]) -> None:
+        self.amqp_channel: AmqpChannel
+        self.blocked = False
+        self._connection = connection
+        self._closed = closed
+        self._blocked_listener: Callable[[bool], None] = lambda _: None
+        connection.add_on_connection_blocked_callback(lambda *_: self._on_blocked(True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(False))
+
+    @property
+    def broker_version(self) -> tuple[int, ...]:
+        """The broker's version, for example (3, 10, 8); (0,) where it does not tell."""
+        text = str((self._connection.server_properties or {}).get("version", ""))
+        numbers = [part for part in text.split(".")[:3] if part.isdigit()]
+        return tuple(int(part) for part in numbers) or (0,)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session can still be used."""
+        return not self.amqp_channel.lost.done()
+
+    def on_blocked(self, listener: Callable[[bool], None]) -> None:
+        """Has `listener` called with True when the broker blocks publishes, with False when it unblocks them."""
+        self._blocked_listener = listener
+
+    async def wait_lost(self) -> None:
+        """Waits until the session is lost, and raises `ConnectionLostError`."""
+        raise await asyncio.shield(self.amqp_channel.lost)
+
+    async def call(self, start: Callable[[Callable[..., None]], object]) -> Any:
+        """`AmqpChannel.call` on the session's channel."""
+        return await self.amqp_channel.call(start)
+
+    async def open_channel(self) -> AmqpChannel:
+        """Opens a further channel, for what may close it. The caller closes it."""
+        raw: Channel = await _answer(lambda callback: self._connection.channel(on_open_callback=callback), self._closed)
+        return AmqpChannel(raw, self._closed)
+
+    async def close(self) -> None:
+        """Closes the connection and waits until it is closed."""
+        if self._connection.is_open:
+            self._connection.close()
+        await asyncio.wait({self._closed}, timeout=_CONNECT_TIMEOUT_S)
+
+    async def start(self) -> None:
+        """Opens the session's channel. Called once, by `open_session`."""
+        self.amqp_channel = await self.open_channel()
+        self.amqp_channel.lost.add_done_callback(lambda _: self._close_rest())
+
+    def _close_rest(self) -> None:
+        if self._connection.is_open:
+            self._connection.close()
+
+    def _on_blocked(self, blocked: bool) -> None:
+        self.blocked = blocked
+        self._blocked_listener(blocked)
+
+
+async def _answer(start: Callable[[Callable[..., None]], object], lost: asyncio.Future[ConnectionLostError]) -> Any:
+    answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def answer(result: Any) -> None:
+        if not answered.done():
+            answered.set_result(result)
+
+    try:
+        start(answer)
+    except AMQPError as error:
+        raise (lost.result() if lost.done() else lost_error(error)) from error
+    await _first_of(answered, lost)
+    if not answered.done():
+        raise lost.result()
+    return answered.result()
+
+
+def lost_error(reason: BaseException) -> ConnectionLostError:
+    """Returns the error for why a connection or channel closed, with the broker's reply code where it has one."""
+    if isinstance(reason, ChannelClosed | ConnectionClosed):
+        return ConnectionLostError(reason.reply_text, reason.reply_code)
+    return ConnectionLostError(str(reason) or type(reason).__name__)
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def open_session(parameters: AmqpParameters, name: str) -> AmqpSession:
+    """Connects to the broker.
+
+    Args:
+        parameters: where and how.
+        name: what the broker shows for the connection.
+
+    Raises:
+        ConnectionLostError: it cannot be reached or refuses.
+    """
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[None] = loop.create_future()
+    closed: asyncio.Future[ConnectionLostError] = loop.create_future()
+
+    def on_open(_connection: object) -> None:
+        opened.set_result(None)
+
+    def on_closed(_connection: object, reason: BaseException) -> None:
+        if not closed.done():
+            closed.set_result(lost_error(reason))
+
+    try:
+        connection = AsyncioConnection(parameters.pika(name), on_open, on_closed, on_closed, custom_ioloop=loop)
+    except (AMQPError, OSError) as error:
+        raise lost_error(error) from error
+    session = AmqpSession(connection, closed)
+    try:
+        await _first_of(opened, closed)
+        if closed.done():
+            raise closed.result()
+        await session.start()
+    except BaseException:
+        await session.close()
+        raise
+    return session
