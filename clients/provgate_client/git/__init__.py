@@ -1,0 +1,25 @@
+"""The git indexer: reads the commits and trees of a repository, never its blobs, and writes the provenance index.
+
+Where to start reading: `decide` (what a revision adds to the index), `pipeline` (in which order it is written),
+`indexer` (the loop around both).
+"""
+
+from __future__ import annotations
+
+from provgate_client.git.errors import GitIndexError, GitReaderMissingError, RepositoryError, StorageGaveUpError
+from provgate_client.git.indexer import index_repository
+from provgate_client.git.report import IndexProgress, IndexReport, LeftOut, LeftOutReason
+from provgate_client.git.settings import IndexSettings
+
+__all__ = [
+    "GitIndexError",
+    "GitReaderMissingError",
+    "IndexProgress",
+    "IndexReport",
+    "IndexSettings",
+    "LeftOut",
+    "LeftOutReason",
+    "RepositoryError",
+    "StorageGaveUpError",
+    "index_repository",
+]
