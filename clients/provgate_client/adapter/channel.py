@@ -1,0 +1,77 @@
+"""The gRPC channel to the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from provgate_client.adapter.settings import SECTION_PATH, GrpcSettings
+from provgate_client.errors import CallStatus, GatewayUnavailableError
+from provgate_config import ConfigurationError
+
+_RECONNECT_FIRST_MS: Final = 100
+_RECONNECT_MAX_MS: Final = 5_000
+_KEEPALIVE_TIMEOUT_MS: Final = 20_000
+
+
+def open_channel(settings: GrpcSettings) -> grpc.Channel:
+    """Returns a channel to the gateway that `settings` name, not yet connected.
+
+    Raises:
+        ConfigurationError: a file of certificates or keys cannot be read.
+    """
+    target, options = settings.address.target, _options(settings)
+    if settings.secure:
+        return grpc.secure_channel(target, _credentials(settings), options)
+    return grpc.insecure_channel(target, options)
+
+
+def wait_until_ready(channel: grpc.Channel, settings: GrpcSettings) -> None:
+    """Connects.
+
+    Raises:
+        GatewayUnavailableError: there is no connection within the connect timeout.
+    """
+    ready = grpc.channel_ready_future(channel)
+    try:
+        ready.result(timeout=settings.connect_timeout_s)
+    except grpc.FutureTimeoutError as error:
+        message = f"no gateway answers at {settings.address.target} within {settings.connect_timeout_s:g} s"
+        raise GatewayUnavailableError(message, CallStatus(grpc.StatusCode.UNAVAILABLE)) from error
+    finally:
+        ready.cancel()
+
+
+def _options(settings: GrpcSettings) -> list[tuple[str, int]]:
+    return [
+        # The environment's proxies are for the web; the gateway is reached directly.
+        ("grpc.enable_http_proxy", 0),
+        # gRPC's own back-off ends at two minutes, longer than a restart of the gateway deserves.
+        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_FIRST_MS),
+        ("grpc.min_reconnect_backoff_ms", _RECONNECT_FIRST_MS),
+        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+        # Without it a peer that vanished without a word is never missed.
+        ("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # Two storages of one process have a connection each: one's reconnect back-off is not the other's.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+
+
+def _credentials(settings: GrpcSettings) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(settings.tls_ca_file, "tls_ca_file"),
+        private_key=_read(settings.tls_key_file, "tls_key_file"),
+        certificate_chain=_read(settings.tls_cert_file, "tls_cert_file"),
+    )
+
+
+def _read(file: str | None, name: str) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{SECTION_PATH}.{name}: {file} cannot be read: {error.strerror}") from error

@@ -1,0 +1,56 @@
+"""Which calls are repeated, when, and for how long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import tenacity
+
+from provgate_client.errors import CallError
+
+_BACKOFF: Final = tenacity.wait_exponential_jitter(initial=0.1, max=5.0, jitter=0.5)
+_WITH_RETRY_INFO: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def may_be_repeated(error: BaseException) -> bool:
+    """Returns whether a call that ended with `error` is repeated without asking the caller.
+
+    So are UNAVAILABLE, and RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED where the gateway adds a RetryInfo: without it they
+    are a limit or a deadline of the caller's own.
+    """
+    if not isinstance(error, CallError):
+        return False
+    if error.status.code is grpc.StatusCode.UNAVAILABLE:
+        return True
+    return error.status.code in _WITH_RETRY_INFO and error.status.retry_delay_s is not None
+
+
+def retrying(limit_s: float, last_progress_s: Callable[[], float], closed: threading.Event) -> tenacity.Retrying:
+    """Returns the loop that repeats a call, with back-off and jitter and never sooner than the gateway asks.
+
+    Args:
+        limit_s: for how long a call is repeated without progress; 0 for never. The error is then raised as it is.
+        last_progress_s: the time of the last progress, on the monotonic clock.
+        closed: ends a wait at once when it is set.
+    """
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        return time.monotonic() + state.upcoming_sleep - last_progress_s() > limit_s
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_be_repeated),
+        wait=_wait_s,
+        stop=stop,
+        sleep=tenacity.sleep_using_event(closed),
+        reraise=True,
+    )
+
+
+def _wait_s(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = error.status.retry_delay_s if isinstance(error, CallError) else None
+    return max(_BACKOFF(state), asked_s or 0.0)

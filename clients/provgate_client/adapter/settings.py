@@ -1,0 +1,116 @@
+"""The section `provenance.storage` of the configuration, for `cls: grpc`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from provgate_client.adapter.address import Address, parse_address
+from provgate_config import Settings
+
+SECTION: Final = "storage"
+SECTION_PATH: Final = "provenance.storage"
+
+_Seconds = Annotated[float, Meta(gt=0)]
+
+
+class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the gateway, and how patient to be with it."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="The gateway: host:port, behind grpc:// or http:// if you like; grpcs:// or https:// for TLS."
+        ),
+    ] = "localhost:50051"
+
+    tls: Annotated[bool, Meta(description="Encrypt, and check the gateway's certificate.")] = False
+
+    tls_ca_file: Annotated[
+        str | None,
+        Meta(description="PEM file of the authorities to trust instead of those that come with gRPC. Implies TLS."),
+    ] = None
+
+    tls_cert_file: Annotated[
+        str | None, Meta(description="PEM file of the client's certificate chain. Implies TLS, needs the key.")
+    ] = None
+
+    tls_key_file: Annotated[str | None, Meta(description="PEM file of the client's private key.")] = None
+
+    connect_timeout_s: Annotated[
+        float, Meta(gt=0, description="Seconds to wait for the connection when the storage is opened.")
+    ] = 10.0
+
+    write_timeout_s: Annotated[
+        float | None, Meta(description="Seconds until the deadline of each call that writes; none where not given.")
+    ] = None
+
+    read_timeout_s: Annotated[float, Meta(gt=0, description="Seconds until the deadline of a read of one result.")] = (
+        60.0
+    )
+
+    stream_timeout_s: Annotated[
+        float | None, Meta(description="Seconds until the deadline of a streamed read; none where not given.")
+    ] = None
+
+    retry_time_s: Annotated[
+        float,
+        Meta(
+            ge=0, description="Seconds without progress for which a call is repeated while the gateway is away or busy."
+        ),
+    ] = 60.0
+
+    keepalive_s: Annotated[
+        float,
+        Meta(
+            ge=10,
+            description="Seconds of silence during a call after which the connection is probed.",
+            extra={"option": False},
+        ),
+    ] = 60.0
+
+    message_entries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Entries in a message, fewer where their paths are long.",
+            extra={"option": False},
+        ),
+    ] = 10_000
+
+    checkpoint_entries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="After so many entries a write waits until all are acked: more than that is never sent twice.",
+            extra={"option": False},
+        ),
+    ] = 500_000
+
+    raise_on_failure: Annotated[
+        bool,
+        Meta(
+            description="Raise where a write would return False because it may be tried again.", extra={"option": False}
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        parse_address(self.url)
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are given together")
+        for name in ("write_timeout_s", "stream_timeout_s"):
+            timeout_s = getattr(self, name)
+            if timeout_s is not None and timeout_s <= 0:
+                raise ValueError(f"{name} is more than 0")
+
+    @property
+    def address(self) -> Address:
+        """Where the gateway is."""
+        return parse_address(self.url)
+
+    @property
+    def secure(self) -> bool:
+        """Whether the channel is encrypted."""
+        return self.tls or self.address.secure or self.tls_ca_file is not None or self.tls_cert_file is not None
