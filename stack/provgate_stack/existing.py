@@ -1,0 +1,65 @@
+"""Servers that exist already: named by environment variables, used, and left as they are."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+from urllib.parse import urlsplit
+
+from psycopg2.extensions import make_dsn
+
+from provgate_stack.postgresql import create_database, drop_database
+
+AMQP_VARIABLE: Final = "PROVGATE_AMQP_URL"
+POSTGRES_VARIABLE: Final = "PROVGATE_POSTGRES_DSN"
+
+
+class ExistingRabbitMq:
+    """A broker that somebody else runs, with one virtual host for us.
+
+    Virtual hosts cannot be made over AMQP: the one of the URL is used as it is, and what is declared in it stays.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @classmethod
+    def of_environment(cls) -> ExistingRabbitMq | None:
+        """Returns the broker that PROVGATE_AMQP_URL names, or None."""
+        url = os.environ.get(AMQP_VARIABLE)
+        return cls(url) if url else None
+
+    def __str__(self) -> str:
+        """Says where the broker is, without the password."""
+        parts = urlsplit(self._url)
+        return f"{parts.hostname}:{parts.port or 5672}{parts.path}"
+
+    def url(self) -> str:
+        """Returns the URL as it was given."""
+        return self._url
+
+
+class ExistingPostgreSql:
+    """A PostgreSQL server that somebody else runs, with one database for us."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    @classmethod
+    def of_environment(cls) -> ExistingPostgreSql | None:
+        """Returns the server that PROVGATE_POSTGRES_DSN names, or None."""
+        dsn = os.environ.get(POSTGRES_VARIABLE)
+        return cls(dsn) if dsn else None
+
+    def dsn(self) -> str:
+        """Returns the DSN as it was given."""
+        return self._dsn
+
+    def create_database(self, name: str) -> str:
+        """Makes an empty database beside the given one and returns its DSN; the user needs CREATEDB for it."""
+        create_database(self._dsn, name)
+        return str(make_dsn(self._dsn, dbname=name))
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database that `create_database` made."""
+        drop_database(self._dsn, name)

@@ -1,0 +1,170 @@
+"""One child program: start, wait until ready, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+
+from provgate_stack.errors import StackError, StartError
+from provgate_stack.leftovers import wait_gone
+
+
+class User(NamedTuple):
+    """Whom a program runs as."""
+
+    uid: int
+    gid: int
+
+
+_POLL_S: Final = 0.02
+_GONE_S: Final = 10.0
+_LOG_TAIL_LINES: Final = 30
+
+
+class ChildProgram:
+    """A program in a session of its own, so that a Ctrl-C at the terminal reaches the launcher alone.
+
+    Not thread-safe. `start` may be called again after the program ended; the log file is appended to.
+
+    Args:
+        command: the program and its arguments.
+        environment: the whole environment of the program.
+        log_path: where its standard output and error go.
+        user: runs as this user; as the launcher's where None.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log_path: Path, user: User | None = None
+    ) -> None:
+        self.command = list(command)
+        self.environment = dict(environment)
+        self.log_path = log_path
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the program, which is its process group and session too.
+
+        Raises:
+            StackError: it was never started.
+        """
+        return self._started().pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Starts the program; returns at once."""
+        if self.alive:
+            raise StackError(f"{self.command[0]} runs already")
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd="/",
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=self._user.uid if self._user else None,
+                group=self._user.gid if self._user else None,
+                extra_groups=[] if self._user else None,
+            )
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Returns as soon as `ready` says so.
+
+        Raises:
+            StartError: the program ended, or `timeout_s` passed.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if not self.alive:
+                raise StartError(f"{self._described()} ended with {self._started().returncode}{self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise StartError(f"{self._described()} was not ready in {timeout_s:.0f} s{self._log_tail()}")
+            time.sleep(_POLL_S)
+
+    def complete(self, timeout_s: float) -> None:
+        """Returns when the program has done its work: it ended with exit code 0.
+
+        Raises:
+            StartError: it ended otherwise, or `timeout_s` passed; it was killed then.
+        """
+        try:
+            code = self._started().wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            self.kill()
+            raise StartError(f"{self._described()} did not end in {timeout_s:.0f} s{self._log_tail()}") from error
+        if code != 0:
+            raise StartError(f"{self._described()} ended with {code}{self._log_tail()}")
+
+    def terminate(self, timeout_s: float = 30.0, request: signal.Signals = signal.SIGTERM) -> int:
+        """Asks the program to end, waits for it, and returns its exit code: minus the signal where one ended it.
+
+        Raises:
+            StackError: it did not end in time; it was killed then.
+        """
+        if self.alive:
+            # A stopped process takes no signal but SIGKILL and SIGCONT.
+            self.cont()
+            self._started().send_signal(request)
+        try:
+            return self._started().wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            self.kill()
+            raise StackError(f"{self._described()} did not end in {timeout_s:.0f} s{self._log_tail()}") from error
+
+    def kill(self) -> None:
+        """Kills the program, its process group and their descendants; returns when all are gone. Idempotent."""
+        if self._process is None:
+            return
+        descendants = self._descendants()
+        self._signal_group(signal.SIGKILL)
+        for descendant in descendants:
+            with suppress(psutil.NoSuchProcess):
+                descendant.kill()
+        self._process.wait()
+        wait_gone(descendants, _GONE_S)
+
+    def stop(self) -> None:
+        """Suspends the program and its process group (SIGSTOP) until `cont`."""
+        self._signal_group(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Lets a suspended program go on (SIGCONT)."""
+        self._signal_group(signal.SIGCONT)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise StackError(f"{self.command[0]} was not started")
+        return self._process
+
+    def _signal_group(self, request: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, request)
+
+    def _descendants(self) -> list[psutil.Process]:
+        # They may have a session of their own, as backends of PostgreSQL and ports of Erlang have.
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def _described(self) -> str:
+        return " ".join(self.command[:2])
+
+    def _log_tail(self) -> str:
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        return "\n".join([f"; the end of {self.log_path}:", *lines]) if lines else f" ({self.log_path} is empty)"

@@ -1,0 +1,103 @@
+"""Real servers: one RabbitMQ node and one PostgreSQL cluster a session, a fresh virtual host and database a test.
+
+PROVGATE_AMQP_URL and PROVGATE_POSTGRES_DSN name servers to use instead; what stops or inspects a server has a private
+one even so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from provgate_stack.directory import StackDirectory
+from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
+from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.rabbitmq import RabbitMqNode
+
+CLONE = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def stack_directory() -> Iterator[StackDirectory]:
+    """The directory that everything is in which the tests start; at the end nothing of it is left."""
+    directory = StackDirectory.claim(CLONE / ".stack", "tests")
+    # A second Ctrl-C ends the teardown of fixtures, but not this.
+    atexit.register(directory.remove)
+    yield directory
+    directory.remove()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_node(stack_directory: StackDirectory) -> Iterator[RabbitMqNode]:
+    """A private RabbitMQ node that runs. A test that stops it leaves it running."""
+    node = RabbitMqNode(stack_directory)
+    node.start()
+    yield node
+    node.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster(stack_directory: StackDirectory) -> Iterator[PostgreSqlCluster]:
+    """A private PostgreSQL cluster that runs. A test that stops it leaves it running."""
+    cluster = PostgreSqlCluster(stack_directory)
+    cluster.start()
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture
+def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The AMQP URL of a fresh virtual host, deleted afterwards; of the existing broker's where there is one."""
+    with _fresh_vhost(lambda: request.getfixturevalue("rabbitmq_node")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """As `amqp_url`, for all tests of a module."""
+    with _fresh_vhost(lambda: request.getfixturevalue("rabbitmq_node")) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of a fresh, empty database, dropped afterwards."""
+    with _fresh_database(lambda: request.getfixturevalue("postgres_cluster")) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def module_postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """As `postgres_dsn`, for all tests of a module."""
+    with _fresh_database(lambda: request.getfixturevalue("postgres_cluster")) as dsn:
+        yield dsn
+
+
+@contextmanager
+def _fresh_vhost(private: Callable[[], RabbitMqNode]) -> Iterator[str]:
+    existing = ExistingRabbitMq.of_environment()
+    if existing:
+        yield existing.url()
+        return
+    node = private()
+    name = _fresh_name()
+    node.add_vhost(name)
+    yield node.url(name)
+    node.delete_vhost(name)
+
+
+@contextmanager
+def _fresh_database(private: Callable[[], PostgreSqlCluster]) -> Iterator[str]:
+    server = ExistingPostgreSql.of_environment() or private()
+    name = _fresh_name()
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+def _fresh_name() -> str:
+    return f"provgate_test_{secrets.token_hex(4)}"
