@@ -1,42 +1,51 @@
-"""What outlives a launcher that was killed: processes, and PostgreSQL's shared memory segment."""
+"""What is left of a stack when its launcher stops or was killed: processes, shared memory, directories."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from provgate_stack.errors import StackError
+from provgate_stack.layout import DIRECTORY_VARIABLE, OUTSIDE_FILE, OUTSIDE_PARENT, OUTSIDE_PREFIX, ROLE_VARIABLE
 
 _ROUNDS: Final = 20
 _ROUND_S: Final = 0.5
 _POLL_S: Final = 0.01
 
 
-def marked_processes(variable: str, value: str) -> list[psutil.Process]:
-    """Returns the live processes that have `variable` = `value` in their environment."""
-    return [process for process in psutil.process_iter() if _environment(process).get(variable) == value]
-
-
-def end_processes(variable: str, value: str, data_directories: Sequence[Path]) -> None:
-    """Kills the marked processes and the PostgreSQL of the given data directories; returns when all are gone.
+def remove_stack(directory: Path) -> None:
+    """Ends every process of a stack, and removes all that it has on disk. The caller holds the directory's lock.
 
     Raises:
         StackError: a process does not go away.
     """
-    for _ in range(_ROUNDS):
-        # Again until none is left: a process that is about to be killed may start another.
-        processes = marked_processes(variable, value) + _postgresql_processes(data_directories)
-        if not processes:
-            return
-        for process in processes:
-            _kill(process)
-        wait_gone(processes, _ROUND_S)
-    raise StackError(f"the processes {[process.pid for process in processes]} of {value} do not end")
+    directories = [directory, *_outside(directory)]
+    data_directories = [file.parent for path in directories for file in path.glob("**/postmaster.pid")]
+    _end_processes(directory, data_directories)
+    for data_directory in data_directories:
+        _remove_shared_memory(data_directory)
+    # The one that records the others goes last.
+    for path in reversed(directories):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def processes_of(directory: Path) -> list[psutil.Process]:
+    """Returns the live processes that carry the mark of a stack."""
+    return [
+        process for process in psutil.process_iter() if _environment(process).get(DIRECTORY_VARIABLE) == str(directory)
+    ]
+
+
+def role_of(process: psutil.Process) -> str:
+    """Returns what a process of a stack is for; empty where it is gone."""
+    return _environment(process).get(ROLE_VARIABLE, "")
 
 
 def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> None:
@@ -46,10 +55,30 @@ def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> None:
         time.sleep(_POLL_S)
 
 
-def remove_shared_memory(data_directory: Path) -> None:
-    """Removes the System V segment of a killed PostgreSQL; a server that stops by itself removes its own."""
+def _outside(directory: Path) -> list[Path]:
+    record = directory / OUTSIDE_FILE
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    paths = [Path(line) for line in lines]
+    return [path for path in paths if path.parent == OUTSIDE_PARENT and path.name.startswith(OUTSIDE_PREFIX)]
+
+
+def _end_processes(directory: Path, data_directories: Sequence[Path]) -> None:
+    for _ in range(_ROUNDS):
+        # Again until none is left: a process that is about to be killed may start another.
+        processes = processes_of(directory) + _postgresql_processes(data_directories)
+        if not processes:
+            return
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_gone(processes, _ROUND_S)
+    raise StackError(f"the processes {[process.pid for process in processes]} of {directory} do not end")
+
+
+def _remove_shared_memory(data_directory: Path) -> None:
+    # The System V segment of a killed PostgreSQL; one that stops by itself removes its own. Its key and id are the
+    # seventh line: https://www.postgresql.org/docs/current/storage-file-layout.html
     lines = (data_directory / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-    # The seventh line: key and id. https://www.postgresql.org/docs/current/storage-file-layout.html
     fields = lines[6].split() if len(lines) > 6 else []
     if len(fields) == 2:
         subprocess.run(["ipcrm", "-m", fields[1]], stderr=subprocess.DEVNULL, check=False)
@@ -89,10 +118,3 @@ def _working_directory(process: psutil.Process) -> Path | None:
         return Path(process.cwd())
     except (psutil.Error, OSError):
         return None
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return
