@@ -9,12 +9,10 @@ from typing import Any, Generic, TypeVar
 
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate_client.adapter import conversion
-from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.values import check_id, check_limit
+from provgate_storage.values import check_entity, check_id, check_limit, check_relation
 
 Row = TypeVar("Row")
-EnumT = TypeVar("EnumT", RelationType, EntityType)
 
 IDS_A_REQUEST = 10_000
 
@@ -62,14 +60,14 @@ def origin_get(ids: Iterable[Id]) -> Query[tuple[Id, str]]:
 
 def relation_get(relation: RelationType, ids: Iterable[Id], reverse: bool) -> Query[tuple[Id, RelationData]]:
     """Asks for the rows of a relation that start, or end, at ids."""
-    number = conversion.RELATIONS[checked(RelationType, relation)]
+    number = conversion.RELATIONS[check_relation(relation)]
     requests = [service.RelationGetRequest(relation=number, ids=part, reverse=bool(reverse)) for part in _parts(ids)]
     return Query("relation_get", "RelationGet", requests, lambda chunk: conversion.to_relations(chunk.relations))
 
 
 def relation_get_all(relation: RelationType) -> Query[tuple[Id, RelationData]]:
     """Asks for a whole relation."""
-    request = service.RelationGetAllRequest(relation=conversion.RELATIONS[checked(RelationType, relation)])
+    request = service.RelationGetAllRequest(relation=conversion.RELATIONS[check_relation(relation)])
     return Query(
         "relation_get_all", "RelationGetAll", [request], lambda chunk: conversion.to_relations(chunk.relations)
     )
@@ -77,7 +75,7 @@ def relation_get_all(relation: RelationType) -> Query[tuple[Id, RelationData]]:
 
 def entity_get_all(entity: EntityType) -> Query[Id]:
     """Asks for the ids of all entities of a type."""
-    request = service.EntityGetAllRequest(entity=conversion.ENTITIES[checked(EntityType, entity)])
+    request = service.EntityGetAllRequest(entity=conversion.ENTITIES[check_entity(entity)])
     return Query("entity_get_all", "EntityGetAll", [request], lambda chunk: chunk.ids)
 
 
@@ -92,18 +90,6 @@ def content_find_all(id: Id, limit: int | None) -> Query[ProvenanceResult]:
     return Query(
         "content_find_all", "ContentFindAll", [request], lambda chunk: map(conversion.to_result, chunk.results)
     )
-
-
-def checked(enum: type[EnumT], value: object) -> EnumT:
-    """Returns `value` as a member of `enum`.
-
-    Raises:
-        InvalidValueError: it is none.
-    """
-    try:
-        return enum(str(value))
-    except ValueError as error:
-        raise InvalidValueError(InvalidValue.ENUM, f"{value!r} is no {enum.__name__}") from error
 
 
 def _parts(ids: Iterable[Id]) -> Iterator[list[Id]]:

@@ -18,7 +18,7 @@ from provgate_client.errors import StorageClosedError
 from provgate_client.progress import ProgressCallback
 from provgate_config import convert
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.values import check_id
+from provgate_storage.values import check_id, check_relation
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -103,7 +103,7 @@ class ProvenanceStorageGrpc:
 
     def relation_add(self, relation: RelationType, data: Mapping[Id, set[RelationData]]) -> bool:
         """Adds rows of a relation."""
-        kind = entries.relation_kind(queries.checked(RelationType, relation))
+        kind = entries.relation_kind(check_relation(relation))
         return self.write(kind, entries.RelationRows(data))
 
     def content_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:

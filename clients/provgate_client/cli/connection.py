@@ -1,0 +1,58 @@
+"""From flags, environment and file to an open storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from provgate_client.adapter import GrpcSettings, ProvenanceStorageGrpc
+from provgate_client.adapter.settings import SECTION, SECTION_PATH
+from provgate_config import ConfigDocument, ConfigurationError, load_section
+
+
+class Connection:
+    """The way to the gateway that the command line names. Nothing is read before it is opened.
+
+    Args:
+        context: of the command that has the options of `GrpcSettings`.
+        config: the configuration file; None for the one that the environment names.
+    """
+
+    def __init__(self, context: click.Context, config: Path | None) -> None:
+        self._context = context
+        self._config = config
+
+    def open(self) -> ProvenanceStorageGrpc:
+        """Returns an open storage, which raises where a write could be tried again.
+
+        Raises:
+            ConfigurationError: the configuration cannot be read, or is not that of a client.
+            GatewayUnavailableError: no gateway answers.
+        """
+        document = ConfigDocument.load(self._config)
+        for warning in document.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        settings = load_section(self._context, GrpcSettings, _of_grpc(document.section(SECTION)), SECTION_PATH)
+        storage = ProvenanceStorageGrpc(**msgspec.structs.asdict(settings) | {"raise_on_failure": True})
+        storage.open()
+        return storage
+
+
+def _of_grpc(section: dict[str, Any]) -> dict[str, Any]:
+    """Returns the section without its `cls`, which must be grpc."""
+    cls = section.pop("cls", "grpc")
+    if cls == "grpc":
+        return section
+    instead = f"set {SECTION_PATH} to {{cls: grpc, url: HOST:PORT}}, the address of the gateway"
+    if cls == "rabbitmq":
+        raise ConfigurationError(
+            f"{SECTION_PATH}.cls: clients do not talk to RabbitMQ themselves. Move what is here to "
+            f"provenance.rabbitmq, which provgate-gateway and provgate-workers read, and {instead}"
+        )
+    raise ConfigurationError(f"{SECTION_PATH}.cls: {cls!r} is not reached by this program: {instead}")
+
+
+pass_connection = click.make_pass_decorator(Connection)

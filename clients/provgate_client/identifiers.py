@@ -1,0 +1,84 @@
+"""The three ways to write an id: hexadecimal, SWHID and base64.
+
+Base64 is what tools of gRPC print and take for bytes, grpcurl for example. SWHIDs are those of
+https://www.swhid.org/specification/, version 1; `swh:1:ori:` is Software Heritage's own extension for origins.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from provgate_storage.model import EntityType, Id
+from provgate_storage.values import ID_BYTES
+
+_HEX: Final = re.compile(r"[0-9a-fA-F]{40}")
+_SWHID: Final = re.compile(r"swh:1:([a-z]{3}):([0-9a-f]{40})(;.*)?", re.DOTALL)
+
+SWHID_TAGS: Final = {
+    EntityType.CONTENT: "cnt",
+    EntityType.DIRECTORY: "dir",
+    EntityType.REVISION: "rev",
+    EntityType.ORIGIN: "ori",
+}
+
+
+class IdentifierError(ValueError):
+    """A text is not an id of the wanted type; the message can be shown to whoever wrote it."""
+
+
+def is_identifier(text: str) -> bool:
+    """Returns whether `text` is meant as an id: 40 hexadecimal digits, or whatever starts like a SWHID."""
+    return text.startswith("swh:") or _HEX.fullmatch(text) is not None
+
+
+def parse_identifier(text: str, entity: EntityType) -> Id:
+    """Returns the id of an entity of the given type that `text` names in hexadecimal or as a SWHID.
+
+    A SWHID's qualifiers, from the first `;` on, are ignored.
+
+    Raises:
+        IdentifierError: `text` is neither, or a SWHID of another type.
+    """
+    if _HEX.fullmatch(text):
+        return bytes.fromhex(text)
+    tag = SWHID_TAGS[entity]
+    match = _SWHID.fullmatch(text)
+    if match is None:
+        raise IdentifierError(f"{text!r} is no id: give 40 hexadecimal digits or swh:1:{tag}: and 40 of them")
+    if match[1] != tag:
+        raise IdentifierError(f"{text!r} is no {entity}: that would be swh:1:{tag}:")
+    return bytes.fromhex(match[2])
+
+
+def entity_of_swhid(text: str) -> EntityType | None:
+    """Returns the type that a SWHID names; None where `text` is none, or of a type that has no place here."""
+    match = _SWHID.fullmatch(text)
+    return next((entity for entity, tag in SWHID_TAGS.items() if match and match[1] == tag), None)
+
+
+def to_swhid(id: Id, entity: EntityType) -> str:
+    """Returns the SWHID of an entity."""
+    return f"swh:1:{SWHID_TAGS[entity]}:{id.hex()}"
+
+
+def to_base64(id: Id) -> str:
+    """Returns an id in base64."""
+    return base64.b64encode(id).decode("ascii")
+
+
+def from_base64(text: str) -> Id:
+    """Returns the id that `text` is in base64.
+
+    Raises:
+        IdentifierError: `text` is not base64 of 20 bytes.
+    """
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise IdentifierError(f"{text!r} is not base64") from error
+    if len(decoded) != ID_BYTES:
+        raise IdentifierError(f"{text!r} is base64 of {len(decoded)} bytes, not of {ID_BYTES}")
+    return decoded
