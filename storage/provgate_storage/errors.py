@@ -25,6 +25,10 @@ class StorageUnavailableError(RetryableStorageError):
     """The database cannot be reached or is shutting down: repeat after a while, over a new connection."""
 
 
+class StorageBusyError(RetryableStorageError):
+    """Every connection for calls of this kind is in use: repeat after a while."""
+
+
 class StorageFullError(RetryableStorageError):
     """The database has no space or cannot write: repeat once somebody has helped it."""
 

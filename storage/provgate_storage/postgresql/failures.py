@@ -1,0 +1,54 @@
+"""Which error of ours an error of PostgreSQL is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg2
+
+from provgate_storage.errors import (
+    DataRefusedError,
+    SchemaMismatchError,
+    StorageConflictError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+
+# By SQLSTATE or its first two characters, the longer match first (PostgreSQL documentation, appendix A).
+_CLASSES: Final[dict[str, type[StorageError]]] = {
+    "22": DataRefusedError,  # data exception
+    "23": DataRefusedError,  # integrity constraint violation
+    "54": DataRefusedError,  # program limit exceeded: a value too large for a row or an index
+    "3D": SchemaMismatchError,  # no such database
+    "3F": SchemaMismatchError,  # no such schema
+    "42": SchemaMismatchError,  # no such table or column, or no right to it
+    "40": StorageConflictError,  # serialization failure, deadlock
+    "55P03": StorageConflictError,  # lock not available
+    "53100": StorageFullError,  # disk full
+    "58030": StorageFullError,  # input/output error
+}
+
+
+def error_class(sqlstate: str | None) -> type[StorageError]:
+    """Returns the class of the error that a SQLSTATE is; None is an error that has none, as a lost connection.
+
+    What the table does not name is taken for a state of the server that passes: shutdown (57P01 to 57P03), too many
+    connections (53300), a statement timeout (57014), a standby that does not write (25006), a lost connection (08),
+    and what nobody foresaw. A row is never given up for a reason that is not known.
+    """
+    if sqlstate is None:
+        return StorageUnavailableError
+    return _CLASSES.get(sqlstate) or _CLASSES.get(sqlstate[:2]) or StorageUnavailableError
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raises what psycopg2 raises within the block as a `StorageError`."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        text = str(error).strip() or type(error).__name__
+        raise error_class(error.pgcode)(f"PostgreSQL: {text}") from error

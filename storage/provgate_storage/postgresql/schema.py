@@ -1,0 +1,111 @@
+"""The versioned schema: its creation, and its comparison with what a program expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from psycopg2.extensions import cursor
+
+from provgate_storage.errors import SchemaMismatchError
+from provgate_storage.postgresql.tables import definitions
+
+VERSION: Final = 1
+
+# Any number that is the same in every program: "provgate" in ASCII.
+_SETUP_LOCK: Final = int.from_bytes(b"provgate")
+
+_SETUP_COMMAND: Final = "`provgate-workers setup`"
+
+
+def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
+    """Creates what is missing and records the range counts, in the transaction of a cursor.
+
+    Of several programs that do so at once, one does it and the others find it done.
+
+    Raises:
+        SchemaMismatchError: another version, or the tables of somebody else, are there.
+    """
+    open_cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
+    missing = _missing(open_cursor)
+    if "schema_version" not in missing:
+        _check_version(open_cursor)
+    elif len(missing) < len(definitions()):
+        there = ", ".join(sorted(definitions().keys() - missing))
+        raise SchemaMismatchError(f"the database holds tables that are not provgate's ({there}): give it its own one")
+    for name, statement in definitions().items():
+        # Not IF NOT EXISTS: creating an index waits for the writers of its table before it looks whether there is one.
+        if name in missing:
+            open_cursor.execute(statement)
+    if "schema_version" in missing:
+        open_cursor.execute("INSERT INTO schema_version (version) VALUES (%s)", (VERSION,))
+    if _range_counts(open_cursor) != dict(range_counts):
+        _record(open_cursor, range_counts)
+
+
+def check(open_cursor: cursor, range_counts: Mapping[str, int] | None) -> None:
+    """Compares version, tables and, unless they are None, range counts with those of the database.
+
+    Raises:
+        SchemaMismatchError: they differ; the text says what differs and what to do.
+    """
+    missing = _missing(open_cursor)
+    if "schema_version" in missing:
+        raise SchemaMismatchError(f"the database has no schema: run {_SETUP_COMMAND}")
+    _check_version(open_cursor)
+    if missing:
+        raise SchemaMismatchError(f"the database lacks {', '.join(sorted(missing))}: run {_SETUP_COMMAND}")
+    if range_counts is not None:
+        _check_range_counts(_range_counts(open_cursor), range_counts)
+
+
+def recorded_range_counts(open_cursor: cursor) -> dict[str, int] | None:
+    """Returns the recorded range count of each exchange; None where there is no schema."""
+    return None if "exchange_range" in _missing(open_cursor) else _range_counts(open_cursor)
+
+
+def _missing(open_cursor: cursor) -> set[str]:
+    open_cursor.execute("SELECT name FROM unnest(%s) name WHERE to_regclass(name) IS NULL", (list(definitions()),))
+    return {name for (name,) in open_cursor}
+
+
+def _check_version(open_cursor: cursor) -> None:
+    open_cursor.execute("SELECT version FROM schema_version")
+    found = [version for (version,) in open_cursor]
+    if found == [VERSION]:
+        return
+    if len(found) == 1 and found[0] > VERSION:
+        raise SchemaMismatchError(
+            f"the database holds version {found[0]} of the schema, newer than version {VERSION} of this program: "
+            "upgrade the program"
+        )
+    raise SchemaMismatchError(
+        f"the database holds no version of the schema that is known ({found}), version {VERSION} is expected: "
+        "restore it, or give the program an empty database"
+    )
+
+
+def _range_counts(open_cursor: cursor) -> dict[str, int]:
+    open_cursor.execute("SELECT exchange, range_count FROM exchange_range")
+    return dict(open_cursor.fetchall())
+
+
+def _record(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
+    open_cursor.execute("DELETE FROM exchange_range")
+    open_cursor.execute(
+        "INSERT INTO exchange_range (exchange, range_count) SELECT * FROM unnest(%s::text[], %s::integer[])",
+        (list(range_counts), list(range_counts.values())),
+    )
+
+
+def _check_range_counts(recorded: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    differing = [
+        f"{exchange}: {recorded.get(exchange, 'none')} recorded, {expected.get(exchange, 'none')} configured"
+        for exchange in sorted(recorded.keys() | expected.keys())
+        if recorded.get(exchange) != expected.get(exchange)
+    ]
+    if differing:
+        raise SchemaMismatchError(
+            f"the range counts differ from those of the database ({'; '.join(differing)}): "
+            f"configure every program alike, or change them with {_SETUP_COMMAND}"
+        )

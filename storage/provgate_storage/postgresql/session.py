@@ -1,0 +1,87 @@
+"""Connections, each made for one kind of use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED, ISOLATION_LEVEL_REPEATABLE_READ, connection, make_dsn
+from psycopg2.extensions import parse_dsn as parse
+
+from provgate_storage.postgresql.failures import translated_errors
+from provgate_storage.postgresql.settings import PostgreSqlSettings, connection_string
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the connections of one kind of use have in common.
+
+    Attributes:
+        dsn: where the database is, the parameters of the session included.
+        readonly: whether transactions are read-only, of one snapshot each; else they read what is committed.
+    """
+
+    dsn: str = field(repr=False)
+    readonly: bool
+
+
+def write_session(settings: PostgreSqlSettings) -> Session:
+    """Returns the session of writes."""
+    parameters = {
+        "lock_timeout": _milliseconds(settings.lock_timeout_s),
+        "statement_timeout": _milliseconds(settings.write_timeout_s),
+        # A program that is stopped inside a transaction must not hold its locks for ever.
+        "idle_in_transaction_session_timeout": _milliseconds(settings.write_timeout_s),
+    }
+    return Session(_dsn(settings, "write", parameters), readonly=False)
+
+
+def read_session(settings: PostgreSqlSettings) -> Session:
+    """Returns the session of reads by id."""
+    return _reading(settings, "read", settings.read_timeout_s, settings.read_timeout_s)
+
+
+def stream_session(settings: PostgreSqlSettings) -> Session:
+    """Returns the session of streamed reads."""
+    return _reading(settings, "stream", settings.stream_timeout_s, settings.stream_idle_timeout_s)
+
+
+def connect(session: Session) -> connection:
+    """Returns a new connection.
+
+    Raises:
+        StorageUnavailableError: the server cannot be reached or refuses the connection.
+    """
+    with translated_errors():
+        made = psycopg2.connect(session.dsn)
+    level = ISOLATION_LEVEL_REPEATABLE_READ if session.readonly else ISOLATION_LEVEL_READ_COMMITTED
+    made.set_session(isolation_level=level, readonly=session.readonly, autocommit=False)
+    return made
+
+
+def _reading(settings: PostgreSqlSettings, use: str, timeout_s: float, idle_timeout_s: float) -> Session:
+    parameters = {
+        "statement_timeout": _milliseconds(timeout_s),
+        "idle_in_transaction_session_timeout": _milliseconds(idle_timeout_s),
+        # Every row of a cursor is read.
+        "cursor_tuple_fraction": "1",
+        # Every join starts at one content and follows indexes. After a first load there are no statistics yet, and the
+        # planner would rather hash a whole table.
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }
+    return Session(_dsn(settings, use, parameters), readonly=True)
+
+
+def _dsn(settings: PostgreSqlSettings, use: str, parameters: dict[str, str]) -> str:
+    base = connection_string(settings)
+    given = parse(base)
+    name = given.get("application_name") or settings.application_name
+    every = {"TimeZone": "UTC", "jit": "off", "client_min_messages": "warning", **parameters}
+    options = " ".join([given.get("options", ""), *(f"-c {key}={value}" for key, value in every.items())])
+    return make_dsn(base, application_name=f"{name} {use}", options=options.strip())
+
+
+def _milliseconds(duration_s: float) -> str:
+    # 0 would mean no limit.
+    return str(max(1, round(duration_s * 1000)))
