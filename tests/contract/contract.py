@@ -1,0 +1,513 @@
+"""What every `ProvenanceStorageInterface` does, whatever it is made of.
+
+An implementation's test file subclasses `ProvenanceStorageContract` and gives it a fixture `storage`: open and empty.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.contract.examples import DAY, EARLIEST_DATE, LATEST_DATE, ODD_PATHS, entry_id, example_scope, row
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.contract.writes import Write, apply, state_of, writes
+
+from provgate_storage.errors import InvalidValue, InvalidValueError
+from provgate_storage.interface import ProvenanceStorageInterface
+from provgate_storage.model import EntityType, ProvenanceResult, RelationData, RelationType, RevisionData
+
+Storage = ProvenanceStorageInterface
+
+WITH_PATH: Final = [relation for relation in RelationType if relation.has_path]
+WITHOUT_PATH: Final = [relation for relation in RelationType if not relation.has_path]
+
+# Each example uses ids of its own, so that the storage need not be emptied between them, and the executor that differs
+# is the implementation under test.
+PROPERTY: Final = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+
+INVALID_IDS: Final[list[Any]] = [b"", b"x" * 19, b"x" * 21, b"61" * 20, "61" * 20, "x" * 20, None, 7]
+INVALID_PATHS: Final[list[Any]] = [b"a\0b", b"x" * 4097, "text", None]
+INVALID_URLS: Final[list[Any]] = ["", "a\0b", "x" * 8193, "é" * 4097, "\ud800", b"bytes", None]
+INVALID_DATES: Final[list[Any]] = [
+    datetime(2020, 1, 1),
+    LATEST_DATE.replace(tzinfo=timezone(-timedelta(hours=1))),
+    EARLIEST_DATE.replace(tzinfo=timezone(timedelta(hours=1))),
+    "2020-01-01",
+    0,
+]
+
+
+class ProvenanceStorageContract:
+    """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty."""
+
+    # The interface itself
+
+    def test_it_is_a_provenance_storage(self, storage: Storage) -> None:
+        assert isinstance(storage, ProvenanceStorageInterface)
+        assert storage.with_path() is True
+
+    def test_open_twice_and_close_twice_are_harmless(self, storage: Storage) -> None:
+        storage.open()
+        assert storage.location_add([b"kept"]) is True
+        storage.close()
+        storage.close()
+        with storage as opened_again:
+            assert opened_again.location_get_all() == {b"kept"}
+        storage.open()
+
+    def test_an_empty_storage_knows_nothing(self, storage: Storage) -> None:
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+        assert storage.content_get([entry_id(1)]) == {}
+        assert storage.revision_get([entry_id(1)]) == {}
+        assert storage.relation_get(RelationType.CNT_IN_DIR, [entry_id(1)], reverse=True) == {}
+        assert storage.content_find_first(entry_id(1)) is None
+        assert list(storage.content_find_all(entry_id(1))) == []
+
+    def test_empty_arguments_are_fine_and_do_nothing(self, storage: Storage) -> None:
+        assert storage.content_add([]) is True
+        assert storage.directory_add({}) is True
+        assert storage.revision_add({}) is True
+        assert storage.origin_add({}) is True
+        assert storage.location_add(set()) is True
+        for relation in RelationType:
+            assert storage.relation_add(relation, {}) is True
+            assert storage.relation_add(relation, {entry_id(1): set()}) is True
+            assert storage.relation_get(relation, []) == {}
+        assert storage.content_get([]) == {}
+        assert storage.directory_get(iter(())) == {}
+        assert storage.revision_get(set()) == {}
+        assert storage.origin_get(()) == {}
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+
+    def test_any_iterable_will_do_and_may_hold_duplicates(self, storage: Storage) -> None:
+        ids = [entry_id(1), entry_id(2), entry_id(1)]
+        assert storage.content_add(iter(ids)) is True
+        assert storage.directory_add(tuple(ids)) is True
+        assert storage.revision_add(iter(ids)) is True
+        assert storage.location_add([b"a", b"b", b"a"]) is True
+        for entity in (EntityType.CONTENT, EntityType.DIRECTORY, EntityType.REVISION):
+            assert storage.entity_get_all(entity) == {entry_id(1), entry_id(2)}
+        assert storage.location_get_all() == {b"a", b"b"}
+        storage.content_add({entry_id(1): DAY})
+        assert storage.content_get(iter([*ids, *ids])) == {entry_id(1): DAY}
+
+    # Contents and directories
+
+    @pytest.mark.parametrize("entity", [EntityType.CONTENT, EntityType.DIRECTORY])
+    def test_the_earliest_date_wins(self, storage: Storage, entity: EntityType) -> None:
+        add, get = dated(storage, entity)
+        for date, kept in [(DAY, DAY), (later(1), DAY), (later(-1), later(-1)), (DAY, later(-1))]:
+            assert add({entry_id(1): date}) is True
+            assert get([entry_id(1)]) == {entry_id(1): kept}
+
+    @pytest.mark.parametrize("entity", [EntityType.CONTENT, EntityType.DIRECTORY])
+    def test_no_date_never_replaces_a_date(self, storage: Storage, entity: EntityType) -> None:
+        add, get = dated(storage, entity)
+        add([entry_id(1), entry_id(2)])
+        assert get([entry_id(1), entry_id(2)]) == {}
+        assert storage.entity_get_all(entity) == {entry_id(1), entry_id(2)}
+        add({entry_id(1): DAY, entry_id(2): None})
+        add({entry_id(1): None})
+        add([entry_id(1)])
+        assert get([entry_id(1), entry_id(2)]) == {entry_id(1): DAY}
+
+    def test_entities_of_different_types_are_apart(self, storage: Storage) -> None:
+        storage.content_add({entry_id(1): DAY})
+        storage.directory_add({entry_id(1): later(1)})
+        storage.revision_add({entry_id(1): RevisionData(later(2), None)})
+        assert storage.content_get([entry_id(1)]) == {entry_id(1): DAY}
+        assert storage.directory_get([entry_id(1)]) == {entry_id(1): later(1)}
+        assert storage.revision_get([entry_id(1)]) == {entry_id(1): RevisionData(later(2), None)}
+        assert storage.entity_get_all(EntityType.ORIGIN) == set()
+
+    # Dates
+
+    @pytest.mark.parametrize(
+        "date",
+        [
+            EARLIEST_DATE,
+            LATEST_DATE,
+            datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+            datetime(1582, 10, 10, 12, 30, 59, 999_999, tzinfo=UTC),
+            datetime(1899, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
+            datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+            datetime(1970, 1, 1, tzinfo=UTC),
+            datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC),
+        ],
+    )
+    def test_dates_come_back_exactly(self, storage: Storage, date: datetime) -> None:
+        storage.content_add({entry_id(1): date})
+        storage.directory_add({entry_id(1): date})
+        storage.revision_add({entry_id(1): RevisionData(date, None)})
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(1, b"a")}})
+        first = storage.content_find_first(entry_id(1))
+        assert first is not None
+        found = [
+            storage.content_get([entry_id(1)])[entry_id(1)],
+            storage.directory_get([entry_id(1)])[entry_id(1)],
+            storage.revision_get([entry_id(1)])[entry_id(1)].date,
+            first.date,
+        ]
+        assert found == [date] * 4
+        assert all(each is not None and each.utcoffset() == timedelta(0) for each in found)
+
+    def test_dates_of_other_time_zones_come_back_in_utc(self, storage: Storage) -> None:
+        zones = [timezone(timedelta(hours=14)), timezone(-timedelta(hours=11, minutes=17, seconds=3))]
+        given_dates = {entry_id(number): DAY.astimezone(zone) for number, zone in enumerate(zones)}
+        storage.content_add(given_dates)
+        found = storage.content_get(given_dates)
+        assert found == dict.fromkeys(given_dates, DAY)
+        assert {date.utcoffset() for date in found.values()} == {timedelta(0)}
+
+    @PROPERTY
+    @given(dates=st.lists(st.datetimes(timezones=st.just(UTC)), min_size=1, max_size=30))
+    def test_any_dates_come_back_exactly(self, storage: Storage, dates: list[datetime]) -> None:
+        scope = example_scope()
+        sent = {scope.id(number): date for number, date in enumerate(dates)}
+        storage.content_add(sent)
+        assert storage.content_get(sent) == sent
+
+    # Locations
+
+    def test_locations_are_a_set_of_byte_strings(self, storage: Storage) -> None:
+        assert storage.location_add(ODD_PATHS) is True
+        assert storage.location_add([ODD_PATHS[0], b"new"]) is True
+        assert storage.location_get_all() == {*ODD_PATHS, b"new"}
+
+    # Origins
+
+    def test_the_first_url_stays(self, storage: Storage) -> None:
+        assert storage.origin_add({entry_id(1): "https://example.org/first"}) is True
+        assert storage.origin_add({entry_id(1): "https://example.org/second", entry_id(2): "b"}) is True
+        assert storage.origin_get([entry_id(1), entry_id(2), entry_id(3)]) == {
+            entry_id(1): "https://example.org/first",
+            entry_id(2): "b",
+        }
+        assert storage.entity_get_all(EntityType.ORIGIN) == {entry_id(1), entry_id(2)}
+
+    @pytest.mark.parametrize(
+        "url", ["x", "x" * 8192, "é" * 4096, "https://example.org/\U0001f600?a=1&b='\"\\{},%s NULL\r\n\t", "NULL", "{}"]
+    )
+    def test_urls_come_back_as_they_were(self, storage: Storage, url: str) -> None:
+        storage.origin_add({entry_id(1): url})
+        assert storage.origin_get([entry_id(1)]) == {entry_id(1): url}
+
+    # Revisions
+
+    def test_date_and_preferred_origin_of_a_revision_merge_apart(self, storage: Storage) -> None:
+        steps = [
+            (RevisionData(None, None), None),
+            (RevisionData(DAY, None), RevisionData(DAY, None)),
+            (RevisionData(None, entry_id(8)), RevisionData(DAY, entry_id(8))),
+            (RevisionData(None, None), RevisionData(DAY, entry_id(8))),
+            (RevisionData(later(1), entry_id(9)), RevisionData(DAY, entry_id(9))),  # the date loses, the origin wins
+            (RevisionData(later(-1), None), RevisionData(later(-1), entry_id(9))),
+            (RevisionData(later(-1), entry_id(9)), RevisionData(later(-1), entry_id(9))),
+        ]
+        for sent, kept in steps:
+            assert storage.revision_add({entry_id(1): sent}) is True
+            assert storage.revision_get([entry_id(1)]) == ({} if kept is None else {entry_id(1): kept})
+        assert storage.entity_get_all(EntityType.REVISION) == {entry_id(1)}
+
+    def test_a_revision_with_only_an_origin_is_known(self, storage: Storage) -> None:
+        storage.revision_add({entry_id(1): RevisionData(None, entry_id(8))})
+        assert storage.revision_get([entry_id(1)]) == {entry_id(1): RevisionData(None, entry_id(8))}
+
+    def test_an_unknown_origin_is_kept_and_its_url_appears_when_it_arrives(self, storage: Storage) -> None:
+        storage.revision_add({entry_id(1): RevisionData(DAY, entry_id(8))})
+        storage.relation_add(RelationType.REV_IN_ORG, {entry_id(1): {RelationData(entry_id(9), None)}})
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(2): {row(1, b"a")}})
+        assert storage.entity_get_all(EntityType.ORIGIN) == {entry_id(8), entry_id(9)}
+        assert storage.origin_get([entry_id(8), entry_id(9)]) == {}
+        assert storage.content_find_first(entry_id(2)) == occurrence(2, 1, DAY, b"a", None)
+        storage.origin_add({entry_id(8): "https://example.org"})
+        assert storage.content_find_first(entry_id(2)) == occurrence(2, 1, DAY, b"a", "https://example.org")
+        assert list(storage.content_find_all(entry_id(2))) == [occurrence(2, 1, DAY, b"a", "https://example.org")]
+
+    # Relations
+
+    @pytest.mark.parametrize("relation", WITH_PATH)
+    def test_rows_with_paths_are_a_set(self, storage: Storage, relation: RelationType) -> None:
+        rows = {entry_id(1): {row(7, path) for path in ODD_PATHS} | {row(8, b"a")}, entry_id(2): {row(7, b"a")}}
+        assert storage.relation_add(relation, rows) is True
+        assert storage.relation_add(relation, {entry_id(1): {row(8, b"a"), row(8, b"b")}}) is True
+        rows[entry_id(1)].add(row(8, b"b"))
+        assert storage.relation_get_all(relation) == rows
+        assert storage.relation_get(relation, [entry_id(1), entry_id(5)]) == {entry_id(1): rows[entry_id(1)]}
+        assert storage.location_get_all() == {*ODD_PATHS, b"a", b"b"}
+
+    @pytest.mark.parametrize("relation", WITHOUT_PATH)
+    def test_rows_without_paths_are_a_set(self, storage: Storage, relation: RelationType) -> None:
+        rows = {entry_id(1): {row(7), row(8)}, entry_id(2): {row(7)}}
+        assert storage.relation_add(relation, rows) is True
+        assert storage.relation_add(relation, {entry_id(2): {row(7)}}) is True
+        assert storage.relation_get_all(relation) == rows
+        assert storage.relation_get(relation, [entry_id(2), entry_id(5)]) == {entry_id(2): {row(7)}}
+        assert storage.location_get_all() == set()
+
+    @pytest.mark.parametrize("relation", RelationType)
+    def test_reverse_finds_rows_by_destination(self, storage: Storage, relation: RelationType) -> None:
+        path = b"p" if relation.has_path else None
+        storage.relation_add(relation, {entry_id(1): {row(7, path), row(8, path)}, entry_id(2): {row(7, path)}})
+        assert storage.relation_get(relation, [entry_id(7)], reverse=True) == {
+            entry_id(1): {row(7, path)},
+            entry_id(2): {row(7, path)},
+        }
+        assert storage.relation_get(relation, [entry_id(1)], reverse=True) == {}
+        assert storage.relation_get(relation, [entry_id(7)]) == {}
+
+    def test_relations_are_apart(self, storage: Storage) -> None:
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(7, b"a")}})
+        storage.relation_add(RelationType.CNT_IN_DIR, {entry_id(1): {row(7, b"b")}})
+        assert storage.relation_get_all(RelationType.CNT_EARLY_IN_REV) == {entry_id(1): {row(7, b"a")}}
+        assert storage.relation_get_all(RelationType.CNT_IN_DIR) == {entry_id(1): {row(7, b"b")}}
+        assert storage.relation_get_all(RelationType.DIR_IN_REV) == {}
+
+    @pytest.mark.parametrize("relation", RelationType)
+    def test_a_relation_before_its_entities_implies_them(self, storage: Storage, relation: RelationType) -> None:
+        path = b"p" if relation.has_path else None
+        storage.relation_add(relation, {entry_id(1): {row(2, path)}})
+        for entity in EntityType:
+            implied = {relation.source: {entry_id(1)}, relation.destination: {entry_id(2)}}
+            if relation.source is relation.destination:
+                implied = {relation.source: {entry_id(1), entry_id(2)}}
+            assert storage.entity_get_all(entity) == implied.get(entity, set())
+        assert storage.location_get_all() == ({path} if path else set())
+        assert storage.content_get([entry_id(1)]) == {}
+        assert storage.directory_get([entry_id(1), entry_id(2)]) == {}
+        assert storage.revision_get([entry_id(1), entry_id(2)]) == {}
+
+    def test_a_relation_may_be_given_by_its_name(self, storage: Storage) -> None:
+        name: Any = "content_in_directory"
+        storage.relation_add(name, {entry_id(1): {row(2, b"p")}})
+        assert storage.relation_get_all(name) == storage.relation_get_all(RelationType.CNT_IN_DIR) != {}
+
+    # Occurrences
+
+    def test_find_all_joins_paths(self, storage: Storage) -> None:
+        storage.revision_add({entry_id(5): RevisionData(DAY, None)})
+        prefixes = [b"", b".", b"/", b"..", b"a", b"\xff", b"./", b"x" * 4096]
+        storage.relation_add(
+            RelationType.CNT_IN_DIR,
+            {entry_id(1): {row(number, b"suf/\xfefix") for number, _ in enumerate(prefixes, 10)}},
+        )
+        storage.relation_add(
+            RelationType.DIR_IN_REV, {entry_id(number): {row(5, prefix)} for number, prefix in enumerate(prefixes, 10)}
+        )
+        joined = [b"suf/\xfefix", *(prefix + b"/suf/\xfefix" for prefix in prefixes[2:])]
+        assert list(storage.content_find_all(entry_id(1))) == [
+            occurrence(1, 5, DAY, path, None) for path in sorted(joined)
+        ]
+        assert storage.content_find_first(entry_id(1)) is None
+
+    def test_find_all_gives_each_occurrence_once(self, storage: Storage) -> None:
+        storage.revision_add({entry_id(5): RevisionData(DAY, None)})
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, b"a/b"), row(5, b"c")}})
+        storage.relation_add(
+            RelationType.CNT_IN_DIR, {entry_id(1): {row(10, b"b"), row(11, b"a/b"), row(12, b"b"), row(12, b"a/b")}}
+        )
+        storage.relation_add(
+            RelationType.DIR_IN_REV,
+            {entry_id(10): {row(5, b"a")}, entry_id(11): {row(5, b"")}, entry_id(12): {row(5, b"."), row(5, b"a")}},
+        )
+        assert [result.path for result in storage.content_find_all(entry_id(1))] == [b"a/a/b", b"a/b", b"b", b"c"]
+
+    def test_results_are_ordered_by_date_revision_and_path(self, storage: Storage) -> None:
+        dates = {1: later(1), 2: DAY, 3: DAY, 4: later(-1), 5: None}
+        storage.revision_add({entry_id(revision): RevisionData(date, None) for revision, date in dates.items()})
+        paths = [b"b", b"a", b"a/b", b"a b", b"\xff", b""]
+        storage.relation_add(
+            RelationType.CNT_EARLY_IN_REV, {entry_id(9): {row(revision, path) for revision in dates for path in paths}}
+        )
+        expected = [
+            occurrence(9, revision, date, path, None)
+            for date, revision in [(later(-1), 4), (DAY, 2), (DAY, 3), (later(1), 1)]
+            for path in sorted(paths)
+        ]
+        assert list(storage.content_find_all(entry_id(9))) == expected
+        assert storage.content_find_first(entry_id(9)) == expected[0]
+
+    def test_a_revision_without_a_date_is_invisible_until_its_date_arrives(self, storage: Storage) -> None:
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, b"a"), row(6, b"a")}})
+        storage.relation_add(RelationType.CNT_IN_DIR, {entry_id(1): {row(10, b"b")}})
+        storage.relation_add(RelationType.DIR_IN_REV, {entry_id(10): {row(5, b"d")}})
+        storage.revision_add({entry_id(5): RevisionData(None, entry_id(8))})
+        assert storage.content_find_first(entry_id(1)) is None
+        assert list(storage.content_find_all(entry_id(1))) == []
+        storage.revision_add({entry_id(5): RevisionData(DAY, None)})
+        assert storage.content_find_first(entry_id(1)) == occurrence(1, 5, DAY, b"a", None)
+        assert [result.path for result in storage.content_find_all(entry_id(1))] == [b"a", b"d/b"]
+
+    def test_limit_cuts_the_ordered_results(self, storage: Storage) -> None:
+        storage.revision_add({entry_id(5): RevisionData(DAY, None)})
+        paths = [b"%04d" % number for number in range(2_500)]
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
+        for limit in (1, 2, 1_000, 1_001, 2_500, 2_501, 2**63 - 1, None):
+            found = [result.path for result in storage.content_find_all(entry_id(1), limit=limit)]
+            assert found == paths[:limit]
+
+    @pytest.mark.parametrize("limit", [0, -1, 2**63, 1.5, "1", True])
+    def test_a_limit_that_is_none_is_refused(self, storage: Storage, limit: Any) -> None:
+        with pytest.raises(InvalidValueError) as refused:
+            list(storage.content_find_all(entry_id(1), limit=limit))
+        assert refused.value.kind is InvalidValue.LIMIT
+
+    def test_a_closed_generator_leaves_the_storage_usable(self, storage: Storage) -> None:
+        storage.revision_add({entry_id(5): RevisionData(DAY, None)})
+        paths = {b"%05d" % number for number in range(3_000)}
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
+        for _ in range(20):  # more than there are connections
+            results = storage.content_find_all(entry_id(1))
+            assert next(results).path == b"00000"
+            results.close()
+        assert len(list(storage.content_find_all(entry_id(1)))) == 3_000
+
+    # Size
+
+    def test_large_calls(self, storage: Storage) -> None:
+        count = 50_000
+        numbers = random.Random(7).sample(range(2**32), count)
+        dates = {entry_id(number): later(number % 40_000) for number in numbers}
+        assert storage.content_add(dates) is True
+        assert storage.content_add({content: date + timedelta(days=1) for content, date in dates.items()}) is True
+        assert storage.content_get(dates) == dates
+        rows = {entry_id(number): {row(number % 100, b"%d" % number)} for number in numbers}
+        assert storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows) is True
+        assert storage.relation_get(RelationType.CNT_EARLY_IN_REV, rows) == rows
+        some = [entry_id(3), entry_id(4)]
+        assert storage.relation_get(RelationType.CNT_EARLY_IN_REV, some, reverse=True) == {
+            src: found for src, found in rows.items() if {each.dst for each in found} & set(some)
+        }
+
+    # What is refused
+
+    @pytest.mark.parametrize("bad", INVALID_IDS)
+    def test_invalid_ids_are_refused(self, storage: Storage, bad: Any) -> None:
+        good = entry_id(1)
+        refused(InvalidValue.ID, lambda: storage.content_add([good, bad]))
+        refused(InvalidValue.ID, lambda: storage.directory_add({good: DAY, bad: DAY}))
+        refused(InvalidValue.ID, lambda: storage.revision_add([good, bad]))
+        if bad is not None:
+            refused(InvalidValue.ID, lambda: storage.revision_add({good: RevisionData(DAY, bad)}))
+        refused(InvalidValue.ID, lambda: storage.origin_add({good: "url", bad: "url"}))
+        refused(
+            InvalidValue.ID, lambda: storage.relation_add(RelationType.CNT_IN_DIR, {good: {RelationData(bad, b"")}})
+        )
+        refused(InvalidValue.ID, lambda: storage.relation_add(RelationType.CNT_IN_DIR, {bad: {row(1, b"")}}))
+        refused(InvalidValue.ID, lambda: storage.content_get([good, bad]))
+        refused(InvalidValue.ID, lambda: storage.directory_get([bad]))
+        refused(InvalidValue.ID, lambda: storage.revision_get([bad]))
+        refused(InvalidValue.ID, lambda: storage.origin_get([bad]))
+        refused(InvalidValue.ID, lambda: storage.relation_get(RelationType.CNT_IN_DIR, [bad]))
+        refused(InvalidValue.ID, lambda: storage.content_find_first(bad))
+        refused(InvalidValue.ID, lambda: list(storage.content_find_all(bad)))
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+
+    @pytest.mark.parametrize("bad", INVALID_PATHS)
+    def test_invalid_paths_are_refused(self, storage: Storage, bad: Any) -> None:
+        refused(InvalidValue.PATH, lambda: storage.location_add([b"good", bad]))
+        for relation in WITH_PATH:
+            rows = {entry_id(1): {row(2, b"good"), RelationData(entry_id(2), bad)}}
+            refused(InvalidValue.PATH, partial(storage.relation_add, relation, rows))
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+
+    @pytest.mark.parametrize("relation", WITHOUT_PATH)
+    def test_a_path_that_does_not_belong_is_refused(self, storage: Storage, relation: RelationType) -> None:
+        refused(InvalidValue.PATH, lambda: storage.relation_add(relation, {entry_id(1): {row(2), row(3, b"")}}))
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+
+    @pytest.mark.parametrize("bad", INVALID_URLS)
+    def test_invalid_urls_are_refused(self, storage: Storage, bad: Any) -> None:
+        refused(InvalidValue.URL, lambda: storage.origin_add({entry_id(1): "good", entry_id(2): bad}))
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+
+    @pytest.mark.parametrize("bad", INVALID_DATES)
+    def test_invalid_dates_are_refused(self, storage: Storage, bad: Any) -> None:
+        refused(InvalidValue.DATE, lambda: storage.content_add({entry_id(1): DAY, entry_id(2): bad}))
+        refused(InvalidValue.DATE, lambda: storage.directory_add({entry_id(1): DAY, entry_id(2): bad}))
+        refused(InvalidValue.DATE, lambda: storage.revision_add({entry_id(2): RevisionData(bad, None)}))
+        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
+
+    @pytest.mark.parametrize("bad", ["no_such_relation", "", None])
+    def test_unknown_relations_and_entities_are_refused(self, storage: Storage, bad: Any) -> None:
+        refused(InvalidValue.ENUM, lambda: storage.relation_add(bad, {}))
+        refused(InvalidValue.ENUM, lambda: storage.relation_get(bad, []))
+        refused(InvalidValue.ENUM, lambda: storage.relation_get_all(bad))
+        refused(InvalidValue.ENUM, lambda: storage.entity_get_all(bad))
+
+    # Properties
+
+    @PROPERTY
+    @given(sent=st.lists(writes(registers=False), max_size=8), again=st.randoms(use_true_random=False))
+    def test_any_order_and_repetition_ends_in_the_same_state(
+        self, storage: Storage, sent: list[Write], again: random.Random
+    ) -> None:
+        scope = example_scope()
+        reference = InMemoryProvenanceStorage()
+        for write in sent:
+            apply(reference, write, scope)
+        shuffled = [*sent, *again.sample(sent, len(sent) // 2)]
+        again.shuffle(shuffled)
+        for write in shuffled:
+            apply(storage, write, scope)
+        assert state_of(storage, scope) == state_of(reference, scope)
+
+    @PROPERTY
+    @given(sent=st.lists(writes(registers=True), max_size=8))
+    def test_writes_one_after_another_end_as_the_reference_says(self, storage: Storage, sent: list[Write]) -> None:
+        scope = example_scope()
+        reference = InMemoryProvenanceStorage()
+        for write in sent:
+            apply(reference, write, scope)
+            apply(storage, write, scope)
+        assert state_of(storage, scope) == state_of(reference, scope)
+
+    @PROPERTY
+    @given(sent=st.lists(writes(registers=True), max_size=8), again=st.randoms(use_true_random=False))
+    def test_registers_end_in_one_of_the_values_sent(
+        self, storage: Storage, sent: list[Write], again: random.Random
+    ) -> None:
+        scope = example_scope()
+        shuffled = [*sent, *sent]
+        again.shuffle(shuffled)
+        for write in shuffled:
+            apply(storage, write, scope)
+        urls, preferred = scope.registers_of(sent)
+        assert {origin: url in urls[origin] for origin, url in storage.origin_get(scope.ids).items()} == dict.fromkeys(
+            urls, True
+        )
+        found = storage.revision_get(scope.ids)
+        assert {revision for revision, data in found.items() if data.origin is not None} == set(preferred)
+        assert all(found[revision].origin in origins for revision, origins in preferred.items())
+
+
+def dated(storage: Storage, entity: EntityType) -> tuple[Callable[[Any], bool], Callable[[Any], Any]]:
+    """Returns how entities with dates are added and read."""
+    if entity is EntityType.CONTENT:
+        return storage.content_add, storage.content_get
+    return storage.directory_add, storage.directory_get
+
+
+def later(days: int) -> datetime:
+    return DAY + timedelta(days=days)
+
+
+def occurrence(content: int, revision: int, date: datetime, path: bytes, origin: str | None) -> ProvenanceResult:
+    return ProvenanceResult(entry_id(content), entry_id(revision), date, origin, path)
+
+
+def refused(kind: InvalidValue, call: Callable[[], object]) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        call()
+    assert caught.value.kind is kind

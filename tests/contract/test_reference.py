@@ -1,0 +1,15 @@
+"""The reference keeps the contract that it gives the answers of."""
+
+from __future__ import annotations
+
+import pytest
+from tests.contract.contract import ProvenanceStorageContract
+from tests.contract.reference import InMemoryProvenanceStorage
+
+from provgate_storage.interface import ProvenanceStorageInterface
+
+
+class TestInMemory(ProvenanceStorageContract):
+    @pytest.fixture
+    def storage(self) -> ProvenanceStorageInterface:
+        return InMemoryProvenanceStorage()
