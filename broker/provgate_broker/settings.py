@@ -26,7 +26,7 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         str,
         Meta(
             description="The broker: amqp:// or amqps://, with user, password and virtual host.",
-            extra={"env": "PROVGATE_AMQP_URL"},
+            extra={"env": "PROVGATE_AMQP_URL", "flag": "amqp-url"},
         ),
     ] = "amqp://guest:guest@localhost:5672/%2f"
 
@@ -39,7 +39,8 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         Literal["own", "existing"],
         Meta(
             description="`own`: exchanges and queues are declared by set-up. `existing`: another deployment's workers "
-            "are behind the broker; nothing is declared, and reads are not available."
+            "are behind the broker; nothing is declared, and reads are not available.",
+            extra={"env": "PROVGATE_TOPOLOGY"},
         ),
     ] = "own"
 

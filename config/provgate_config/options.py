@@ -7,7 +7,7 @@ environment variable beside it, so that `--help` lists all there is to set and n
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
@@ -23,18 +23,25 @@ S = TypeVar("S", bound=Settings)
 _SIMPLE = {str: click.STRING, int: click.INT, float: click.FLOAT, bool: click.BOOL}
 
 
-def setting_options(settings: type[Settings], env_prefix: str) -> Callable[[F], F]:
+def setting_options(settings: type[Settings], env_prefix: str, only: Collection[str] | None = None) -> Callable[[F], F]:
     """Returns a decorator that gives a click command an option for each simple field of `settings`.
 
     A field `batch_size` becomes `--batch-size` and `<env_prefix>_BATCH_SIZE`. The extra data of a field's `Meta` may
-    name other environment variables (`env`), or keep the field out of the command line (`option=False`). A field named
-    `url` also gets `--url-file`, to keep a secret out of process lists.
+    name another flag (`flag`) or environment variable (`env`), or keep the field out of the command line
+    (`option=False`). A field named `url` also gets a flag with `-file` at its end, to keep a secret out of process
+    lists.
+
+    Args:
+        settings: the type of the settings.
+        env_prefix: what the environment variables start with.
+        only: the fields, by their names in the file, that become options; all where not given.
     """
 
     def decorate(command: F) -> F:
         for field in reversed(msgspec.structs.fields(settings)):
-            for option in _options_of(settings, field, env_prefix):
-                command = option(command)
+            if only is None or field.encode_name in only:
+                for option in _options_of(settings, field, env_prefix):
+                    command = option(command)
         return command
 
     return decorate
@@ -55,11 +62,17 @@ def load_section(context: click.Context, settings: type[S], section: dict[str, A
     merged = dict(section)
     for field in msgspec.structs.fields(settings):
         name = field.encode_name
-        if _given(context, f"{name}_file"):
-            merged[name] = read_secret(context.params[f"{name}_file"], f"{path}.{name}_file")
-        if _given(context, name):
-            merged[name] = context.params[name]
+        parameter = _parameter(settings, name)
+        if _given(context, f"{parameter}_file"):
+            merged[name] = read_secret(context.params[f"{parameter}_file"], f"{path}.{name}_file")
+        if _given(context, parameter):
+            merged[name] = context.params[parameter]
     return convert(merged, settings, path)
+
+
+def _parameter(settings: type[Settings], name: str) -> str:
+    # One command may have options of two types of settings, with fields of the same name.
+    return f"{settings.__name__}_{name}".lower()
 
 
 def _given(context: click.Context, name: str) -> bool:
@@ -73,18 +86,20 @@ def _options_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_
     if simple is None or extra.get("option") is False:
         return []
     name = field.encode_name
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{extra.get('flag', name.replace('_', '-'))}"
+    parameter = _parameter(settings, name)
     variable = extra.get("env", f"{env_prefix}_{name.upper()}")
     description = _help(field, meta)
     option: dict[str, Any] = {"envvar": variable, "show_envvar": True, "help": description}
     if simple is click.BOOL:
-        made = [click.option(f"{flag}/--no-{flag[2:]}", name, default=None, **option)]
+        made = [click.option(f"{flag}/--no-{flag[2:]}", parameter, default=None, **option)]
     else:
-        made = [click.option(flag, name, type=simple, default=None, **option)]
+        made = [click.option(flag, parameter, type=simple, default=None, **option)]
     if name == "url":
         made.append(
             click.option(
                 f"{flag}-file",
+                f"{parameter}_file",
                 envvar=f"{variable}_FILE",
                 show_envvar=True,
                 help=f"A file that holds what {flag} would say.",

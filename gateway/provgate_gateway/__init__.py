@@ -1,0 +1,1 @@
+"""The gateway: gRPC in, RabbitMQ out; reads from the local storage."""

@@ -47,6 +47,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: a limit is below 1."""
     ERROR_REASON_PACKAGE_REFUSED: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: a worker refused a package that the gateway had let through; nothing of it is stored."""
+    ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 8
+    """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
     ERROR_REASON_UNROUTABLE: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION: the broker has no queue for a package; the metadata names "exchange" and "routing_key". The
     topology was not declared, or gateway and workers disagree on the number of ranges.
@@ -95,6 +97,8 @@ ERROR_REASON_INVALID_LIMIT: ErrorReason.ValueType  # 6
 """INVALID_ARGUMENT: a limit is below 1."""
 ERROR_REASON_PACKAGE_REFUSED: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: a worker refused a package that the gateway had let through; nothing of it is stored."""
+ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 8
+"""INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
 ERROR_REASON_UNROUTABLE: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION: the broker has no queue for a package; the metadata names "exchange" and "routing_key". The
 topology was not declared, or gateway and workers disagree on the number of ranges.

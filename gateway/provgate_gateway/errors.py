@@ -1,0 +1,145 @@
+"""How a call fails: one exception, and the status that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Final
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from provgate.v1 import errors_pb2
+from provgate_storage.errors import DataRefusedError, InvalidValueError, StorageError
+
+DOMAIN: Final = "provgate"
+
+_REASON_PREFIX: Final = "ERROR_REASON_"
+_RETRY_DELAY_S: Final = 1.0
+
+
+@dataclass(eq=False)
+class CallError(Exception):
+    """A call fails with a status. Its texts are the gateway's own: they are shown to the caller.
+
+    Attributes:
+        code: the status code.
+        reason: the reason for programs; errors.proto documents them.
+        message: the reason for people.
+        field_path: the path of the field at fault, where it is one of the request's.
+        retry_delay_s: how long to wait before the call is tried again; None where that is of no use.
+        metadata: more facts for programs.
+    """
+
+    code: grpc.StatusCode
+    reason: errors_pb2.ErrorReason.ValueType
+    message: str
+    field_path: str | None = None
+    retry_delay_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def status(self, counts: Mapping[str, str] = MappingProxyType({})) -> grpc.Status:
+        """Returns the status with its details (google.rpc.Status, AIP-193).
+
+        Args:
+            counts: the counts of the write, to add to the metadata.
+        """
+        info = error_details_pb2.ErrorInfo(
+            reason=errors_pb2.ErrorReason.Name(self.reason).removeprefix(_REASON_PREFIX),
+            domain=DOMAIN,
+            metadata={**self.metadata, **counts},
+        )
+        details = [_packed(info)]
+        if self.field_path is not None:
+            request = error_details_pb2.BadRequest()
+            request.field_violations.add(field=self.field_path, description=self.message)
+            details.append(_packed(request))
+        if self.retry_delay_s is not None:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromTimedelta(timedelta(seconds=self.retry_delay_s))
+            details.append(_packed(retry))
+        code: int = self.code.value[0]
+        status: grpc.Status = rpc_status.to_status(status_pb2.Status(code=code, message=self.message, details=details))
+        return status
+
+
+def invalid(error: InvalidValueError, field_path: str) -> CallError:
+    """Returns the failure of a request with a value that cannot be kept."""
+    reason = errors_pb2.ErrorReason.Value(_REASON_PREFIX + error.kind)
+    message = f"{field_path}: {error}"
+    return CallError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field_path)
+
+
+def malformed() -> CallError:
+    """Returns the failure of a request that is not a message of its type."""
+    return CallError(
+        grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "the request cannot be decoded"
+    )
+
+
+def refused(message: str) -> CallError:
+    """Returns the failure of a write of which a worker refused a package."""
+    return CallError(
+        grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_PACKAGE_REFUSED, f"a package was refused: {message}"
+    )
+
+
+def unroutable(exchange: str, routing_key: str) -> CallError:
+    """Returns the failure of a write with a package that no queue takes."""
+    return CallError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        errors_pb2.ERROR_REASON_UNROUTABLE,
+        f"the broker has no queue for exchange {exchange!r} and routing key {routing_key!r}: are the workers set up,"
+        " and with the same range counts?",
+        metadata={"exchange": exchange, "routing_key": routing_key},
+    )
+
+
+def exhausted(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:
+    """Returns a failure that passes when load does."""
+    return CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, retry_delay_s=_RETRY_DELAY_S)
+
+
+def unavailable(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:
+    """Returns a failure that passes when a server is back."""
+    return CallError(grpc.StatusCode.UNAVAILABLE, reason, message, retry_delay_s=_RETRY_DELAY_S)
+
+
+def timed_out(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:
+    """Returns the failure of a call that waited for as long as it may."""
+    return CallError(grpc.StatusCode.DEADLINE_EXCEEDED, reason, message)
+
+
+def reads_unavailable() -> CallError:
+    """Returns the failure of a read of a gateway without a storage."""
+    return CallError(
+        grpc.StatusCode.UNIMPLEMENTED,
+        errors_pb2.ERROR_REASON_READS_UNAVAILABLE,
+        "this gateway only writes: it stands in front of another deployment's workers",
+    )
+
+
+def internal() -> CallError:
+    """Returns the failure of a call that met a fault of the gateway's own."""
+    return CallError(
+        grpc.StatusCode.INTERNAL, errors_pb2.ERROR_REASON_INTERNAL, "a fault of the gateway; its log has more"
+    )
+
+
+def of_storage(error: StorageError) -> CallError:
+    """Returns the failure of a read that the storage could not serve."""
+    if isinstance(error, DataRefusedError):
+        return internal()
+    return unavailable(errors_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the local storage cannot be read now")
+
+
+def _packed(
+    detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

@@ -1,0 +1,96 @@
+"""The standard health service, true about broker and storage.
+
+| service | SERVING while |
+|---|---|
+| "" and provgate.v1.ProvenanceStorage | all that the gateway needs is reachable |
+| provgate.broker | the broker is |
+| provgate.storage | the local storage is; never where there is none |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from grpc_health.v1 import health, health_pb2
+
+from provgate_storage.errors import StorageError
+from provgate_storage.local import LocalStorage
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "provgate.v1.ProvenanceStorage"
+BROKER: Final = "provgate.broker"
+STORAGE: Final = "provgate.storage"
+
+_PROBE_INTERVAL_S: Final = 2.0
+
+
+class HealthWatch:
+    """Watches broker and storage, and sets the statuses of a health servicer. Belongs to one event loop.
+
+    Args:
+        servicer: whose statuses are set.
+        storage: what is probed; None where there is none.
+        broker_connected: tells whether the broker is reachable.
+    """
+
+    def __init__(
+        self,
+        servicer: health.aio.HealthServicer,
+        storage: LocalStorage | None,
+        broker_connected: Callable[[], bool],
+    ) -> None:
+        self._servicer = servicer
+        self._storage = storage
+        self._broker_connected = broker_connected
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage-probe")
+        self._broker_changed = asyncio.Event()
+        self._told: dict[str, bool] = {}
+
+    def broker_changed(self) -> None:
+        """Has the broker looked at now rather than at the next turn."""
+        self._broker_changed.set()
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        storage_reachable = False
+        while True:
+            self._broker_changed.clear()
+            if self._storage is not None:
+                storage_reachable = await self._probe(self._storage)
+            await self._tell(storage_reachable)
+            try:
+                async with asyncio.timeout(_PROBE_INTERVAL_S):
+                    await self._broker_changed.wait()
+            except TimeoutError:
+                continue
+
+    async def stop(self) -> None:
+        """Says NOT_SERVING from now on."""
+        await self._servicer.enter_graceful_shutdown()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _probe(self, storage: LocalStorage) -> bool:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, storage.probe)
+        except StorageError:
+            return False
+        return True
+
+    async def _tell(self, storage_reachable: bool) -> None:
+        broker_connected = self._broker_connected()
+        all_reachable = broker_connected and (storage_reachable or self._storage is None)
+        statuses = {BROKER: broker_connected, STORAGE: storage_reachable, SERVICE: all_reachable, "": all_reachable}
+        for service, serving in statuses.items():
+            if self._told.get(service) is not serving:
+                logger.info("health of %s: %s", service or "the gateway", "SERVING" if serving else "NOT_SERVING")
+                status = health_pb2.HealthCheckResponse.SERVING if serving else _NOT_SERVING
+                await self._servicer.set(service, status)
+        self._told = statuses
+
+
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -1,0 +1,79 @@
+"""Gateway and workers must have the same range counts: compared before the gateway serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from provgate_broker.declaration import check_topology
+from provgate_broker.errors import ConnectionLostError
+from provgate_broker.session import AmqpParameters, open_session
+from provgate_broker.topology import RangePolicy
+from provgate_storage.errors import StorageUnavailableError
+from provgate_storage.local import LocalStorage
+
+logger = logging.getLogger(__name__)
+
+_WAIT_FIRST_S: Final = 0.5
+_WAIT_MAX_S: Final = 10.0
+
+
+class _NobodyToAskError(Exception):
+    """Neither storage nor broker can be reached."""
+
+
+async def agree_on_ranges(parameters: AmqpParameters, policy: RangePolicy, storage: LocalStorage | None) -> None:
+    """Waits until the range counts of `policy` are known to be those of the workers.
+
+    The storage records them; where it cannot be reached, the broker's queues show them. Where neither can, it asks
+    again, with backoff, until one can.
+
+    Raises:
+        SchemaMismatchError: the storage records others, or has no schema or one of another version.
+        TopologyError: the broker's queues show others.
+    """
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(_NobodyToAskError),
+        wait=wait_random_exponential(multiplier=_WAIT_FIRST_S, max=_WAIT_MAX_S),
+        before_sleep=_log,
+    )
+    await retrying(_ask, parameters, policy, storage)
+
+
+async def _ask(parameters: AmqpParameters, policy: RangePolicy, storage: LocalStorage | None) -> None:
+    asked: list[Callable[[], Awaitable[None]]] = [lambda: _ask_broker(parameters, policy)]
+    if storage is not None:
+        asked.insert(0, lambda: _ask_storage(storage, policy))
+    for ask in asked:
+        try:
+            await ask()
+        except (StorageUnavailableError, ConnectionLostError) as error:
+            logger.warning("range counts cannot be compared: %s", error)
+        else:
+            return
+    raise _NobodyToAskError
+
+
+async def _ask_storage(storage: LocalStorage, policy: RangePolicy) -> None:
+    def check() -> None:
+        storage.open()
+        storage.check({exchange.value: count for exchange, count in policy.counts.items()})
+
+    await asyncio.get_running_loop().run_in_executor(None, check)
+
+
+async def _ask_broker(parameters: AmqpParameters, policy: RangePolicy) -> None:
+    session = await open_session(parameters, "provgate-gateway start")
+    try:
+        await check_topology(session, policy)
+    finally:
+        await session.close()
+
+
+def _log(state: RetryCallState) -> None:
+    wait_s = state.next_action.sleep if state.next_action else 0.0
+    logger.warning("waiting for the storage or the broker; again in %.1f s", wait_s)

@@ -1,0 +1,191 @@
+"""The gateway as a whole: builds its parts, serves until it is told to stop, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from provgate.v1 import provenance_storage_pb2_grpc
+from provgate_broker.session import AmqpParameters
+from provgate_broker.topology import RangePolicy
+from provgate_gateway.address import server_credentials
+from provgate_gateway.call_slots import CallSlots
+from provgate_gateway.decoding import DecodingInterceptor
+from provgate_gateway.dispatcher import Dispatcher
+from provgate_gateway.flow_control import FlowControl, Load
+from provgate_gateway.health import SERVICE, HealthWatch
+from provgate_gateway.range_agreement import agree_on_ranges
+from provgate_gateway.servicer import ProvenanceStorageServicer
+from provgate_gateway.settings import GatewaySettings
+from provgate_gateway.splitting import split
+from provgate_gateway.streamed_read import StreamedReads
+from provgate_gateway.unary_read import UnaryReads
+from provgate_gateway.write_call import WriteCall, WritePolicy
+from provgate_storage.local import LocalStorage
+
+logger = logging.getLogger(__name__)
+
+REQUEST_MAX_BYTES: Final = 4 * 1024 * 1024
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", REQUEST_MAX_BYTES),
+    # Two gateways on one port would share its calls without anybody's notice.
+    ("grpc.so_reuseport", 0),
+    # A client that vanished without a word is found out, and its call ended.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+)
+
+
+class ListenError(Exception):
+    """The address cannot be served on."""
+
+
+@dataclass(frozen=True)
+class Backends:
+    """What the gateway stands in front of.
+
+    Attributes:
+        parameters: the broker.
+        policy: the range counts.
+        storage: what is read from; None where another deployment's workers own it.
+        sum_replies: whether those workers may reply several times to one package.
+    """
+
+    parameters: AmqpParameters
+    policy: RangePolicy
+    storage: LocalStorage | None
+    sum_replies: bool
+
+
+class Gateway:
+    """A gateway.
+
+    Args:
+        settings: how it serves.
+        backends: what it stands in front of.
+    """
+
+    def __init__(self, settings: GatewaySettings, backends: Backends) -> None:
+        self._settings = settings
+        self._backends = backends
+        self._credentials = server_credentials(settings)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Has `run` stop. May be called again; on the loop's thread only."""
+        self._stopping.set()
+
+    async def run(self, on_serving: Callable[[str], None]) -> None:
+        """Serves until `stop`, and returns once everything is shut down.
+
+        The order of the end: health says NOT_SERVING, new calls are refused, calls in flight get the grace period,
+        then the broker connections close, then the storage.
+
+        Args:
+            on_serving: called with host and port once calls are taken.
+
+        Raises:
+            ListenError: the address cannot be served on.
+            SchemaMismatchError, TopologyError: the range counts are not those of the workers.
+        """
+        agreeing = asyncio.create_task(self._agree())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({agreeing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if agreeing.done():
+                agreeing.result()
+                await self._serve(on_serving)
+        finally:
+            agreeing.cancel()
+            stopping.cancel()
+            if self._backends.storage is not None:
+                self._backends.storage.close()
+
+    async def _agree(self) -> None:
+        await agree_on_ranges(self._backends.parameters, self._backends.policy, self._backends.storage)
+
+    async def _serve(self, on_serving: Callable[[str], None]) -> None:
+        settings, backends = self._settings, self._backends
+        health_servicer = health.aio.HealthServicer()
+        dispatcher = Dispatcher(
+            backends.parameters,
+            "provgate-gateway",
+            sum_replies=backends.sum_replies,
+            on_change=lambda: watch.broker_changed(),
+        )
+        watch = HealthWatch(health_servicer, backends.storage, lambda: dispatcher.connected)
+        unary_reads = UnaryReads(settings.unary_reads)
+        streamed_reads = StreamedReads(
+            settings.streamed_reads, settings.streamed_read_wait_s, settings.streamed_read_idle_s
+        )
+        servicer = ProvenanceStorageServicer(
+            self._write_calls(dispatcher), backends.storage, CallSlots(settings.max_calls), unary_reads, streamed_reads
+        )
+        server = self._server(servicer, health_servicer)
+        address = self._bind(server)
+        background = [asyncio.create_task(dispatcher.run()), asyncio.create_task(watch.run())]
+        try:
+            await server.start()
+            on_serving(address)
+            await self._until_stopped(background)
+            await watch.stop()
+            await server.stop(settings.grace_s)
+        finally:
+            await server.stop(None)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            unary_reads.close()
+            streamed_reads.close()
+
+    def _write_calls(self, dispatcher: Dispatcher) -> Callable[[], WriteCall]:
+        settings = self._settings
+        flow_control = FlowControl(
+            Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call),
+            Load(settings.max_unacked_entries, settings.max_unacked_bytes),
+        )
+        policy = WritePolicy(
+            settings.wait_min_s,
+            settings.wait_per_batch_s,
+            partial(split, policy=self._backends.policy, batch_size=settings.batch_size),
+        )
+        return lambda: WriteCall(dispatcher, flow_control.share(), policy)
+
+    def _server(
+        self, servicer: ProvenanceStorageServicer, health_servicer: health.aio.HealthServicer
+    ) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[DecodingInterceptor()], options=_OPTIONS)
+        provenance_storage_pb2_grpc.add_ProvenanceStorageServicer_to_server(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        return server
+
+    def _bind(self, server: grpc.aio.Server) -> str:
+        listen = self._settings.listen
+        host, _, _ = listen.rpartition(":")
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(listen)
+            else:
+                port = server.add_secure_port(listen, self._credentials)
+        except RuntimeError as error:
+            raise ListenError(f"{listen} cannot be served on: is the port taken?") from error
+        return f"{host}:{port}"
+
+    async def _until_stopped(self, background: list[asyncio.Task[None]]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        done, _ = await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            # Nothing in the background ends by itself: what it raised is a fault, and the gateway ends with it.
+            task.result()

@@ -1,0 +1,93 @@
+"""The section `provenance.gateway` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, field
+
+from provgate_config import Settings
+
+SECTION: Final = "gateway"
+
+_MIB: Final = 1024 * 1024
+
+
+class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the gateway serves. Durations are in seconds and sizes in bytes."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):[0-9]{1,5}$",
+            description="Host and port to serve on; port 0 takes a free one.",
+        ),
+    ] = "127.0.0.1:50051"
+
+    insecure: Annotated[bool, Meta(description="Serve in plain text on an address that other machines reach.")] = False
+
+    tls_certificate: Annotated[str | None, Meta(description="A PEM file with the certificate chain to serve with.")] = (
+        None
+    )
+
+    tls_key: Annotated[str | None, Meta(description="A PEM file with the certificate's private key.")] = None
+
+    tls_client_ca: Annotated[
+        str | None, Meta(description="A PEM file with the authorities whose client certificates are required.")
+    ] = None
+
+    storage_config: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="The local storage to read from, for example with a user that may only read. That of "
+            "provenance.rabbitmq where not given.",
+            extra={"option": False},
+        ),
+    ] = None
+
+    batch_size: Annotated[int, Meta(ge=1, description="The most entries of a package.")] = 1000
+
+    wait_min_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a write may go without progress, whatever it waits for.")
+    ] = field(default=60.0, name="wait_min")
+
+    wait_per_batch_s: Annotated[
+        float,
+        Meta(ge=0, description="Seconds without progress for each package that is not acked, where that is more."),
+    ] = field(default=10.0, name="wait_per_batch")
+
+    max_calls: Annotated[int, Meta(ge=1, description="The most writes and unary reads at once.")] = 1000
+
+    max_unacked_entries: Annotated[
+        int, Meta(ge=1, description="The most entries that are not acked, of all writes together.")
+    ] = 2_000_000
+
+    max_unacked_bytes: Annotated[
+        int, Meta(ge=1, description="The most bytes of packages that are not acked, of all writes together.")
+    ] = 256 * _MIB
+
+    max_unacked_entries_per_call: Annotated[
+        int, Meta(ge=1, description="The most entries of one write that are not acked.")
+    ] = 200_000
+
+    max_unacked_bytes_per_call: Annotated[
+        int, Meta(ge=1, description="The most bytes of one write's packages that are not acked.")
+    ] = 32 * _MIB
+
+    unary_reads: Annotated[
+        int, Meta(ge=1, le=256, description="How many unary reads ask the storage at once; more of them wait.")
+    ] = 8
+
+    streamed_reads: Annotated[int, Meta(ge=1, le=256, description="The most streamed reads at once.")] = 16
+
+    streamed_read_wait_s: Annotated[
+        float, Meta(ge=0, description="Seconds that a streamed read waits for its turn when as many run.")
+    ] = field(default=5.0, name="streamed_read_wait")
+
+    streamed_read_idle_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a streamed read waits for a client to take what it sent.")
+    ] = field(default=60.0, name="streamed_read_idle")
+
+    grace_s: Annotated[float, Meta(ge=0, description="Seconds that calls in flight have to finish after SIGTERM.")] = (
+        field(default=30.0, name="grace")
+    )

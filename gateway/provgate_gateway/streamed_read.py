@@ -1,0 +1,159 @@
+"""Reads that stream: no database call on the gateway's loop, a bounded number at once, none of them for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from provgate.v1 import errors_pb2
+from provgate_gateway import errors
+from provgate_storage.errors import StorageError
+from provgate_storage.local import RowStream
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+# Below the 4 MiB that a gRPC client takes unless told otherwise.
+RESPONSE_MAX_BYTES: Final = 3 * 1024 * 1024
+
+
+class StreamedReads:
+    """Runs streamed reads. Belongs to one event loop.
+
+    Args:
+        count: how many run at once.
+        wait_s: how long one more waits for its turn.
+        idle_s: how long one waits for its client to take what it sent.
+    """
+
+    def __init__(self, count: int, wait_s: float, idle_s: float) -> None:
+        self._turns = asyncio.Semaphore(count)
+        self._wait_s = wait_s
+        self._idle_s = idle_s
+        # One thread more for each read: a query is ended from another thread than the one it runs on.
+        self._threads = ThreadPoolExecutor(2 * count, thread_name_prefix="streamed-read")
+
+    async def responses(
+        self,
+        open_stream: Callable[[], RowStream[T]],
+        to_response: Callable[[list[T]], M],
+        on_end: Callable[[Callable[[], None]], None],
+    ) -> AsyncIterator[M]:
+        """Yields the rows of a stream as responses that a client can receive.
+
+        Args:
+            open_stream: opens the stream; called on a thread.
+            to_response: makes a response of rows; called on a thread.
+            on_end: takes what is to be called when the RPC ends, however it does.
+
+        Raises:
+            CallError: the storage cannot be read, too many reads run, or the client takes too long.
+        """
+        await self._take_turn()
+        read = _Read(open_stream, to_response, self._threads, self._turns.release)
+        on_end(read.end)
+        loop = asyncio.get_running_loop()
+        try:
+            while (responses := await read.next_responses()) is not None:
+                for response in responses:
+                    idle = loop.call_later(self._idle_s, read.end)
+                    try:
+                        yield response
+                    finally:
+                        idle.cancel()
+                    if read.ended:
+                        raise errors.timed_out(errors_pb2.ERROR_REASON_READ_TIMEOUT, "the answer was not taken in time")
+        finally:
+            read.end()
+
+    def close(self) -> None:
+        """Gives the threads back."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _take_turn(self) -> None:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise errors.exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "too many streamed reads run") from None
+
+
+class _Read(Generic[T, M]):
+    """One streamed read. Its methods are called on the event loop, its queries run on threads."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[], RowStream[T]],
+        to_response: Callable[[list[T]], M],
+        threads: ThreadPoolExecutor,
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.ended = False
+        self._open_stream = open_stream
+        self._to_response = to_response
+        self._threads = threads
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._stream: RowStream[T] | None = None
+        self._chunks: Iterator[list[T]] | None = None
+        self._fetching: Future[list[M] | None] | None = None
+
+    async def next_responses(self) -> list[M] | None:
+        """Returns the next rows as responses; None after the last."""
+        self._fetching = self._threads.submit(self._fetch)
+        try:
+            return await asyncio.wrap_future(self._fetching)
+        except StorageError as error:
+            logger.warning("a streamed read fails: %s", error)
+            raise errors.of_storage(error) from error
+
+    def end(self) -> None:
+        """Ends the query, gives its connection back once no thread uses it, and lets the next read have its turn."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._fetching is None:
+            self._on_closed()
+            return
+        if not self._fetching.done() and self._stream is not None:
+            self._threads.submit(self._stream.cancel)
+        self._fetching.add_done_callback(lambda _: self._close_on_thread())
+
+    def _close_on_thread(self) -> None:
+        # Called by whoever ends the fetch: the loop, or the thread that fetched.
+        try:
+            self._threads.submit(self._close)
+        except RuntimeError:  # the threads were given back: the gateway is stopping
+            return
+
+    def _close(self) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.close()
+        except StorageError as error:
+            logger.warning("a streamed read did not close: %s", error)
+        finally:
+            self._loop.call_soon_threadsafe(self._on_closed)
+
+    def _fetch(self) -> list[M] | None:
+        if self._chunks is None:
+            self._stream = self._open_stream()
+            self._chunks = iter(self._stream)
+        rows = next(self._chunks, None)
+        return None if rows is None else _responses(rows, self._to_response)
+
+
+def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[M]:
+    """Returns rows as responses that a client can receive."""
+    response = to_response(rows)
+    if len(rows) == 1 or response.ByteSize() <= RESPONSE_MAX_BYTES:
+        return [response]
+    middle = len(rows) // 2
+    return _responses(rows[:middle], to_response) + _responses(rows[middle:], to_response)

@@ -1,0 +1,250 @@
+"""One write: reads its messages, hands packages on, and tells how far it has come.
+
+Data flow: a reader task takes a message, checks and cuts it, waits for flow control to admit it and submits the
+packages. The dispatcher calls back for each package. `responses` wakes up on every change and yields the counts, at
+most one response at a time and not faster than a client can use them. All of it runs on the gateway's loop, so that
+there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from provgate.v1 import errors_pb2
+from provgate.v1.provenance_storage_pb2 import AddProgress
+from provgate_broker.topology import Operation
+from provgate_broker.wire import Entry, Nack
+from provgate_gateway import errors
+from provgate_gateway.decoding import Undecodable
+from provgate_gateway.dispatcher import Dispatcher
+from provgate_gateway.errors import CallError
+from provgate_gateway.flow_control import CallShare, Load
+from provgate_gateway.splitting import Package
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M")
+
+_RESPONSE_INTERVAL_S: Final = 0.02
+
+# How long before its deadline a call is ended, so that its status still reaches the client.
+_DEADLINE_MARGIN_S: Final = 0.25
+
+
+class ServerCall(Protocol):
+    """What a write needs of the context of its RPC."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """What a write is bounded by.
+
+    Attributes:
+        wait_min_s: how long it may go without progress, whatever it waits for.
+        wait_per_batch_s: the same for each package that is not acked, where that is more.
+        split: cuts entries into packages.
+    """
+
+    wait_min_s: float
+    wait_per_batch_s: float
+    split: Callable[[Operation, Sequence[Entry]], list[Package]]
+
+
+class WriteCall:
+    """A write in progress.
+
+    Args:
+        dispatcher: gets the packages to the workers.
+        share: the call's share of what may be unacked.
+        policy: the bounds.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, share: CallShare, policy: WritePolicy) -> None:
+        self._dispatcher = dispatcher
+        self._share = share
+        self._policy = policy
+        self._received_count = 0
+        self._published_count = 0
+        self._acked_count = 0
+        self._packages_in_hand = 0
+        self._half_closed = False
+        self._failure: CallError | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._decided = asyncio.Event()
+        self._progressed_at = time.monotonic()
+
+    @property
+    def counts(self) -> Mapping[str, str]:
+        """The counts, for the metadata of a status."""
+        return {
+            "received_count": str(self._received_count),
+            "published_count": str(self._published_count),
+            "acked_count": str(self._acked_count),
+        }
+
+    async def responses(
+        self,
+        requests: AsyncIterable[M],
+        operation: Callable[[M], Operation],
+        entries: Callable[[M], list[Entry]],
+        call: ServerCall,
+    ) -> AsyncIterator[AddProgress]:
+        """Yields the progress of the call until everything it received is acked.
+
+        Args:
+            requests: the messages.
+            operation: tells what a message adds.
+            entries: checks a message, and returns what is in it.
+            call: tells the deadline.
+
+        Raises:
+            CallError: the call fails.
+        """
+        deadline = _deadline_of(call)
+        self._reader = asyncio.create_task(self._read(requests, operation, entries))
+        try:
+            sent: AddProgress | None = None
+            while True:
+                await self._wait_for_change(deadline)
+                done = self._complete
+                progress = self._progress()
+                if done or progress != sent:
+                    yield progress
+                    sent = progress
+                if done:
+                    return
+                await _within(self._decided.wait(), _RESPONSE_INTERVAL_S)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Gives back what the call holds. What is published is stored all the same. May be called again."""
+        if self._reader is not None:
+            self._reader.cancel()
+        self._dispatcher.drop(self)
+        self._share.close()
+
+    def published(self, package: Package) -> None:
+        """Counts a package that is safe in the broker."""
+        self._published_count += package.entry_count
+        self._progress_made()
+
+    def acked(self, package: Package) -> None:
+        """Counts a package that is committed."""
+        self._acked_count += package.entry_count
+        self._packages_in_hand -= 1
+        self._share.release(Load(package.entry_count, len(package.body)))
+        self._progress_made()
+
+    def refused(self, nack: Nack) -> None:
+        """Fails: a worker refused a package."""
+        self._fail(errors.refused(f"{nack.error}: {nack.message}"))
+
+    def returned(self, package: Package) -> None:
+        """Fails: the broker has no queue for a package."""
+        self._fail(errors.unroutable(package.exchange, package.routing_key))
+
+    def overflowed(self) -> None:
+        """Fails: a queue is full."""
+        self._fail(errors.exhausted(errors_pb2.ERROR_REASON_QUEUE_FULL, "a queue of the broker is full"))
+
+    @property
+    def _complete(self) -> bool:
+        return self._half_closed and self._acked_count == self._received_count
+
+    def _progress(self) -> AddProgress:
+        return AddProgress(
+            received_count=self._received_count,
+            published_count=self._published_count,
+            acked_count=self._acked_count,
+        )
+
+    def _progress_made(self) -> None:
+        self._progressed_at = time.monotonic()
+        self._changed.set()
+        if self._complete:
+            self._decided.set()
+
+    def _fail(self, error: CallError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._changed.set()
+            self._decided.set()
+
+    async def _read(
+        self, requests: AsyncIterable[M], operation: Callable[[M], Operation], entries: Callable[[M], list[Entry]]
+    ) -> None:
+        try:
+            async for request in requests:
+                await self._take(request, operation, entries)
+        except CallError as error:
+            self._fail(error)
+        except Exception:
+            logger.exception("a write fails")
+            self._fail(errors.internal())
+        else:
+            self._half_closed = True
+            self._progress_made()
+
+    async def _take(self, request: M, operation: Callable[[M], Operation], entries: Callable[[M], list[Entry]]) -> None:
+        if isinstance(request, Undecodable):
+            raise errors.malformed()
+        packages = self._policy.split(operation(request), entries(request))
+        load = Load(sum(p.entry_count for p in packages), sum(len(p.body) for p in packages))
+        self._received_count += load.entry_count
+        self._progress_made()
+        await self._share.admit(load)
+        self._packages_in_hand += len(packages)
+        self._dispatcher.submit(packages, self)
+
+    async def _wait_for_change(self, deadline: float | None) -> None:
+        """Waits until there is something to tell, and raises the failure of the call if that is it."""
+        while not self._changed.is_set():
+            limit = self._progressed_at + max(
+                self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s
+            )
+            ends_at = limit if deadline is None else min(limit, deadline)
+            if time.monotonic() >= ends_at:
+                raise self._stall()
+            await _within(self._changed.wait(), ends_at - time.monotonic())
+        self._changed.clear()
+        if self._failure is not None:
+            raise self._failure
+
+    def _stall(self) -> CallError:
+        """Returns why the call could not go on."""
+        if not self._dispatcher.connected:
+            return errors.unavailable(errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE, "the broker cannot be reached")
+        if self._dispatcher.blocked:
+            return errors.exhausted(errors_pb2.ERROR_REASON_BROKER_BLOCKED, "the broker blocks publishers")
+        if self._share.waiting and not self._packages_in_hand:
+            return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too much is not acked")
+        return errors.timed_out(
+            errors_pb2.ERROR_REASON_NO_PROGRESS, "the write made no progress for as long as it may wait"
+        )
+
+
+def _deadline_of(call: ServerCall) -> float | None:
+    """Returns when the call has to end, on the monotonic clock."""
+    remaining_s = call.time_remaining()
+    if remaining_s is None:
+        return None
+    return time.monotonic() + max(remaining_s - _DEADLINE_MARGIN_S, remaining_s / 2)
+
+
+async def _within(awaitable: Awaitable[object], timeout_s: float) -> None:
+    """Awaits, for at most so long."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await awaitable
+    except TimeoutError:
+        return
