@@ -25,7 +25,7 @@ CLONE = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def stack_directory() -> Iterator[StackDirectory]:
     """The directory that everything is in which the tests start; at the end nothing of it is left."""
-    directory = StackDirectory.claim(CLONE / ".stack", "tests")
+    directory = StackDirectory.claim_new(CLONE / ".stack", "tests")
     # A second Ctrl-C ends the teardown of fixtures, but not this.
     atexit.register(directory.remove)
     yield directory

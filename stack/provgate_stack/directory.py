@@ -39,22 +39,33 @@ class StackDirectory:
         self._guardian = Guardian(path)
 
     @classmethod
-    def claim(cls, root: Path, kind: str) -> StackDirectory:
+    def claim(cls, root: Path, name: str) -> StackDirectory:
         """Makes and locks a new directory, after whatever dead launchers left behind below `root` is removed.
 
         Args:
             root: the `.stack` of a clone; made where it does not exist.
-            kind: the start of the directory's name, for people who look.
+            name: of the directory.
+
+        Raises:
+            StackError: a living launcher has that directory, or a stack was left running in it.
         """
         root.mkdir(parents=True, exist_ok=True)
         with locked(root):
             _remove_abandoned(root)
-            path = root.resolve() / f"{kind}-{secrets.token_hex(4)}"
-            path.mkdir(mode=0o700)
+            path = root.resolve() / name
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError as error:
+                raise StackError(f"another launcher is at work in {path}") from error
             held = lock_if_free(path)
         if held is None:
             raise StackError(f"{path} was made here, and locked by somebody else")
         return cls(path, held)
+
+    @classmethod
+    def claim_new(cls, root: Path, kind: str) -> StackDirectory:
+        """As `claim`, with a name that starts with `kind` and that no other launcher has."""
+        return cls.claim(root, f"{kind}-{secrets.token_hex(4)}")
 
     def environment(self, role: str) -> dict[str, str]:
         """Returns the variables that mark a process of this stack."""

@@ -6,6 +6,7 @@ the launcher ends. A launcher that cleaned up by itself has removed the director
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,8 +43,10 @@ class Guardian:
 def guard(directory: Path) -> None:
     """Waits for the lock of a directory, and removes the stack unless it was removed or left running on purpose."""
     try:
-        with locked(directory):
-            if directory.exists() and not (directory / RUNNING_FILE).exists():
+        with locked(directory) as descriptor:
+            # Another launcher may have cleaned up in the meantime, and made a new directory of the same name.
+            same = os.fstat(descriptor).st_ino == directory.stat().st_ino
+            if same and not (directory / RUNNING_FILE).exists():
                 remove_stack(directory)
     except FileNotFoundError:
         return

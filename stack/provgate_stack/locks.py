@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Holds the lock of a directory, once whoever holds it has given it up."""
+def locked(directory: Path) -> Iterator[int]:
+    """Holds the lock of a directory, once whoever holds it has given it up; gives the descriptor that holds it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

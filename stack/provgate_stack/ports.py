@@ -35,6 +35,14 @@ def free_ports(count: int) -> list[int]:
     raise StackError(f"{count} free ports between {_CANDIDATES.start} and {_CANDIDATES.stop} were not found")
 
 
+def free_port(preferred: int) -> int:
+    """Returns `preferred` if nothing listens on it, else another free port."""
+    with ExitStack() as held:
+        if _hold(preferred, held):
+            return preferred
+    return free_ports(1)[0]
+
+
 def _hold(port: int, held: ExitStack) -> bool:
     candidate = held.enter_context(socket.socket())
     # As servers do: a port of a server that has just ended (TIME_WAIT) counts as free.

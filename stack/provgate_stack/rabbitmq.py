@@ -70,14 +70,26 @@ class RabbitMqNode:
         return f"amqp://{_USER}:{self._password}@{LOOPBACK}:{self.port}/{quote(vhost, safe='')}"
 
     def start(self) -> None:
-        """Starts the node; returns when it accepts connections.
+        """Starts the node; returns when it accepts connections (5 to 6 s).
 
         Raises:
             StartError: it ended or was not ready in time.
         """
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Starts the node; returns at once."""
         if not self._epmd.alive:
             self._epmd.start()
         self._server.start()
+
+    def wait_ready(self) -> None:
+        """Returns when a launched node accepts connections.
+
+        Raises:
+            StartError: it ended or was not ready in time.
+        """
         self._server.wait_until(self._accepts, _READY_S)
 
     def stop(self) -> None:

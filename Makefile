@@ -1,0 +1,70 @@
+# Every target works from a fresh clone: the virtual environment is made, and servers are installed, when they are needed.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The demo indexes the clone itself unless told otherwise.
+REPO ?= .
+STORAGE ?= postgresql
+# Arguments for pytest, for example: make test TESTS='tests/unit -k ranges'
+TESTS ?=
+
+BIN := .venv/bin
+STACK := $(BIN)/python -m provgate_stack
+export REPO STORAGE
+
+.PHONY: help
+help: ## Say what the targets do
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+.PHONY: demo
+demo: venv ## Index a git repository (REPO=path, default: this clone) through a temporary stack and ask about a file of it
+	@$(STACK) demo --repo "$$REPO" --storage "$$STORAGE"
+
+.PHONY: up
+up: venv ## Start RabbitMQ, PostgreSQL, workers and gateway, and keep them running
+	@$(STACK) up
+
+.PHONY: down
+down: venv ## Stop what `make up` started and remove its data
+	@$(STACK) down
+
+.PHONY: test
+test: venv ## Run all tests on real servers (TESTS=arguments for pytest)
+	@$(STACK) install
+	@$(BIN)/pytest $(TESTS)
+
+.PHONY: lint
+lint: venv ## Check style and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+.PHONY: types
+types: venv ## Check types
+	@$(BIN)/mypy
+
+.PHONY: protos
+protos: venv ## Generate the stubs of the protos anew
+	@stack/generate_stubs.sh protos
+
+.PHONY: check-protos
+check-protos: venv ## Check the protos' style, that they break no client, and that the stubs are theirs
+	@$(BIN)/buf lint
+	@stack/check_breaking.sh
+	@stack/check_stubs.sh
+
+.PHONY: bench
+bench: venv ## Measure how fast it is
+	@$(STACK) install
+	@$(BIN)/python -m bench
+
+.PHONY: clean
+clean: ## Stop what runs, and remove the virtual environment and all that was generated
+	@if [ -x $(BIN)/python ]; then $(STACK) down; fi
+	@rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: venv
+venv:
+	@stack/bootstrap.sh

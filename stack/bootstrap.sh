@@ -1,0 +1,69 @@
+#!/bin/sh
+# Makes .venv with everything that the project and its development need; does nothing where that is up to date.
+# PYTHON names the interpreter to use; by default the first Python 3.11 or newer that is found.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+# Written last. It holds where the clone is, since an editable install holds that too, and what was installed.
+stamp=.venv/provgate-installed
+wanted() { pwd && cat pyproject.toml; }
+
+die() {
+    echo "Error: $*" >&2
+    exit 1
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    die "Python 3.11 or newer is needed, and none of ${PYTHON:-python3, python3.11 to python3.14} is one"
+}
+
+# Debian and Ubuntu ship `venv` as a package of its own.
+need_venv_module() {
+    "$1" -c 'import ensurepip, venv' 2>/dev/null && return
+    package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    as_root=
+    if ! command -v apt-get >/dev/null; then
+        die "the Python module venv is missing: install it with your system's package manager"
+    elif [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "the Python module venv is missing: run \`apt-get install $package\` as root"
+        as_root=sudo
+    fi
+    echo "Installing $package"
+    $as_root apt-get --quiet update
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get --quiet install --yes --no-install-recommends "$package"
+}
+
+main() {
+    # Two targets may be made at the same time.
+    exec 9<stack
+    if command -v flock >/dev/null; then flock 9; fi
+
+    if [ -f "$stamp" ] && wanted | cmp -s - "$stamp"; then
+        return
+    fi
+    if [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" = "$(pwd)" ]; then
+        rm "$stamp"
+    else
+        # None, one that was interrupted while it was being made, or one of another place.
+        python=$(find_python)
+        need_venv_module "$python"
+        echo "Making .venv with $("$python" --version)"
+        rm -rf .venv
+        "$python" -m venv .venv
+    fi
+    echo "Installing the project and its development tools into .venv"
+    # --group came with pip 25.1.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
+    wanted >"$stamp.new"
+    mv "$stamp.new" "$stamp"
+}
+
+main

@@ -1,0 +1,5 @@
+"""`python -m provgate_stack`."""
+
+from provgate_stack.cli import main
+
+main()

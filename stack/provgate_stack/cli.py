@@ -1,0 +1,105 @@
+"""The command line of the launcher; the Makefile's targets call it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from provgate_stack.demo import run_demo
+from provgate_stack.errors import StackError
+from provgate_stack.interrupts import Interrupted, raise_when_interrupted
+from provgate_stack.launcher import running_stack, start_in_background, stop_background
+from provgate_stack.packages import install_missing_servers
+from provgate_stack.paste import lines_to_paste
+
+_CLONE: Final = Path(__file__).resolve().parent.parent.parent
+_EMPTY_FILE: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
+root_option = click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_CLONE / ".stack",
+    show_default=True,
+    help="Where stacks keep what they write.",
+)
+
+
+@click.group()
+def cli() -> None:
+    """RabbitMQ, PostgreSQL, workers and gateway on this machine.
+
+    PROVGATE_AMQP_URL and PROVGATE_POSTGRES_DSN name servers that exist already: they are used and left as they are.
+    """
+
+
+@cli.command()
+@root_option
+@click.option(
+    "--repo", type=click.Path(path_type=Path), default=_CLONE, show_default=True, help="The git repository to index."
+)
+@click.option("--storage", type=click.Choice(["postgresql"]), default="postgresql", help="The local storage.")
+def demo(root: Path, repo: Path, storage: str) -> None:
+    """Index a git repository through a temporary stack and ask where a file first appeared."""
+    run_demo(root, repo)
+
+
+@cli.command()
+@root_option
+def up(root: Path) -> None:
+    """Start a stack that keeps running."""
+    facts = running_stack(root)
+    if facts is None:
+        facts = start_in_background(root)
+        print("\nThe stack is up.")
+    else:
+        print("The stack is up already.")
+    _print_facts(facts)
+
+
+@cli.command()
+@root_option
+def down(root: Path) -> None:
+    """Stop the stack that keeps running and remove its data."""
+    print("The stack is down." if stop_background(root) else "No stack is up.")
+
+
+@cli.command()
+@root_option
+def status(root: Path) -> None:
+    """Say whether a stack is up, and where; exit code 1 where none is."""
+    facts = running_stack(root)
+    if facts is None:
+        print("No stack is up.")
+        sys.exit(1)
+    _print_facts(facts)
+
+
+@cli.command()
+def install() -> None:
+    """Install the packages of the servers that are missing."""
+    install_missing_servers()
+
+
+def main() -> None:
+    """Runs the command line; an interruption ends it as the signal would have, after everything is cleaned up."""
+    raise_when_interrupted()
+    try:
+        cli()
+    except StackError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Interrupted as interrupted:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(interrupted.exit_code)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    print(f"  gateway        {facts['gateway']}")
+    print(f"  configuration  {facts['config']}   (export PROVGATE_CONFIG={facts['config']})")
+    print(f"  logs           {facts['logs']}")
+    print("\nPaste:\n")
+    print(lines_to_paste(facts["gateway"], _EMPTY_FILE))
+    print("\n`make down` stops it.", flush=True)

@@ -1,0 +1,52 @@
+"""Ctrl-C, SIGTERM and a closed terminal as an exception, once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """The user, or the system, asked the launcher to end.
+
+    Attributes:
+        exit_code: as a shell reports a program that the signal ended.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def raise_when_interrupted() -> None:
+    """Makes the first signal raise `Interrupted` in the main thread, and ignores those that follow.
+
+    What then cleans up cannot be interrupted a second time.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, _raise)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keeps signals from raising within; one that came raises at the end, unless the block raised by itself."""
+    came: list[int] = []
+    previous = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)

@@ -1,0 +1,108 @@
+"""Gets the servers' packages through apt, without a system service being started by it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from provgate_stack.errors import MissingProgramError, StackError
+from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
+from provgate_stack.installed import postgresql_programs, rabbitmq_programs
+from provgate_stack.interrupts import uninterrupted
+
+# What packages' scripts ask before they start a service; 101 forbids it.
+# https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt
+_POLICY: Final = Path("/usr/sbin/policy-rc.d")
+_POLICY_TEXT: Final = """#!/bin/sh
+# Written by provgate while it installs packages, and removed by it afterwards.
+case "$1" in rabbitmq-server* | postgresql* | epmd*) exit 101 ;; esac
+exit 0
+"""
+
+# apt-get installs to the end once it began: an interrupted dpkg leaves the whole system's packages to be repaired.
+_WAIT_FOR_LOCK: Final = ("--option", "DPkg::Lock::Timeout=300")
+_INSTALL: Final = ("install", "--yes", "--no-install-recommends")
+_SHIELDED: Final = ("sh", "-c", 'trap "" INT TERM HUP; exec "$@"', "sh")
+
+
+def install_missing_servers() -> None:
+    """Installs the packages of the servers that are needed and not there; does nothing where none is missing.
+
+    Raises:
+        MissingProgramError: a server is missing, and apt or the rights to use it are too.
+        StackError: apt failed.
+    """
+    packages = _missing_packages()
+    if not packages:
+        return
+    as_root = _as_root(packages)
+    print(f"Installing {' and '.join(packages)}; their system services are not started", flush=True)
+    _apt(as_root, "update")
+    _apt(as_root, *_INSTALL, "--download-only", *packages)
+    with uninterrupted(), _services_not_started(as_root, packages):
+        _apt([*_SHIELDED, *as_root], *_INSTALL, *packages)
+
+
+def _missing_packages() -> list[str]:
+    missing = []
+    if not ExistingRabbitMq.of_environment() and not _is_there(rabbitmq_programs):
+        missing.append("rabbitmq-server")
+    if not ExistingPostgreSql.of_environment() and not _is_there(postgresql_programs):
+        missing.append("postgresql")
+    return missing
+
+
+def _is_there(find: Callable[[], Path]) -> bool:
+    try:
+        find()
+    except MissingProgramError:
+        return False
+    return True
+
+
+def _as_root(packages: list[str]) -> list[str]:
+    """Returns what goes before a command for it to run as root."""
+    names = " and ".join(packages)
+    if shutil.which("apt-get") is None:
+        raise MissingProgramError(
+            f"{names} must be installed (RabbitMQ 3.10 or newer, PostgreSQL 13 or newer), and there is no apt-get here "
+            "to do it: install them with your system's package manager, or name running servers in PROVGATE_AMQP_URL "
+            "and PROVGATE_POSTGRES_DSN"
+        )
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo") is None:
+        raise MissingProgramError(f"{names} must be installed: run `apt-get install {' '.join(packages)}` as root")
+    return ["sudo"]
+
+
+def _apt(before: list[str], *arguments: str) -> None:
+    # Through `env`: sudo drops the environment.
+    command = [*before, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", *_WAIT_FOR_LOCK, *arguments]
+    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+        raise StackError(f"`apt-get {' '.join(arguments)}` failed; install the packages by hand, or try again")
+
+
+@contextmanager
+def _services_not_started(as_root: list[str], packages: list[str]) -> Iterator[None]:
+    """Keeps the packages' system services from running; a policy that somebody else set stays as it is."""
+    if _POLICY.exists() and _POLICY.read_text(encoding="utf-8", errors="replace") != _POLICY_TEXT:
+        yield
+        # Where that policy let them start. They were not there before, so nobody else uses them.
+        for service in packages:
+            subprocess.run([*as_root, "service", service, "stop"], stderr=subprocess.DEVNULL, check=False)
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="provgate-policy-") as file:
+        file.write(_POLICY_TEXT)
+        file.flush()
+        subprocess.run([*as_root, "install", "-m", "755", file.name, str(_POLICY)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*as_root, "rm", "-f", str(_POLICY)], check=True)

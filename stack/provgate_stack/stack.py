@@ -1,0 +1,142 @@
+"""Workers and a gateway on servers that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from provgate_stack.directory import StackDirectory
+from provgate_stack.ports import LOOPBACK, free_ports
+from provgate_stack.programs import GatewayProgram, WorkerProgram, program_environment
+
+Sections = Mapping[str, Mapping[str, Any]]
+
+
+class Stack:
+    """Worker programs and gateways on one virtual host and one database, and the configuration that they share.
+
+    Not thread-safe. As a context manager it stops all of them at the end.
+
+    Args:
+        rabbitmq_url: of the virtual host.
+        postgres_dsn: of the database.
+        directory: of the stack; several stacks with different names may share one, and its servers.
+        overrides: settings that differ from the defaults, by section (`rabbitmq`, `gateway`) of the configuration.
+        name: of the subdirectory that holds configuration and logs; the directory itself does where None.
+        port: of the first gateway; any free one where None.
+
+    Attributes:
+        path: the directory that holds configuration and logs.
+        address: where the first gateway serves, also after it was started anew: `host:port`.
+        config: the configuration file for clients; its `storage` is the first gateway.
+        workers: every worker program that was started, the ended ones too.
+        gateways: every gateway that was started, the ended ones too.
+    """
+
+    def __init__(
+        self,
+        rabbitmq_url: str,
+        postgres_dsn: str,
+        directory: StackDirectory,
+        overrides: Sections | None = None,
+        name: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.path = directory.subdirectory(name) if name else directory.path
+        self.workers: list[WorkerProgram] = []
+        self.gateways: list[GatewayProgram] = []
+        self._directory = directory
+        self.address = f"{LOOPBACK}:{port or free_ports(1)[0]}"
+        self._sections = _merged(
+            {
+                "storage": {"cls": "grpc", "url": self.address},
+                "rabbitmq": {"url": rabbitmq_url, "storage_config": {"cls": "postgresql", "db": postgres_dsn}},
+                "gateway": {"listen": f"{LOOPBACK}:0"},
+            },
+            overrides or {},
+        )
+        self.config = self._write_config("config", {"gateway": {"listen": self.address}})
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts one worker program and the first gateway; returns when both are ready.
+
+        Raises:
+            StartError: one of them ended, or was not ready in time.
+        """
+        self.start_workers()
+        # It checks the topology and the schema that the workers set up.
+        self.start_gateway(listen=self.address)
+
+    def start_workers(self, wait: bool = True, **overrides: Any) -> WorkerProgram:
+        """Starts one more worker program.
+
+        Args:
+            wait: until it is ready.
+            overrides: of the section `rabbitmq`, for this program alone.
+        """
+        name = f"workers-{len(self.workers)}"
+        config = self._write_config(name, {"rabbitmq": overrides})
+        program = WorkerProgram(program_environment(self._directory, "workers", config), self.path / f"{name}.log")
+        self.workers.append(program)
+        program.start()
+        if wait:
+            program.wait_ready()
+        return program
+
+    def start_gateway(self, wait: bool = True, **overrides: Any) -> GatewayProgram:
+        """Starts one more gateway, on a port of its own unless `listen` is among the overrides.
+
+        Args:
+            wait: until it is ready.
+            overrides: of the section `gateway`, for this gateway alone.
+        """
+        name = f"gateway-{len(self.gateways)}"
+        config = self._write_config(name, {"gateway": overrides})
+        program = GatewayProgram(program_environment(self._directory, "gateway", config), self.path / f"{name}.log")
+        self.gateways.append(program)
+        program.start()
+        if wait:
+            program.wait_ready()
+        return program
+
+    def client_environment(self) -> dict[str, str]:
+        """Returns the environment in which `provgate` uses the first gateway."""
+        return program_environment(self._directory, "client", self.config)
+
+    def stop(self) -> None:
+        """Asks gateways, then workers, to end, and waits for them: what a gateway has in hand still needs workers.
+
+        Idempotent.
+
+        Raises:
+            StackError: one did not end in time; it was killed then.
+        """
+        for program in [*self.gateways, *self.workers]:
+            if program.alive:
+                program.terminate()
+
+    def kill(self) -> None:
+        """Kills all of them. Idempotent."""
+        for program in [*self.gateways, *self.workers]:
+            program.kill()
+
+    def _write_config(self, name: str, overrides: Sections) -> Path:
+        path = self.path / f"{name}.yaml"
+        # It holds the passwords of the servers.
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump({"provenance": _merged(self._sections, overrides)}), encoding="utf-8")
+        return path
+
+
+def _merged(sections: Sections, overrides: Sections) -> dict[str, dict[str, Any]]:
+    names = [*sections, *(name for name in overrides if name not in sections)]
+    return {name: {**sections.get(name, {}), **overrides.get(name, {})} for name in names}
