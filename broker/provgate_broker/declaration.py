@@ -16,6 +16,9 @@ from provgate_broker.topology import Exchange, Queue, RangePolicy, binding_key, 
 DEAD_LETTER_QUEUE: Final = "provgate.dead-letters"
 """Where packages go that cannot be stored. Published to through the default exchange; nobody consumes it."""
 
+QUARANTINE_QUEUE: Final = "provgate.quarantine"
+"""Where packages wait that may have killed the programs that handled them. Workers take them one at a time."""
+
 # From here on a quorum queue drops a message after 20 redeliveries unless it is told not to; before, -1 means 0.
 _DELIVERY_LIMIT_SINCE: Final = (4, 0)
 
@@ -60,7 +63,9 @@ def queue_arguments(
 
 
 async def declare_topology(session: AmqpSession, policy: RangePolicy, settings: RabbitMqSettings) -> None:
-    """Declares exchanges, work queues, bindings and the dead-letter queue. What is there as it should be stays.
+    """Declares exchanges, work queues and bindings, and the queues for packages that cannot be stored just so.
+
+    What is there as it should be stays.
 
     Raises:
         TopologyError: something is there with other arguments.
@@ -72,8 +77,9 @@ async def declare_topology(session: AmqpSession, policy: RangePolicy, settings: 
     for queue in policy.queues():
         await _declare_queue(session, queue.name, arguments)
         await _bind(session, queue)
-    dead_letter_arguments = queue_arguments(settings, session.broker_version, single_active_consumer=False)
-    await _declare_queue(session, DEAD_LETTER_QUEUE, dead_letter_arguments)
+    aside_arguments = queue_arguments(settings, session.broker_version, single_active_consumer=False)
+    for name in (DEAD_LETTER_QUEUE, QUARANTINE_QUEUE):
+        await _declare_queue(session, name, aside_arguments)
 
 
 async def check_topology(session: AmqpSession, policy: RangePolicy) -> None:

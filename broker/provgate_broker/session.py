@@ -77,7 +77,13 @@ class AmqpChannel:
         self.raw = raw
         self.lost: asyncio.Future[ConnectionLostError] = connection_closed.get_loop().create_future()
         raw.add_on_close_callback(lambda _, reason: self._lose(lost_error(reason)))
-        connection_closed.add_done_callback(lambda _: self._lose(connection_closed.result()))
+
+        def on_connection_closed(_: object) -> None:
+            self._lose(connection_closed.result())
+
+        connection_closed.add_done_callback(on_connection_closed)
+        # A connection outlives many channels and keeps none of them alive.
+        self.lost.add_done_callback(lambda _: connection_closed.remove_done_callback(on_connection_closed))
 
     async def call(self, start: Callable[[Callable[..., None]], object]) -> Any:
         """Starts a method of pika's that takes a callback, and waits for what the callback is given.

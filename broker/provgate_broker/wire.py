@@ -45,6 +45,9 @@ Entry: TypeAlias = tuple[Any, ...]
 _KEY: Final = "data"
 _BODY_START: Final = b"\x81\xa4data"
 
+# Map, key, and the header of a list of up to 2**32 - 1 rows.
+_START_MAX_BYTES: Final = len(_BODY_START) + 5
+
 # No row is shorter than a list of one empty path.
 _ROW_MIN_BYTES: Final = 3
 _ROW_MAX_LENGTH: Final = 3
@@ -113,6 +116,16 @@ def decode_package(body: bytes, operation: Operation) -> list[Entry]:
     if trailing or len(entries) != row_count:
         raise MalformedPackageError(f"the body says {row_count} rows and holds {len(entries)}, or ends in the middle")
     return entries
+
+
+def claimed_row_count(body: bytes) -> int:
+    """Returns how many rows a body says that it holds, without decoding them; 0 where it is no package."""
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=_START_MAX_BYTES, max_str_len=len(_KEY))
+    unpacker.feed(body[:_START_MAX_BYTES])
+    try:
+        return _read_start(unpacker, len(body))
+    except (MalformedPackageError, ValueError, msgpack.UnpackException):
+        return 0
 
 
 def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:

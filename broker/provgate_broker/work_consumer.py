@@ -1,0 +1,206 @@
+"""Consuming the work queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, Protocol
+
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+from provgate_broker.delivery import Delivery, delivery_of
+from provgate_broker.errors import ConnectionLostError
+from provgate_broker.getter import Getter
+from provgate_broker.link import AmqpLink
+from provgate_broker.session import ACCESS_REFUSED, AmqpChannel, AmqpParameters, AmqpSession
+
+logger = logging.getLogger(__name__)
+
+# How long a queue that cannot be consumed is left alone.
+_RETRY_MIN_S: Final = 2.0
+_RETRY_MAX_S: Final = 5.0
+
+
+class WorkConsumerListener(Protocol):
+    """What a work consumer tells. All calls come from its event loop."""
+
+    def registered(self, queue: str) -> None:
+        """The broker knows of this consumer of a queue, or, of a classic queue, another program consumes it for now."""
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A package is in hand until it is acked or requeued, or `taken_back` says that it is not."""
+
+    def taken_back(self, queue: str) -> None:
+        """The broker has taken back every package of a queue that was in hand: it delivers them again, to whomever."""
+
+
+class WorkConsumer:
+    """Consumes queues over a connection of its own. Belongs to one event loop.
+
+    Each queue has a channel of its own on that connection. To close it gives all packages of that queue back and
+    disturbs no other queue, and a broker that refuses a consumer closes only that channel. What is asked for with
+    `register`, `suspend` and `release` holds over lost connections.
+
+    Args:
+        parameters: where the broker is.
+        name: what the broker shows for the connection.
+        listener: is told what happens.
+        delays_s: the queues, none of which is consumed before it is registered, each with how long it is left to
+            others when a connection is new.
+        prefetch_count: how many packages of each queue may be in hand.
+        exclusive: whether a queue is consumed exclusively. For classic queues; others have a single active consumer.
+    """
+
+    def __init__(
+        self,
+        parameters: AmqpParameters,
+        name: str,
+        listener: WorkConsumerListener,
+        delays_s: Mapping[str, float],
+        *,
+        prefetch_count: int,
+        exclusive: bool,
+    ) -> None:
+        self._link = AmqpLink(parameters, name, self._serve)
+        self._listener = listener
+        self._prefetch_count = prefetch_count
+        self._exclusive = exclusive
+        self._subscriptions = {queue: _Subscription(queue, delay_s) for queue, delay_s in delays_s.items()}
+        self.getter = Getter()
+
+    async def run(self) -> None:
+        """Keeps connection and consumers until it is cancelled. Everything in hand goes back to the broker then."""
+        await self._link.run()
+
+    def register(self, queue: str) -> None:
+        """Has a queue consumed from now on."""
+        self._subscriptions[queue].want(_Wanted.DELIVERIES)
+
+    def suspend(self, queue: str) -> None:
+        """Cancels the consumer of a queue; the packages in hand stay there."""
+        self._subscriptions[queue].want(_Wanted.CHANNEL)
+
+    def release(self, queue: str) -> None:
+        """Cancels the consumer of a queue and gives the packages in hand back."""
+        self._subscriptions[queue].want(_Wanted.NOTHING)
+
+    async def _serve(self, session: AmqpSession) -> None:
+        self.getter.session = session
+        try:
+            async with asyncio.TaskGroup() as group:
+                for subscription in self._subscriptions.values():
+                    group.create_task(self._keep(session, subscription))
+                group.create_task(session.wait_lost())
+        except* ConnectionLostError as errors:
+            raise _first(errors) from errors
+        finally:
+            self.getter.session = None
+
+    async def _keep(self, session: AmqpSession, subscription: _Subscription) -> None:
+        await asyncio.sleep(subscription.delay_s)
+        while True:
+            await subscription.wanted_more_than(_Wanted.NOTHING)
+            try:
+                await self._hold_channel(session, subscription)
+                subscription.failing = False
+            except ConnectionLostError as error:
+                if not session.is_open:
+                    raise
+                self._note_failure(subscription, error)
+                await asyncio.sleep(random.uniform(_RETRY_MIN_S, _RETRY_MAX_S))
+
+    async def _hold_channel(self, session: AmqpSession, subscription: _Subscription) -> None:
+        amqp_channel = await session.open_channel()
+        # The broker cancels a consumer whose queue is deleted: the channel is given up then, and a new one tried.
+        amqp_channel.raw.add_on_cancel_callback(lambda _: amqp_channel.raw.close())
+        amqp_channel.lost.add_done_callback(lambda _: subscription.changed.set())
+        try:
+            # Not global: quorum queues refuse a limit for a whole channel.
+            await amqp_channel.call(
+                lambda callback: amqp_channel.raw.basic_qos(prefetch_count=self._prefetch_count, callback=callback)
+            )
+            await self._follow_wishes(amqp_channel, subscription)
+            await amqp_channel.close()
+        finally:
+            self._listener.taken_back(subscription.queue)
+
+    async def _follow_wishes(self, amqp_channel: AmqpChannel, subscription: _Subscription) -> None:
+        consumer_tag: str | None = None
+        while subscription.wanted is not _Wanted.NOTHING:
+            if amqp_channel.lost.done():
+                raise amqp_channel.lost.result()
+            if subscription.wanted is _Wanted.DELIVERIES and consumer_tag is None:
+                consumer_tag = await self._consume(amqp_channel, subscription.queue)
+                subscription.failing = False
+                self._listener.registered(subscription.queue)
+            elif subscription.wanted is _Wanted.CHANNEL and consumer_tag is not None:
+                await _cancel(amqp_channel, consumer_tag)
+                consumer_tag = None
+            else:
+                await subscription.change()
+
+    async def _consume(self, amqp_channel: AmqpChannel, queue: str) -> str:
+        def on_message(_channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+            self._listener.delivered(delivery_of(queue, amqp_channel, method, properties, body))
+
+        answer = await amqp_channel.call(
+            lambda callback: amqp_channel.raw.basic_consume(
+                queue, on_message, exclusive=self._exclusive, callback=callback
+            )
+        )
+        consumer_tag: str = answer.method.consumer_tag
+        return consumer_tag
+
+    def _note_failure(self, subscription: _Subscription, error: ConnectionLostError) -> None:
+        if self._exclusive and error.reply_code == ACCESS_REFUSED:
+            # Another program has it. This one stands by, by asking again and again.
+            self._listener.registered(subscription.queue)
+        elif not subscription.failing:
+            subscription.failing = True
+            logger.warning("queue %s cannot be consumed: %s; trying again", subscription.queue, error)
+
+
+class _Wanted(Enum):
+    NOTHING = 0
+    CHANNEL = 1
+    DELIVERIES = 2
+
+
+class _Subscription:
+    """What is wanted of a queue."""
+
+    def __init__(self, queue: str, delay_s: float) -> None:
+        self.queue = queue
+        self.delay_s = delay_s
+        self.wanted = _Wanted.NOTHING
+        self.changed = asyncio.Event()
+        self.failing = False
+
+    def want(self, wanted: _Wanted) -> None:
+        self.wanted = wanted
+        self.changed.set()
+
+    async def change(self) -> None:
+        self.changed.clear()
+        await self.changed.wait()
+
+    async def wanted_more_than(self, wanted: _Wanted) -> None:
+        while self.wanted is wanted:
+            await self.change()
+
+
+async def _cancel(amqp_channel: AmqpChannel, consumer_tag: str) -> None:
+    await amqp_channel.call(lambda callback: amqp_channel.raw.basic_cancel(consumer_tag, callback))
+
+
+def _first(errors: BaseExceptionGroup[ConnectionLostError]) -> ConnectionLostError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, ConnectionLostError):
+        raise TypeError from error
+    return error
