@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
@@ -45,7 +45,7 @@ class AmqpParameters:
     @property
     def address(self) -> str:
         """Host, port and virtual host, for messages; no secret."""
-        return f"{self._parameters.host}:{self._parameters.port}{self._parameters.virtual_host}"
+        return f"{self._parameters.host}:{self._parameters.port}/{quote(self._parameters.virtual_host, safe='')}"
 
     def pika(self, name: str) -> pika.URLParameters:
         """Returns pika's parameters for a connection that the broker shows under `name`."""

@@ -56,7 +56,8 @@ class CallError(Exception):
         details = [_packed(info)]
         if self.field_path is not None:
             request = error_details_pb2.BadRequest()
-            request.field_violations.add(field=self.field_path, description=self.message)
+            description = self.message.removeprefix(f"{self.field_path}: ")
+            request.field_violations.add(field=self.field_path, description=description)
             details.append(_packed(request))
         if self.retry_delay_s is not None:
             retry = error_details_pb2.RetryInfo()
