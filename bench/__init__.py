@@ -1,0 +1,1 @@
+"""Benchmarks: how fast the stack is, and what it costs."""
