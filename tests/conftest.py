@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-pytest_plugins = ("tests.fix_servers",)
+pytest_plugins = ("tests.fix_servers", "tests.fix_stack")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,38 @@
+"""Workers and a gateway that run, on a virtual host and a database of their own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from provgate_stack.directory import StackDirectory
+from provgate_stack.stack import Stack
+
+
+@pytest.fixture
+def bare_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+    """A stack of which nothing is started yet: for tests that choose settings or start programs one by one."""
+    yield from _stack(amqp_url, postgres_dsn, stack_directory)
+
+
+@pytest.fixture
+def stack(bare_stack: Stack) -> Stack:
+    """A stack whose worker program and gateway run, for one test."""
+    bare_stack.start()
+    return bare_stack
+
+
+@pytest.fixture(scope="module")
+def shared_stack(module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+    """A stack whose worker program and gateway run, for all tests of a module: they leave it running."""
+    for stack in _stack(module_amqp_url, module_postgres_dsn, stack_directory):
+        stack.start()
+        yield stack
+
+
+def _stack(amqp_url: str, postgres_dsn: str, directory: StackDirectory) -> Iterator[Stack]:
+    stack = Stack(amqp_url, postgres_dsn, directory, name=f"stack-{secrets.token_hex(4)}")
+    yield stack
+    stack.kill()
