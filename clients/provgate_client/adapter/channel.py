@@ -7,6 +7,8 @@ from typing import Final
 
 import grpc
 
+from provgate.v1.provenance_storage_pb2 import WithPathRequest
+from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_client.adapter.settings import SECTION_PATH, GrpcSettings
 from provgate_client.errors import CallStatus, GatewayUnavailableError
 from provgate_config import ConfigurationError
@@ -29,19 +31,20 @@ def open_channel(settings: GrpcSettings) -> grpc.Channel:
 
 
 def wait_until_ready(channel: grpc.Channel, settings: GrpcSettings) -> None:
-    """Connects.
+    """Connects, and waits for one answer, whatever it says.
+
+    gRPC's own `channel_ready_future` would make every close of the channel 0.2 s slower.
 
     Raises:
-        GatewayUnavailableError: there is no connection within the connect timeout.
+        GatewayUnavailableError: nothing answers within the connect timeout.
     """
-    ready = grpc.channel_ready_future(channel)
+    ask = ProvenanceStorageStub(channel).WithPath
     try:
-        ready.result(timeout=settings.connect_timeout_s)
-    except grpc.FutureTimeoutError as error:
-        message = f"no gateway answers at {settings.address.target} within {settings.connect_timeout_s:g} s"
-        raise GatewayUnavailableError(message, CallStatus(grpc.StatusCode.UNAVAILABLE)) from error
-    finally:
-        ready.cancel()
+        ask(WithPathRequest(), timeout=settings.connect_timeout_s, wait_for_ready=True)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            message = f"no gateway answers at {settings.address.target} within {settings.connect_timeout_s:g} s"
+            raise GatewayUnavailableError(message, CallStatus(grpc.StatusCode.UNAVAILABLE)) from error
 
 
 def _options(settings: GrpcSettings) -> list[tuple[str, int]]:

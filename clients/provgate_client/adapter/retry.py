@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Final
 
 import grpc
 import tenacity
+from tenacity.wait import wait_base
 
 from provgate_client.errors import CallError
 
-_BACKOFF: Final = tenacity.wait_exponential_jitter(initial=0.1, max=5.0, jitter=0.5)
+_BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=5.0)
 _WITH_RETRY_INFO: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -43,14 +45,27 @@ def retrying(limit_s: float, last_progress_s: Callable[[], float], closed: threa
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_be_repeated),
-        wait=_wait_s,
+        wait=_Wait(last_progress_s),
         stop=stop,
         sleep=tenacity.sleep_using_event(closed),
         reraise=True,
     )
 
 
-def _wait_s(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.status.retry_delay_s if isinstance(error, CallError) else None
-    return max(_BACKOFF(state), asked_s or 0.0)
+class _Wait(wait_base):
+    """Grows with the attempts since the last progress, and is never shorter than the gateway asks."""
+
+    def __init__(self, last_progress_s: Callable[[], float]) -> None:
+        self._last_progress_s = last_progress_s
+        self._seen_progress_s = last_progress_s()
+        self._attempts_before_it = 0
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        if self._last_progress_s() != self._seen_progress_s:
+            self._seen_progress_s = self._last_progress_s()
+            self._attempts_before_it = retry_state.attempt_number - 1
+        since = copy.copy(retry_state)
+        since.attempt_number -= self._attempts_before_it
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked_s = error.status.retry_delay_s if isinstance(error, CallError) else None
+        return max(_BACKOFF(since), asked_s or 0.0)
