@@ -75,8 +75,9 @@ class FlowControl:
         try:
             await waiter.admitted
         except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            if waiter.admitted.cancelled():
+                # It may be the one that the others wait behind.
+                self._admit_waiters()
             else:
                 share.release(load)
             raise
@@ -91,6 +92,8 @@ class FlowControl:
         held_up: deque[_Waiter] = deque()
         while self._waiters:
             waiter = self._waiters.popleft()
+            if waiter.admitted.cancelled():
+                continue
             if not waiter.share.in_hand.admits(waiter.load, self._per_call):
                 held_up.append(waiter)
             elif not self._in_hand.admits(waiter.load, self._total):
