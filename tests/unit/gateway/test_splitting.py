@@ -1,0 +1,129 @@
+"""Cutting entries into packages."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provgate_broker.topology import (
+    RANGE_COUNTS,
+    Exchange,
+    Operation,
+    RangePolicy,
+    WriteMethod,
+    exchange_of,
+    parse_binding_key,
+)
+from provgate_broker.wire import Entry, decode_package
+from provgate_gateway.splitting import PACKAGE_MAX_BYTES, Package, split
+from provgate_storage.model import RelationType, RevisionData
+
+IDS = st.binary(min_size=20, max_size=20)
+DATES = st.datetimes(timezones=st.just(UTC))
+PATHS = st.binary(max_size=40).filter(lambda path: b"\0" not in path)
+
+_DATED = st.one_of(st.tuples(IDS), st.tuples(IDS, DATES))
+_REVISIONS = st.one_of(st.tuples(IDS), st.tuples(IDS, st.builds(RevisionData, st.none() | DATES, st.none() | IDS)))
+
+
+def _relation_rows(relation: RelationType) -> st.SearchStrategy[Entry]:
+    return st.tuples(IDS, IDS, PATHS if relation.has_path else st.none())
+
+
+ENTRIES: dict[Operation, st.SearchStrategy[Entry]] = {
+    Operation(WriteMethod.CONTENT_ADD): _DATED,
+    Operation(WriteMethod.DIRECTORY_ADD): _DATED,
+    Operation(WriteMethod.REVISION_ADD): _REVISIONS,
+    Operation(WriteMethod.ORIGIN_ADD): st.tuples(IDS, st.text("abc:/é", min_size=1)),
+    Operation(WriteMethod.LOCATION_ADD): st.tuples(PATHS),
+    **{Operation(WriteMethod.RELATION_ADD, relation): _relation_rows(relation) for relation in RelationType},
+}
+
+
+@st.composite
+def cases(draw: Any) -> tuple[Operation, list[Entry], RangePolicy]:
+    operation = draw(st.sampled_from(list(ENTRIES)))
+    counts = draw(st.fixed_dictionaries({exchange: st.sampled_from(RANGE_COUNTS) for exchange in Exchange}))
+    return operation, draw(st.lists(ENTRIES[operation], max_size=60)), RangePolicy(counts)
+
+
+def _id_of(operation: Operation, entry: Entry) -> bytes:
+    if operation.method is WriteMethod.LOCATION_ADD:
+        return hashlib.sha1(entry[0]).digest()
+    return bytes(entry[0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), st.integers(1, 9))
+def test_packages_are_the_entries_by_range_and_in_order(
+    case: tuple[Operation, list[Entry], RangePolicy], batch_size: int
+) -> None:
+    operation, entries, policy = case
+    count = policy.counts[exchange_of(operation)]
+    expected: dict[int, list[Entry]] = {}
+    for entry in entries:
+        expected.setdefault(_id_of(operation, entry)[0] * count // 256, []).append(entry)
+
+    found: dict[int, list[Entry]] = {}
+    for package in split(operation, entries, policy, batch_size):
+        decoded = decode_package(package.body, operation)
+        assert 1 <= len(decoded) == package.entry_count <= batch_size
+        assert package.exchange is exchange_of(operation)
+        key_operation, range_number = parse_binding_key(package.routing_key)
+        assert key_operation == operation
+        found.setdefault(range_number, []).extend(decoded)
+    assert found == expected
+
+
+@given(st.lists(IDS, max_size=100), st.integers(1, 7))
+def test_no_package_is_cut_before_it_is_full(ids: list[bytes], batch_size: int) -> None:
+    policy = RangePolicy(dict.fromkeys(Exchange, 1))
+    packages = split(Operation(WriteMethod.CONTENT_ADD), [(id,) for id in ids], policy, batch_size)
+    assert len(packages) == -(-len(ids) // batch_size)
+
+
+def _locations(path_bytes: int, count: int) -> list[Package]:
+    entries = [(index.to_bytes(4, "big").replace(b"\0", b"z").ljust(path_bytes, b"x"),) for index in range(count)]
+    return split(
+        Operation(WriteMethod.LOCATION_ADD), entries, RangePolicy(dict.fromkeys(Exchange, 1)), batch_size=10**9
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1000, 4096))
+def test_a_package_is_at_most_a_mebibyte_and_nearly_fills_it(path_bytes: int) -> None:
+    packages = _locations(path_bytes, 3 * PACKAGE_MAX_BYTES // path_bytes)
+    assert sum(package.entry_count for package in packages) == 3 * PACKAGE_MAX_BYTES // path_bytes
+    assert all(len(package.body) <= PACKAGE_MAX_BYTES for package in packages)
+    assert all(len(package.body) > PACKAGE_MAX_BYTES - 5000 for package in packages[:-1])
+
+
+@pytest.mark.parametrize(
+    ("path", "first_hex_digit"), [(b"", "d"), (b"README", "6"), (b"\xff\xfe", "d"), (b"src/main.c", "3")]
+)
+def test_a_location_goes_by_the_sha1_of_its_path(path: bytes, first_hex_digit: str) -> None:
+    (package,) = split(Operation(WriteMethod.LOCATION_ADD), [(path,)], RangePolicy(), 100)
+    assert package.routing_key == f"location_add.unknown.{first_hex_digit}"
+
+
+@pytest.mark.parametrize("relation", list(RelationType))
+def test_a_row_of_a_relation_goes_by_its_source(relation: RelationType) -> None:
+    row = (b"\xa7" * 20, b"\x11" * 20, b"p" if relation.has_path else None)
+    (package,) = split(Operation(WriteMethod.RELATION_ADD, relation), [row], RangePolicy(), 100)
+    assert package.exchange.value == relation.source.value
+    assert package.routing_key == f"relation_add.{relation.value}.a"
+
+
+def test_nothing_is_no_package() -> None:
+    assert split(Operation(WriteMethod.CONTENT_ADD), [], RangePolicy(), 100) == []
+
+
+def test_an_entry_is_encoded_as_existing_deployments_do() -> None:
+    entry = (b"\x01" * 20, datetime(1970, 1, 1, tzinfo=UTC))
+    (package,) = split(Operation(WriteMethod.CONTENT_ADD), [entry], RangePolicy(), 100)
+    assert package.body == b"\x81\xa4data\x91\x92\xc4\x14" + b"\x01" * 20 + b"\xd6\xff\0\0\0\0"
