@@ -114,7 +114,7 @@ class Dispatcher:
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """A queue is missing."""
-        opened = self._ledger.find(token)
+        opened = self._ledger.take_returned(token)
         if opened is not None:
             logger.error("the broker has no queue for exchange %s and routing key %s", exchange, routing_key)
             opened.owner.returned(opened.package)

@@ -96,6 +96,13 @@ class Ledger:
         """Returns the package that was published under an id; None where it is acked or dropped."""
         return self._by_id.get(correlation_id)
 
+    def take_returned(self, correlation_id: str) -> OpenPackage | None:
+        """Takes note that a publication reached no queue, and returns its package; None where that is not here.
+
+        The broker confirms such a publication too: that confirm, and whatever else comes for its id, is ignored.
+        """
+        return self._by_id.pop(correlation_id, None)
+
     def confirm(self, correlation_id: str) -> None:
         """Counts a confirm. One for a package that is not here is ignored."""
         opened = self._by_id.get(correlation_id)
@@ -150,5 +157,5 @@ class Ledger:
         if not of_owner:
             del self._by_owner[opened.owner]
         for correlation_id in opened.correlation_ids:
-            del self._by_id[correlation_id]
+            self._by_id.pop(correlation_id, None)
             self._sums.pop(correlation_id, None)
