@@ -44,11 +44,11 @@ class Launcher:
             text=True,
         )
 
-    def wait_for(self, pattern: str) -> None:
-        """Returns as soon as a file below the root matches."""
-        deadline = time.monotonic() + 60
+    def wait_for(self, pattern: str, process: subprocess.Popen[str]) -> None:
+        """Returns as soon as a file below the root matches; the process is to make it."""
         while not any(self.root.glob(pattern)):
-            assert time.monotonic() < deadline, f"{pattern} did not appear"
+            if process.poll() is not None:
+                pytest.fail(f"ended before there was {pattern}:\n{process.communicate()[0]}")
             time.sleep(0.01)
         self.note_outside()
 
@@ -157,7 +157,7 @@ def test_up_that_lost_a_process_says_so(launcher: Launcher) -> None:
 )
 def test_interruption_leaves_nothing(launcher: Launcher, pattern: str, signals: list[signal.Signals]) -> None:
     process = launcher.start("up")
-    launcher.wait_for(pattern)
+    launcher.wait_for(pattern, process)
     for number in signals:
         process.send_signal(number)
     output, _ = process.communicate(timeout=60)
@@ -167,7 +167,7 @@ def test_interruption_leaves_nothing(launcher: Launcher, pattern: str, signals: 
 
 def test_killed_launcher_is_cleaned_up_after(launcher: Launcher) -> None:
     process = launcher.start("up")
-    launcher.wait_for("*/rabbitmq/mnesia")
+    launcher.wait_for("*/rabbitmq/mnesia", process)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 20
