@@ -1,0 +1,114 @@
+"""The formats of git's objects: commits, annotated tags and trees, from their bytes.
+
+They are parsed here, not by the library that reads them, because that refuses a whole commit for a date it cannot read,
+its parents included (gitformat: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from provgate_client.git.errors import RepositoryError
+from provgate_storage.model import Id
+
+_COMMIT: Final = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)(?:author ([^\n]*)\n)?")
+_AUTHOR_TIME: Final = re.compile(rb" ?(-?[0-9]{1,19})(?: |$)")
+_TAG: Final = re.compile(rb"object ([0-9a-f]{40})\ntype (commit|tag|tree|blob)\n")
+_TREE_ENTRY: Final = re.compile(rb"([0-7]+) ([^\0]*)\0(.{20})", re.DOTALL)
+
+_DIRECTORY_MODE: Final = 0o040000
+_SUBMODULE_MODE: Final = 0o160000
+
+
+class Commit(NamedTuple):
+    """What a commit says that the index needs.
+
+    Attributes:
+        root: the id of its tree.
+        parents: the ids of its parents, as the commit names them, present or not.
+        author_time_s: seconds since 1970 in UTC, negative before; None where it cannot be read.
+    """
+
+    root: Id
+    parents: tuple[Id, ...]
+    author_time_s: int | None
+
+
+class Tag(NamedTuple):
+    """What an annotated tag names: the id of an object, and its type (commit, tag, tree or blob)."""
+
+    target: Id
+    target_type: str
+
+
+class Tree(NamedTuple):
+    """The entries of a directory; submodules are none.
+
+    Attributes:
+        contents: name and id of each file and symbolic link.
+        directories: name and id of each subdirectory.
+        refused: names of entries that cannot be part of a path. git itself makes no such tree.
+    """
+
+    contents: tuple[tuple[bytes, Id], ...]
+    directories: tuple[tuple[bytes, Id], ...]
+    refused: tuple[bytes, ...]
+
+
+def parse_commit(data: bytes) -> Commit:
+    """Returns the commit of which `data` is the body.
+
+    Raises:
+        RepositoryError: it is none.
+    """
+    match = _COMMIT.match(data)
+    if match is None:
+        raise RepositoryError("a commit cannot be parsed")
+    root, parents, author = match.groups()
+    parent_ids = tuple(bytes.fromhex(line[7:].decode()) for line in parents.splitlines())
+    return Commit(bytes.fromhex(root.decode()), parent_ids, None if author is None else _author_time_s(author))
+
+
+def _author_time_s(author: bytes) -> int | None:
+    """Returns the time of `name <email> time zone`; the name may hold anything, so the last '>' counts, as in git."""
+    match = _AUTHOR_TIME.match(author.rpartition(b">")[2])
+    return None if match is None else int(match[1])
+
+
+def parse_tag(data: bytes) -> Tag:
+    """Returns the annotated tag of which `data` is the body.
+
+    Raises:
+        RepositoryError: it is none.
+    """
+    match = _TAG.match(data)
+    if match is None:
+        raise RepositoryError("a tag cannot be parsed")
+    return Tag(bytes.fromhex(match[1].decode()), match[2].decode())
+
+
+def parse_tree(data: bytes) -> Tree:
+    """Returns the tree of which `data` is the body.
+
+    Raises:
+        RepositoryError: it is none.
+    """
+    contents, directories, refused = [], [], []
+    end = 0
+    for match in _TREE_ENTRY.finditer(data):
+        if match.start() != end:
+            break
+        end = match.end()
+        mode, name, entry_id = int(match[1], 8), match[2], match[3]
+        if mode == _SUBMODULE_MODE:
+            continue
+        if name in (b"", b".") or b"/" in name:
+            refused.append(name)
+        elif mode == _DIRECTORY_MODE:
+            directories.append((name, entry_id))
+        else:
+            contents.append((name, entry_id))
+    if end != len(data):
+        raise RepositoryError("a tree cannot be parsed")
+    return Tree(tuple(contents), tuple(directories), tuple(refused))

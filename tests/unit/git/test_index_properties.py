@@ -1,0 +1,141 @@
+"""The index of random histories, against the histories themselves."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.unit.git.crashing import CrashError, CrashingStorage
+from tests.unit.git.histories import Draft, Occurrence, Written, histories, write_history
+from tests.unit.git.specification import ExpectedIndex
+from tests.unit.git.witness import WitnessStorage
+
+from provgate_client.git import IndexSettings, index_repository
+from provgate_storage.interface import ProvenanceStorageInterface
+from provgate_storage.model import EntityType, ProvenanceResult, RelationType
+
+URL = "https://example.org/a"
+
+# Small bounds, so that small histories meet batches, look-ups that are cut, and caches that overflow.
+SETTINGS = st.builds(
+    IndexSettings,
+    batch_rows=st.integers(1, 12),
+    batch_revisions=st.integers(1, 4),
+    call_entries=st.integers(1, 6),
+    batches_in_flight=st.integers(1, 4),
+    writers=st.integers(1, 3),
+    lookup_revisions=st.integers(1, 5),
+    lookup_ids=st.integers(1, 8),
+    dates_cached=st.sampled_from([0, 5, 1000]),
+    tree_entries_cached=st.sampled_from([0, 5, 1000]),
+)
+
+
+@given(histories(), SETTINGS, st.data())
+@settings(max_examples=150, deadline=None)
+def test_the_index_is_what_the_rules_say(history: list[Draft], bounds: IndexSettings, data: st.DataObject) -> None:
+    storage, expected, found = InMemoryProvenanceStorage(), ExpectedIndex(), dict[bytes, set[Occurrence]]()
+    for heads in data.draw(st.lists(_heads(history), min_size=1, max_size=2)):
+        with tempfile.TemporaryDirectory() as directory:
+            written = write_history(Path(directory, "git"), history, heads)
+            report = index_repository(written.path, storage, URL, settings=bounds)
+        assert report.is_complete
+        assert report.revisions_known + report.revisions_done == report.revisions_total == len(written.dates)
+        expected.add(written)
+        merge(found, written)
+    assert rows_of(storage) == expected
+    assert_finds(storage, found)
+
+
+@given(histories(), SETTINGS, st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_date_keeps_its_promise_from_the_moment_it_is_sent(
+    history: list[Draft], bounds: IndexSettings, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        written = write_history(Path(directory, "git"), history, data.draw(_heads(history)))
+        storage = WitnessStorage(written)
+        index_repository(written.path, storage, URL, settings=bounds)
+    assert storage.broken == []
+
+
+@given(histories(), SETTINGS, st.data())
+@settings(max_examples=100, deadline=None)
+def test_it_goes_on_where_it_was_killed(history: list[Draft], bounds: IndexSettings, data: st.DataObject) -> None:
+    storage = CrashingStorage(data.draw(st.integers(0, 40)), random.Random(data.draw(st.integers(0, 2**32))))
+    with tempfile.TemporaryDirectory() as directory:
+        written = write_history(Path(directory, "git"), history, data.draw(_heads(history)))
+        index_with_a_crash(written.path, storage, bounds)
+        storage.revive()
+        index_repository(written.path, storage, URL, settings=bounds)
+    assert_finds(storage, written.occurrences())
+
+
+@given(histories(), SETTINGS, st.data())
+@settings(max_examples=100, deadline=None)
+def test_repositories_that_share_history_may_be_indexed_in_any_order_and_be_killed(
+    history: list[Draft], bounds: IndexSettings, data: st.DataObject
+) -> None:
+    storage = CrashingStorage(data.draw(st.integers(0, 60)), random.Random(data.draw(st.integers(0, 2**32))))
+    expected: dict[bytes, set[Occurrence]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        repositories = [Path(directory, name) for name in ("one", "other")]
+        for repository in repositories:
+            merge(expected, write_history(repository, history, data.draw(_heads(history))))
+        # The last run is of either; whichever the crash has hit is run again, sooner or later.
+        for repository in (*repositories, *data.draw(st.permutations(repositories))):
+            index_with_a_crash(repository, storage, bounds)
+    assert_finds(storage, expected)
+
+
+def merge(into: dict[bytes, set[Occurrence]], written: Written) -> None:
+    for content, found in written.occurrences().items():
+        into.setdefault(content, set()).update(found)
+
+
+def assert_finds(storage: ProvenanceStorageInterface, expected: Mapping[bytes, set[Occurrence]]) -> None:
+    assert storage.entity_get_all(EntityType.CONTENT) == set(expected)
+    for content, occurrences in expected.items():
+        in_order = sorted(occurrences, key=lambda found: (found.date, found.revision, found.path))
+        assert [_occurrence(result) for result in storage.content_find_all(content)] == in_order
+        first = storage.content_find_first(content)
+        assert first is not None
+        assert _occurrence(first) == in_order[0]
+
+
+def rows_of(storage: ProvenanceStorageInterface) -> ExpectedIndex:
+    def rows(relation: RelationType) -> set[tuple[bytes, bytes, bytes]]:
+        found = storage.relation_get_all(relation)
+        return {(source, row.dst, row.path or b"") for source, some in found.items() for row in some}
+
+    contents = storage.content_get(storage.entity_get_all(EntityType.CONTENT))
+    directories = storage.directory_get(storage.entity_get_all(EntityType.DIRECTORY))
+    revisions = storage.revision_get(storage.entity_get_all(EntityType.REVISION))
+    return ExpectedIndex(
+        rows(RelationType.CNT_EARLY_IN_REV),
+        rows(RelationType.CNT_IN_DIR),
+        rows(RelationType.DIR_IN_REV),
+        {content: int(date.timestamp()) for content, date in contents.items()},
+        {directory: int(date.timestamp()) for directory, date in directories.items()},
+        {revision: int(data.date.timestamp()) for revision, data in revisions.items() if data.date is not None},
+    )
+
+
+def index_with_a_crash(repository: Path, storage: CrashingStorage, bounds: IndexSettings) -> None:
+    try:
+        index_repository(repository, storage, URL, settings=bounds)
+    except CrashError:
+        storage.revive()
+
+
+def _occurrence(result: ProvenanceResult) -> Occurrence:
+    return Occurrence(int(result.date.timestamp()), result.revision, result.path)
+
+
+def _heads(history: Sequence[Draft]) -> st.SearchStrategy[set[int]]:
+    return st.sets(st.integers(0, len(history) - 1), min_size=1, max_size=3)
