@@ -26,9 +26,13 @@ class DeadLetterQueue:
 
     Whatever is read and not dropped is in the queue again, in its old place, once the session ends; until then another
     reader does not see it.
+
+    Attributes:
+        parameters: where the broker is.
     """
 
-    def __init__(self, session: AmqpSession) -> None:
+    def __init__(self, session: AmqpSession, parameters: AmqpParameters) -> None:
+        self.parameters = parameters
         self._getter = Getter(session)
 
     async def letters(self) -> AsyncIterator[DeadLetter]:
@@ -53,7 +57,7 @@ async def open_dead_letter_queue(parameters: AmqpParameters) -> AsyncIterator[De
     """
     session = await open_session(parameters, "provgate-workers dlq")
     try:
-        yield DeadLetterQueue(session)
+        yield DeadLetterQueue(session, parameters)
     finally:
         await session.close()
 
@@ -94,7 +98,8 @@ class Replayer:
                 whether it is stored, nor whether it will be.
         """
         token = uuid4().hex
-        replied = self._replies[token] = asyncio.get_running_loop().create_future()
+        replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._replies[token] = replied
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._ready.wait()

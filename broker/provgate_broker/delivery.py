@@ -56,6 +56,11 @@ class Delivery:
         """How often it was delivered before, as far as that is known: on a classic queue only what workers counted."""
         return max(_count(self.headers.get(DELIVERY_COUNT_HEADER)), _count(self.headers.get(REDELIVERIES_HEADER)))
 
+    @property
+    def in_hand(self) -> bool:
+        """Whether it is still here alone: once its channel is gone the broker delivers it again."""
+        return not self.amqp_channel.lost.done()
+
     def ack(self) -> None:
         """Tells the broker to forget it. Where the channel is gone the broker delivers it again: nothing is done."""
         # pika refuses to write to a channel that is closing.

@@ -90,15 +90,18 @@ class WorkConsumer:
 
     async def _serve(self, session: AmqpSession) -> None:
         self.getter.session = session
+        lost: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for subscription in self._subscriptions.values():
                     group.create_task(self._keep(session, subscription))
                 group.create_task(session.wait_lost())
         except* ConnectionLostError as errors:
-            raise _first(errors) from errors
+            lost = errors.exceptions[0]
         finally:
             self.getter.session = None
+        if lost is not None:
+            raise lost
 
     async def _keep(self, session: AmqpSession, subscription: _Subscription) -> None:
         await asyncio.sleep(subscription.delay_s)
@@ -195,12 +198,3 @@ class _Subscription:
 
 async def _cancel(amqp_channel: AmqpChannel, consumer_tag: str) -> None:
     await amqp_channel.call(lambda callback: amqp_channel.raw.basic_cancel(consumer_tag, callback))
-
-
-def _first(errors: BaseExceptionGroup[ConnectionLostError]) -> ConnectionLostError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, ConnectionLostError):
-        raise TypeError from error
-    return error

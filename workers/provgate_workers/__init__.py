@@ -1,0 +1,1 @@
+"""AMQP in, local storage out: the range workers and the program that hosts them."""

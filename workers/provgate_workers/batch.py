@@ -1,0 +1,201 @@
+"""Storing a batch: what a storage thread does, from bodies to a commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, TypeAlias
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    stop_after_attempt,
+    wait_random,
+    wait_random_exponential,
+)
+
+from provgate_broker.aside import DeadLetterReason
+from provgate_broker.errors import MalformedPackageError
+from provgate_broker.topology import Exchange, Operation, RangePolicy, exchange_of, location_id
+from provgate_broker.wire import Entry, decode_package
+from provgate_storage.errors import (
+    DataRefusedError,
+    InvalidValueError,
+    RetryableStorageError,
+    SchemaMismatchError,
+    StorageConflictError,
+    StorageUnavailableError,
+)
+from provgate_storage.interface import ProvenanceStorageInterface
+from provgate_workers.union import add_all
+
+logger = logging.getLogger(__name__)
+
+_CONFLICT_TRIES: Final = 8
+_CONFLICT_WAIT_MAX_S: Final = 0.1
+_UNEXPECTED_TRIES: Final = 3
+_UNEXPECTED_WAIT_MAX_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A package is committed.
+
+    Attributes:
+        row_count: its rows, duplicates included.
+    """
+
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A package will never be stored."""
+
+    reason: DeadLetterReason
+    message: str
+
+
+Outcome: TypeAlias = Stored | Refused | None
+"""What became of a package; None where it is to be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What became of a batch.
+
+    Attributes:
+        outcomes: of each package, in their order.
+        trouble: why some are to be tried again; None where none is.
+        stray_row_count: the rows that belong to another range.
+    """
+
+    outcomes: list[Outcome]
+    trouble: RetryableStorageError | None
+    stray_row_count: int
+
+
+def store_batch(
+    storage: ProvenanceStorageInterface,
+    policy: RangePolicy,
+    operation: Operation,
+    range_number: int,
+    bodies: Sequence[bytes],
+) -> BatchReport:
+    """Stores packages of one queue, in one storage call where the storage takes it.
+
+    A package that cannot be stored is found out and left out; the others are stored. Thread-safe as the storage is.
+
+    Raises:
+        SchemaMismatchError: the database is not what the program expects. Packages may have been stored.
+    """
+    batch = _Batch(storage, operation, len(bodies))
+    packages = batch.decode(bodies)
+    trouble: RetryableStorageError | None = None
+    try:
+        batch.store(packages)
+    except RetryableStorageError as error:
+        trouble = error
+    stray_row_count = sum(_stray_row_count(policy, operation, range_number, entries) for _, entries in packages)
+    return BatchReport(batch.outcomes, trouble, stray_row_count)
+
+
+_Package: TypeAlias = tuple[int, list[Entry]]
+"""A decoded package, with its place in the batch."""
+
+
+class _Batch:
+    def __init__(self, storage: ProvenanceStorageInterface, operation: Operation, package_count: int) -> None:
+        self._storage = storage
+        self._operation = operation
+        self.outcomes: list[Outcome] = [None] * package_count
+
+    def decode(self, bodies: Sequence[bytes]) -> list[_Package]:
+        """Returns the packages that can be decoded; the outcome of the others is set."""
+        packages: list[_Package] = []
+        for index, body in enumerate(bodies):
+            try:
+                packages.append((index, decode_package(body, self._operation)))
+            except MalformedPackageError as error:
+                self.outcomes[index] = Refused(DeadLetterReason.MALFORMED, str(error))
+        return packages
+
+    def store(self, packages: Sequence[_Package]) -> None:
+        """Stores packages and sets their outcomes, in one call or in as few as it takes to find what is refused.
+
+        Raises:
+            RetryableStorageError: the storage is in trouble; the packages that have no outcome are not stored.
+            SchemaMismatchError: as `store_batch`.
+        """
+        if not packages:
+            return
+        try:
+            self._add(packages)
+        except (RetryableStorageError, SchemaMismatchError):
+            raise
+        except (DataRefusedError, InvalidValueError) as error:
+            if not self._halve(packages):
+                self.outcomes[packages[0][0]] = Refused(DeadLetterReason.REFUSED, str(error))
+        except Exception:  # noqa: BLE001  # what a storage raises of its own: neither lose a row nor spin
+            if not self._halve(packages):
+                self._insist(packages)
+        else:
+            self._note_stored(packages)
+
+    def _halve(self, packages: Sequence[_Package]) -> bool:
+        middle = len(packages) // 2
+        if not middle:
+            return False
+        self.store(packages[:middle])
+        self.store(packages[middle:])
+        return True
+
+    def _insist(self, packages: Sequence[_Package]) -> None:
+        """Tries a package that fails in a way that is not known some more times, and refuses it then."""
+        retrying = Retrying(
+            retry=retry_if_not_exception_type((RetryableStorageError, SchemaMismatchError)),
+            stop=stop_after_attempt(_UNEXPECTED_TRIES),
+            wait=wait_random_exponential(multiplier=0.1, max=_UNEXPECTED_WAIT_MAX_S),
+            reraise=True,
+        )
+        try:
+            retrying(self._add, packages)
+        except (RetryableStorageError, SchemaMismatchError):
+            raise
+        except Exception as error:
+            logger.exception("a package of %s cannot be stored, each time", self._operation)
+            text = f"storing it fails with {type(error).__name__}, each time; the workers' log says more"
+            self.outcomes[packages[0][0]] = Refused(DeadLetterReason.UNEXPECTED, text)
+        else:
+            self._note_stored(packages)
+
+    def _note_stored(self, packages: Sequence[_Package]) -> None:
+        for index, entries in packages:
+            self.outcomes[index] = Stored(len(entries))
+
+    def _add(self, packages: Sequence[_Package]) -> None:
+        retrying = Retrying(
+            retry=retry_if_exception_type(StorageConflictError),
+            stop=stop_after_attempt(_CONFLICT_TRIES),
+            wait=wait_random(0, _CONFLICT_WAIT_MAX_S),
+            reraise=True,
+        )
+        retrying(self._add_once, packages)
+
+    def _add_once(self, packages: Sequence[_Package]) -> None:
+        entries = chain.from_iterable(entries for _, entries in packages)
+        if not add_all(self._storage, self._operation, entries):
+            raise StorageUnavailableError("the storage asks to be called again")
+
+
+def _stray_row_count(policy: RangePolicy, operation: Operation, range_number: int, entries: list[Entry]) -> int:
+    exchange = exchange_of(operation)
+    if policy.counts[exchange] == 1:
+        return 0
+    ranges = policy.ranges_by_first_byte[exchange]
+    if exchange is Exchange.LOCATION:
+        return sum(ranges[location_id(path)[0]] != range_number for (path,) in entries)
+    return sum(ranges[entry[0][0]] != range_number for entry in entries)

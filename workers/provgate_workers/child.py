@@ -1,0 +1,105 @@
+"""One of the processes of a worker program: `python -m provgate_workers.child`, started by the supervisor alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Final
+
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+
+from provgate_broker.errors import TopologyError
+from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
+from provgate_storage.local import LocalStorage
+from provgate_workers.child_order import FATAL_EXIT_CODE, READY_LINE, ChildOrder
+from provgate_workers.configuration import configuration_of
+from provgate_workers.host import RangeHost
+from provgate_workers.program_log import set_up_log
+from provgate_workers.stopping import completed
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF_FIRST_S: Final = 0.5
+_BACKOFF_MAX_S: Final = 10.0
+
+# A storage call that does not end in so many seconds is not waited for when the process stops.
+_STOP_S: Final = 25.0
+_STDIN: Final = 0
+_STDOUT: Final = 1
+
+
+def main() -> int:
+    """Reads the order, works until told to stop, and returns the exit code."""
+    # A Ctrl-C at a terminal reaches all processes of a program; only the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = ChildOrder.of_line(sys.stdin.buffer.readline())
+    set_up_log(order.log_level)
+    code = 0
+    try:
+        asyncio.run(_work(order))
+    except* (SchemaMismatchError, TopologyError) as errors:
+        logger.error("%s", errors.exceptions[0])
+        code = FATAL_EXIT_CODE
+    return code
+
+
+async def _work(order: ChildOrder) -> None:
+    stop = _stop_event()
+    configuration = configuration_of(order.settings)
+    storage = configuration.storage()
+    if not await completed(_open(storage), stop):
+        return
+    host = RangeHost(
+        configuration,
+        configuration.assignments[order.number],
+        storage,
+        f"provgate-workers {os.getpid()}",
+        lambda: _say(READY_LINE),
+    )
+    await host.run(stop)
+    storage.close()
+
+
+async def _open(storage: LocalStorage) -> None:
+    """Opens the storage as soon as it can be reached."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(RetryableStorageError),
+        wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+    )
+    await retrying(asyncio.to_thread, storage.open)
+
+
+def _stop_event() -> asyncio.Event:
+    """Returns what is set when standard input ends or SIGTERM comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_stop() -> None:
+        loop.remove_reader(_STDIN)
+        if not stop.is_set():
+            stop.set()
+            loop.call_later(_STOP_S, _leave)
+
+    loop.add_signal_handler(signal.SIGTERM, on_stop)
+    loop.add_reader(_STDIN, on_stop)
+    return stop
+
+
+def _leave() -> None:
+    logger.warning("a storage call does not end: it is left alone, and its packages go back to the broker")
+    os._exit(0)
+
+
+def _say(line: bytes) -> None:
+    # The supervisor that would have read it may be gone; standard input says so too.
+    with suppress(BrokenPipeError):
+        os.write(_STDOUT, line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

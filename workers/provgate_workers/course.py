@@ -1,0 +1,79 @@
+"""What is done with a delivery, and who is answered: decisions that take values and return values."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from provgate_broker.aside import DeadLetterReason
+from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
+from provgate_broker.wire import NACK_HEADER, Nack, claimed_row_count
+
+# Reply queues that the broker named, and those that somebody named so on purpose. The name of any other queue in a
+# `reply_to` would have a worker write into whatever its sender likes: another range's queue, say.
+_ANSWERED_PREFIXES: Final = ("amq.gen-", "provgate.reply.")
+
+_NACK_MESSAGE_MAX_LENGTH: Final = 1000
+
+
+class Course(Enum):
+    """What is done with a delivery.
+
+    Attributes:
+        STORE: it waits for its turn.
+        COUNT: it goes back to its queue with its redelivery counted, since the broker does not count.
+        QUARANTINE: it may have killed the programs that handled it, and is handled alone.
+    """
+
+    STORE = auto()
+    COUNT = auto()
+    QUARANTINE = auto()
+
+
+def course_of(delivery: Delivery, poison_after: int, *, broker_counts: bool) -> Course:
+    """Returns what is done with a delivery of a work queue.
+
+    Args:
+        delivery: the delivery.
+        poison_after: a package that was redelivered more often goes to quarantine.
+        broker_counts: whether the queue is one whose redeliveries the broker counts: a quorum queue.
+    """
+    uncounted = 0 if broker_counts or not delivery.redelivered else 1
+    if delivery.redelivery_count + uncounted > poison_after:
+        return Course.QUARANTINE
+    return Course.COUNT if uncounted else Course.STORE
+
+
+def was_tried(delivery: Delivery) -> bool:
+    """Returns whether a package from quarantine was in some program's hands before, when it was the only one there."""
+    return delivery.redelivered or delivery.headers.get(DELIVERY_COUNT_HEADER) not in (None, 0)
+
+
+class Answer(Enum):
+    """Whether a sender is answered, and why not."""
+
+    EXPECTED = auto()
+    UNWANTED = auto()
+    NO_CORRELATION_ID = auto()
+    UNTRUSTED = auto()
+
+
+def answer_of(delivery: Delivery) -> Answer:
+    """Returns whether the sender of a package is answered."""
+    if delivery.reply_to is None:
+        return Answer.UNWANTED
+    if not delivery.reply_to.startswith(_ANSWERED_PREFIXES):
+        return Answer.UNTRUSTED
+    if delivery.correlation_id is None:
+        return Answer.NO_CORRELATION_ID
+    return Answer.EXPECTED
+
+
+def understands_nack(delivery: Delivery) -> bool:
+    """Returns whether the sender of a package understands a reply that refuses it."""
+    return delivery.headers.get(NACK_HEADER) is True
+
+
+def nack_of(delivery: Delivery, reason: DeadLetterReason, message: str) -> Nack:
+    """Returns the reply that refuses a package."""
+    return Nack(reason.value, message[:_NACK_MESSAGE_MAX_LENGTH], claimed_row_count(delivery.body))

@@ -1,0 +1,207 @@
+"""The range workers of one process, and what connects them to broker and storage."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from provgate_broker.delivery import Delivery
+from provgate_broker.topology import binding_key, operations_of
+from provgate_broker.work_consumer import WorkConsumer
+from provgate_storage.local import LocalStorage
+from provgate_workers.assignment import Assignment
+from provgate_workers.batch import BatchReport
+from provgate_workers.configuration import WorkerConfiguration
+from provgate_workers.course import Course, course_of
+from provgate_workers.gate import StorageGate
+from provgate_workers.outbox import Outbox
+from provgate_workers.quarantine import QuarantineWorker
+from provgate_workers.range_worker import Batch, RangeWorker
+from provgate_workers.recovery import StorageRecovery
+from provgate_workers.room import Room
+from provgate_workers.settlement import Settlement
+from provgate_workers.writer import BatchWriter
+
+logger = logging.getLogger(__name__)
+
+_REPLIES_OUT_S: Final = 5.0
+
+
+class RangeHost:
+    """Hosts the range workers of one process. Belongs to one event loop.
+
+    Args:
+        configuration: of the program.
+        assignment: the ranges of this process.
+        storage: an open storage.
+        name: what the broker shows for the connections.
+        on_ready: is called once, when every queue has been registered for.
+    """
+
+    def __init__(
+        self,
+        configuration: WorkerConfiguration,
+        assignment: Assignment,
+        storage: LocalStorage,
+        name: str,
+        on_ready: Callable[[], None],
+    ) -> None:
+        settings = configuration.settings
+        self._poison_after = settings.poison_after
+        self._broker_counts = settings.queue_type == "quorum"
+        self._on_ready = on_ready
+        self._workers = _workers_by_queue(assignment)
+        self._unregistered = set(self._workers)
+        self._stray_row_counts: dict[str, int] = {}
+        self._taking = False
+        self._stopping = False
+        self._room = Room(configuration.process_in_hand_bytes, configuration.prefetch_count)
+        self._gate = StorageGate()
+        self._outbox = Outbox(configuration.parameters, f"{name} replies")
+        self._settlement = Settlement(self._outbox, self._on_settled)
+        self._consumer = WorkConsumer(
+            configuration.parameters,
+            f"{name} deliveries",
+            self,
+            _delays_s(assignment, settings.standby_delay_s),
+            prefetch_count=configuration.prefetch_count,
+            exclusive=not self._broker_counts,
+        )
+        self._writer = BatchWriter(
+            storage,
+            configuration.policy,
+            self._gate,
+            thread_count=settings.storage_threads,
+            batch_size=configuration.batch_size,
+            on_written=self._on_written,
+        )
+        self._recovery = StorageRecovery(
+            self._gate, self._writer, settings.pause_limit_s, self._give_up, self._take_again
+        )
+        self._quarantine = QuarantineWorker(
+            self._consumer.getter, self._writer, self._gate, self._recovery, self._settlement
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set; then takes no more packages, finishes what is being written, and returns.
+
+        What waits then goes back to the broker.
+
+        Raises:
+            ExceptionGroup: something that ends the program, `SchemaMismatchError` for example.
+        """
+        self._take_again()
+        async with asyncio.TaskGroup() as group:
+            runs = (self._consumer.run(), self._outbox.run(), self._recovery.run(), self._quarantine.run())
+            tasks = [group.create_task(run) for run in (*runs, self._wait_failed())]
+            await stop.wait()
+            await self._wind_up()
+            for task in tasks:
+                task.cancel()
+
+    def registered(self, queue: str) -> None:
+        """Notes that a queue is registered for."""
+        if self._unregistered:
+            self._unregistered.discard(queue)
+            if not self._unregistered:
+                self._on_ready()
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Takes a package in hand, and decides what is done with it."""
+        if not self._taking:
+            return
+        if not self._room.admit(delivery.queue, len(delivery.body)):
+            delivery.requeue()
+            self._consumer.suspend(delivery.queue)
+            return
+        course = course_of(delivery, self._poison_after, broker_counts=self._broker_counts)
+        if course is Course.QUARANTINE:
+            self._settlement.quarantine(delivery, (delivery.exchange, delivery.routing_key), self._quarantine.look)
+        elif course is Course.COUNT:
+            self._settlement.count(delivery)
+        else:
+            worker = self._workers[delivery.queue]
+            worker.add(delivery)
+            self._writer.offer(worker)
+
+    def taken_back(self, queue: str) -> None:
+        """Forgets the packages of a queue that wait. Those that are being written are settled as ever, to no effect."""
+        for delivery in self._workers[queue].drop(queue):
+            self._on_settled(delivery)
+
+    async def _wait_failed(self) -> None:
+        await self._writer.failed
+
+    def _on_written(self, worker: RangeWorker, batch: Batch, report: BatchReport) -> None:
+        again: list[Delivery] = []
+        for delivery, outcome in zip(batch.deliveries, report.outcomes, strict=True):
+            if outcome is not None:
+                self._settlement.settle(delivery, outcome, (delivery.exchange, delivery.routing_key))
+            elif delivery.in_hand:
+                again.append(delivery)
+            else:
+                self._on_settled(delivery)
+        worker.put_back(again)
+        self._note_strays(batch.deliveries[0].queue, report.stray_row_count)
+        if report.trouble is None:
+            self._gate.note_success()
+        else:
+            self._recovery.note_trouble(report.trouble)
+
+    def _on_settled(self, delivery: Delivery) -> None:
+        if delivery.queue not in self._workers:
+            # It comes from quarantine, one at a time, and was never counted in.
+            return
+        for queue in self._room.leave(len(delivery.body)):
+            if self._taking:
+                self._consumer.register(queue)
+
+    def _note_strays(self, queue: str, row_count: int) -> None:
+        if row_count:
+            if queue not in self._stray_row_counts:
+                logger.warning("rows of other ranges come to queue %s; they are stored", queue)
+            self._stray_row_counts[queue] = self._stray_row_counts.get(queue, 0) + row_count
+
+    def _give_up(self) -> None:
+        self._taking = False
+        for queue in self._workers:
+            self._consumer.release(queue)
+
+    def _take_again(self) -> None:
+        if self._stopping:
+            return
+        self._taking = True
+        self._room.forget_cut_off()
+        for queue in self._workers:
+            self._consumer.register(queue)
+
+    async def _wind_up(self) -> None:
+        self._taking = False
+        self._stopping = True
+        for queue in self._workers:
+            self._consumer.suspend(queue)
+        await self._writer.stop()
+        try:
+            async with asyncio.timeout(_REPLIES_OUT_S):
+                await self._outbox.drained()
+        except TimeoutError:
+            logger.warning("not all replies went out")
+
+
+def _workers_by_queue(assignment: Assignment) -> dict[str, RangeWorker]:
+    workers: dict[str, RangeWorker] = {}
+    for hosted in (*assignment.preferred, *assignment.standby):
+        operations = {binding_key(operation, hosted.number): operation for operation in operations_of(hosted.exchange)}
+        workers |= dict.fromkeys(operations, RangeWorker(hosted, operations))
+    return workers
+
+
+def _delays_s(assignment: Assignment, standby_delay_s: float) -> dict[str, float]:
+    delays_s = dict.fromkeys(assignment.preferred, 0.0) | dict.fromkeys(assignment.standby, standby_delay_s)
+    return {
+        binding_key(operation, hosted.number): delay_s
+        for hosted, delay_s in delays_s.items()
+        for operation in operations_of(hosted.exchange)
+    }

@@ -1,0 +1,115 @@
+"""What must be true before packages are taken: schema and topology are there, and everybody agrees on the ranges."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from provgate_broker.declaration import check_topology, declare_topology, remove_outgrown_queues
+from provgate_broker.errors import ConnectionLostError, TopologyError
+from provgate_broker.session import AmqpSession, open_session
+from provgate_broker.topology import RangePolicy
+from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
+from provgate_storage.local import LocalStorage
+from provgate_workers.configuration import PATH, WorkerConfiguration
+from provgate_workers.errors import FatalError
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF_FIRST_S: Final = 0.5
+_BACKOFF_MAX_S: Final = 10.0
+
+
+async def prepare(configuration: WorkerConfiguration) -> None:
+    """Makes sure that packages can be taken: sets an empty database up, declares what is missing on the broker.
+
+    Waits for ever for a database or a broker that cannot be reached, since nobody starts all programs in order.
+
+    Raises:
+        FatalError: the database or the broker is not what the program expects. The text says what differs.
+    """
+    await _prepare_with(configuration, _check_database)
+
+
+async def set_up(configuration: WorkerConfiguration) -> None:
+    """Creates schema and topology where they are missing, and puts changed range counts into force.
+
+    Waits as `prepare` does.
+
+    Raises:
+        FatalError: as `prepare`, or a range count cannot change because queues of the old one are in use.
+    """
+    await _prepare_with(configuration, _set_up_database)
+
+
+async def _prepare_with(
+    configuration: WorkerConfiguration,
+    prepare_database: Callable[[WorkerConfiguration, LocalStorage, AmqpSession], Awaitable[None]],
+) -> None:
+    async def once() -> None:
+        storage = configuration.storage()
+        await asyncio.to_thread(storage.open)
+        session = await open_session(configuration.parameters, "provgate-workers setup")
+        try:
+            await prepare_database(configuration, storage, session)
+            await declare_topology(session, configuration.policy, configuration.settings)
+            await check_topology(session, configuration.policy)
+        finally:
+            await session.close()
+            await asyncio.to_thread(storage.close)
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((RetryableStorageError, ConnectionLostError)),
+        wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
+        before_sleep=_log,
+    )
+    try:
+        await retrying(once)
+    except (SchemaMismatchError, TopologyError) as error:
+        raise FatalError(str(error)) from error
+
+
+async def _check_database(configuration: WorkerConfiguration, storage: LocalStorage, _session: AmqpSession) -> None:
+    counts = _counts(configuration.policy)
+    recorded = await asyncio.to_thread(storage.recorded_range_counts)
+    if recorded is None:
+        logger.info("the database is empty: it is set up")
+        await asyncio.to_thread(storage.setup, counts)
+    elif recorded != counts:
+        raise FatalError(_difference(recorded, counts))
+    await asyncio.to_thread(storage.check, counts)
+
+
+async def _set_up_database(configuration: WorkerConfiguration, storage: LocalStorage, session: AmqpSession) -> None:
+    recorded = await asyncio.to_thread(storage.recorded_range_counts)
+    if recorded is not None:
+        await asyncio.to_thread(storage.check, None)
+        await remove_outgrown_queues(session, RangePolicy.of(recorded), configuration.policy)
+    await asyncio.to_thread(storage.setup, _counts(configuration.policy))
+
+
+def _counts(policy: RangePolicy) -> dict[str, int]:
+    return {exchange.value: count for exchange, count in policy.counts.items()}
+
+
+def _difference(recorded: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    differences = [
+        f"{PATH}.ranges.{name} is {count}, and the database was set up with {recorded.get(name)}"
+        for name, count in counts.items()
+        if recorded.get(name) != count
+    ]
+    return (
+        f"{'; '.join(differences)}: set it to what the database has; or stop gateways and workers, and run"
+        " `provgate-workers setup` to change it"
+    )
+
+
+def _log(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    wait_s = state.next_action.sleep if state.next_action else 0.0
+    what = "broker" if isinstance(error, ConnectionLostError) else "database"
+    logger.warning("the %s cannot be used yet: %s; again in %.1f s", what, error, wait_s)

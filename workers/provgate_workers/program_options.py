@@ -1,0 +1,53 @@
+"""What all commands of `provgate-workers` have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from provgate_broker.settings import SECTION, RabbitMqSettings
+from provgate_config import ConfigDocument, load_section
+from provgate_workers.configuration import PATH
+from provgate_workers.program_log import LEVELS, set_up_log
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENV_PREFIX: Final = "PROVGATE_WORKERS"
+
+logger = logging.getLogger(__name__)
+
+
+def program_options(command: F) -> F:
+    """Gives a command the options that say where its settings are and what it logs."""
+    command = click.option(
+        "--log-level",
+        type=click.Choice(LEVELS),
+        default="info",
+        show_default=True,
+        envvar=f"{ENV_PREFIX}_LOG_LEVEL",
+        show_envvar=True,
+        help="What is logged to standard error.",
+    )(command)
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The configuration file. Without it, the one that PROVGATE_CONFIG or SWH_CONFIG_FILENAME names.",
+    )(command)
+
+
+def loaded_settings(context: click.Context) -> RabbitMqSettings:
+    """Sets the log up and returns the settings of a command that `program_options` and `setting_options` decorated.
+
+    Raises:
+        ConfigurationError: they are wrong.
+    """
+    set_up_log(context.params["log_level"])
+    document = ConfigDocument.load(context.params["config_path"])
+    for warning in document.warnings:
+        logger.warning("%s", warning)
+    return load_section(context, RabbitMqSettings, document.section(SECTION), PATH)

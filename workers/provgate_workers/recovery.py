@@ -1,0 +1,100 @@
+"""What a process does while its storage cannot be written to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from provgate_storage.errors import RetryableStorageError
+from provgate_workers.gate import StorageGate
+from provgate_workers.writer import BatchWriter
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF_FIRST_S: Final = 0.2
+_BACKOFF_MAX_S: Final = 10.0
+
+
+class StorageRecovery:
+    """Opens the gate again after trouble: probes with backoff and jitter, then lets one write be tried.
+
+    Belongs to one event loop.
+
+    Args:
+        gate: the gate.
+        writer: probes the storage, and starts writes when the gate lets it.
+        pause_limit_s: after so many seconds of trouble the ranges are given up, until a probe succeeds.
+        give_up: gives the ranges up, for other programs that may reach the storage.
+        take_again: takes them again.
+    """
+
+    def __init__(
+        self,
+        gate: StorageGate,
+        writer: BatchWriter,
+        pause_limit_s: float,
+        give_up: Callable[[], None],
+        take_again: Callable[[], None],
+    ) -> None:
+        self._gate = gate
+        self._writer = writer
+        self._pause_limit_s = pause_limit_s
+        self._give_up = give_up
+        self._take_again = take_again
+        self._given_up = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._trouble = asyncio.Event()
+
+    def note_trouble(self, trouble: RetryableStorageError) -> None:
+        """Tells that a write is in trouble."""
+        if self._gate.note_trouble(trouble):
+            logger.warning("the storage is in trouble, packages wait: %s", trouble)
+            self._trouble.set()
+
+    async def run(self) -> None:
+        """Opens the gate whenever it was closed, until it is cancelled."""
+        while True:
+            await self._trouble.wait()
+            self._trouble.clear()
+            self._start_timer()
+            retrying = AsyncRetrying(
+                retry=retry_if_exception_type(RetryableStorageError),
+                wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
+                before_sleep=_log,
+            )
+            await retrying(self._try_once)
+            self._stop_timer()
+            logger.info("the storage is written to again")
+
+    async def _try_once(self) -> None:
+        await self._writer.probe()
+        if self._given_up:
+            self._given_up = False
+            self._take_again()
+            self._start_timer()
+        verdict = self._gate.begin_trial()
+        self._writer.go_on()
+        await verdict
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(self._pause_limit_s, self._on_limit)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _on_limit(self) -> None:
+        logger.warning("the storage is in trouble for %.0f s: the ranges are given up", self._pause_limit_s)
+        self._given_up = True
+        self._give_up()
+
+
+def _log(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    wait_s = state.next_action.sleep if state.next_action else 0.0
+    logger.warning("the storage is still in trouble: %s; again in %.1f s", error, wait_s)

@@ -1,0 +1,121 @@
+"""The program around the processes that host the range workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from provgate_workers.child_order import FATAL_EXIT_CODE, READY_LINE, ChildOrder
+from provgate_workers.configuration import WorkerConfiguration
+from provgate_workers.errors import FatalError
+
+logger = logging.getLogger(__name__)
+
+_RESTART_FIRST_S: Final = 0.2
+_RESTART_MAX_S: Final = 5.0
+
+# A process that lived so long ends a row of deaths: the next one is restarted soon.
+_SETTLED_AFTER_S: Final = 30.0
+
+
+class Supervisor:
+    """Keeps the processes of a program running. Belongs to one event loop.
+
+    Args:
+        configuration: of the program.
+        log_level: one of `program_log.LEVELS`.
+        ready_file: is made when every consumer of every process is registered, and removed at the end.
+    """
+
+    def __init__(self, configuration: WorkerConfiguration, log_level: str, ready_file: Path | None) -> None:
+        self._configuration = configuration
+        self._log_level = log_level
+        self._ready_file = ready_file
+        self._unready = set(range(len(configuration.assignments)))
+        self._children: dict[int, Process] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Starts the processes and restarts what dies, until `stop` is set; returns when all have ended.
+
+        Raises:
+            FatalError: a process cannot work at all; the others have been stopped.
+        """
+        fatal: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(len(self._configuration.assignments)):
+                    group.create_task(self._keep(number, stop))
+                await stop.wait()
+                self._stop_children()
+        except* FatalError as errors:
+            fatal = errors.exceptions[0]
+        finally:
+            self._stop_children()
+            await asyncio.gather(*(child.wait() for child in self._children.values()))
+            self._remove_ready_file()
+        if fatal is not None:
+            raise fatal
+
+    def kill(self) -> None:
+        """Kills the processes, for somebody who does not want to wait."""
+        for child in self._children.values():
+            if child.returncode is None:
+                child.kill()
+
+    async def _keep(self, number: int, stop: asyncio.Event) -> None:
+        death_count = 0
+        while not stop.is_set():
+            started_at = time.monotonic()
+            code = await self._run_child(number)
+            if stop.is_set():
+                return
+            if code == FATAL_EXIT_CODE:
+                raise FatalError("the workers cannot work; the log says why")
+            death_count = 0 if time.monotonic() - started_at > _SETTLED_AFTER_S else death_count + 1
+            wait_s = min(_RESTART_FIRST_S * 2**death_count, _RESTART_MAX_S)
+            logger.error("worker process %d ended with %d; it is started again in %.1f s", number, code, wait_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait_s)
+
+    async def _run_child(self, number: int) -> int:
+        # -P: the directory that the program was started in is no place to import from.
+        command = (sys.executable, "-P", "-m", "provgate_workers.child")
+        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        self._children[number] = child
+        if child.stdin is None or child.stdout is None:
+            raise FatalError("a worker process has no pipes")
+        child.stdin.write(ChildOrder(self._configuration.settings, number, self._log_level).line())
+        async for line in child.stdout:
+            if line == READY_LINE:
+                self._note_ready(number)
+        return await child.wait()
+
+    def _note_ready(self, number: int) -> None:
+        if number in self._unready:
+            self._unready.discard(number)
+            if not self._unready:
+                logger.info("ready: every consumer is registered")
+                self._write_ready_file()
+
+    def _stop_children(self) -> None:
+        for child in self._children.values():
+            if child.stdin is not None:
+                child.stdin.close()
+
+    def _write_ready_file(self) -> None:
+        if self._ready_file is not None:
+            # Whoever waits for the file sees all of it or none.
+            draft = self._ready_file.with_name(f"{self._ready_file.name}.{os.getpid()}")
+            draft.write_text(f"{os.getpid()}\n", encoding="ascii")
+            draft.replace(self._ready_file)
+
+    def _remove_ready_file(self) -> None:
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)
