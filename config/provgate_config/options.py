@@ -60,24 +60,20 @@ def load_section(context: click.Context, settings: type[S], section: dict[str, A
         ConfigurationError: as `convert` does.
     """
     merged = dict(section)
-    for field in msgspec.structs.fields(settings):
-        name = field.encode_name
-        parameter = _parameter(settings, name)
-        if _given(context, f"{parameter}_file"):
-            merged[name] = read_secret(context.params[f"{parameter}_file"], f"{path}.{name}_file")
-        if _given(context, parameter):
-            merged[name] = context.params[parameter]
+    for source in (ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE):
+        for field in msgspec.structs.fields(settings):
+            name = field.encode_name
+            parameter = _parameter(settings, name)
+            if context.get_parameter_source(f"{parameter}_file") is source:
+                merged[name] = read_secret(context.params[f"{parameter}_file"], f"{path}.{name}_file")
+            if context.get_parameter_source(parameter) is source:
+                merged[name] = context.params[parameter]
     return convert(merged, settings, path)
 
 
 def _parameter(settings: type[Settings], name: str) -> str:
     # One command may have options of two types of settings, with fields of the same name.
     return f"{settings.__name__}_{name}".lower()
-
-
-def _given(context: click.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def _options_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_prefix: str) -> list[Callable[[F], F]]:
