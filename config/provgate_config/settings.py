@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from provgate_config.errors import ConfigurationError
 
 T = TypeVar("T")
+
+# What msgspec says of a key that is unknown or missing; its path names the mapping around it.
+_KEY_AT_FAULT: Final = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +35,8 @@ def convert(values: Mapping[str, Any], into: type[T], path: str) -> T:
         return msgspec.convert(dict(values), into)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$")
-        raise ConfigurationError(f"{path}{where.rstrip('`')}: {text}") from error
+        key = _KEY_AT_FAULT.fullmatch(text)
+        where = where.rstrip("`") + (f".{key[1]}" if key else "")
+        raise ConfigurationError(f"{path}{where}: {text}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
