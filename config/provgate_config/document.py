@@ -50,7 +50,8 @@ class ConfigDocument:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError(f"{path}: the configuration file cannot be read: {reason}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            # ValueError: a scalar that looks like a date and is none.
             raise ConfigurationError(f"{path}: the configuration file is not YAML: {_yaml_place(error)}") from error
         if content is None:
             return cls({})
@@ -76,7 +77,9 @@ class ConfigDocument:
         for key in content:
             if key != ROOT:
                 raise ConfigurationError(f"{key}: unknown key; the one key of a configuration is `{ROOT}`")
-        sections = content.get(ROOT) or {}
+        sections = content.get(ROOT)
+        if sections is None:
+            return {}
         if not isinstance(sections, dict):
             raise ConfigurationError(f"{ROOT}: Expected `object`, got `{type(sections).__name__}`")
         for name in sections:
@@ -94,7 +97,7 @@ def _path_of_environment() -> Path | None:
     return None
 
 
-def _yaml_place(error: yaml.YAMLError) -> str:
+def _yaml_place(error: Exception) -> str:
     # The text of a YAML error quotes the lines around it, which may hold a secret: only the place is told.
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}, column {mark.column + 1}" if mark else "it cannot be parsed"
