@@ -1,0 +1,154 @@
+"""The configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from provgate_config import ConfigDocument, ConfigurationError
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    for variable in ("PROVGATE_CONFIG", "SWH_CONFIG_FILENAME"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def write(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_sections_are_found(write: Write) -> None:
+    document = ConfigDocument.load(
+        write(
+            "provenance:\n  storage: {cls: grpc, url: 'localhost:50051'}\n  rabbitmq: {batch_size: 100}\n  gateway:\n"
+        )
+    )
+    assert document.section("storage") == {"cls": "grpc", "url": "localhost:50051"}
+    assert document.section("rabbitmq") == {"batch_size": 100}
+    assert document.section("gateway") == {}
+    assert document.warnings == []
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "provenance:\n", "{}", "provenance: {}"])
+def test_an_empty_file_is_an_empty_document(write: Write, text: str) -> None:
+    assert ConfigDocument.load(write(text)).section("rabbitmq") == {}
+
+
+def test_an_archive_section_is_ignored_with_a_warning(write: Write) -> None:
+    document = ConfigDocument.load(write("provenance: {archive: {cls: api, token: hunter2}, gateway: {}}"))
+    (warning,) = document.warnings
+    assert "provenance.archive" in warning
+    assert "hunter2" not in warning
+
+
+def test_without_a_file_there_is_an_empty_document(write: Write) -> None:
+    assert ConfigDocument.load().section("gateway") == {}
+
+
+def test_the_environment_names_the_file(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    old = tmp_path / "old.yaml"
+    old.write_text("provenance: {gateway: {batch_size: 1}}")
+    monkeypatch.setenv("SWH_CONFIG_FILENAME", str(old))
+    assert ConfigDocument.load().section("gateway") == {"batch_size": 1}
+    monkeypatch.setenv("PROVGATE_CONFIG", str(write("provenance: {gateway: {batch_size: 2}}")))
+    assert ConfigDocument.load().section("gateway") == {"batch_size": 2}
+    flag = tmp_path / "flag.yaml"
+    flag.write_text("provenance: {gateway: {batch_size: 3}}")
+    assert ConfigDocument.load(flag).section("gateway") == {"batch_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("provenance: {a: hunter2\n  b: [", "is not YAML: line 2"),
+        ("provenance: !!python/object/apply:os.system [hunter2]", "is not YAML: line 1"),
+        ("provenance: {gateway: {listen: 2001-13-45}}", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("provenance: \x07", "is not YAML"),
+        ("hunter2", "is not a mapping"),
+        ("- provenance", "is not a mapping"),
+        ("provenence: {}", "provenence: unknown key"),
+        ("provenance: {gatway: {}}", "provenance.gatway: unknown key"),
+        ("provenance: hunter2", "provenance: Expected `object`, got `str`"),
+        ("provenance: 0", "provenance: Expected `object`, got `int`"),
+        ("provenance: []", "provenance: Expected `object`, got `list`"),
+        ("1: 2", "1: unknown key"),
+    ],
+)
+def test_a_bad_file_is_told_with_its_place_and_without_its_text(write: Write, text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ConfigDocument.load(write(text))
+    assert expected in caught.value.message
+    assert "hunter2" not in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("value", ["hunter2", "[]", "0", "true"])
+def test_a_section_is_a_mapping(write: Write, value: str) -> None:
+    document = ConfigDocument.load(write(f"provenance: {{gateway: {value}}}"))
+    with pytest.raises(ConfigurationError, match=r"^provenance\.gateway: Expected `object`, got `\w+`$"):
+        document.section("gateway")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: .* cannot be read: No such file"):
+        ConfigDocument.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        ConfigDocument.load(tmp_path)
+
+
+def test_a_file_is_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"provenance: \xe9")
+    with pytest.raises(ConfigurationError, match="cannot be read: it is not UTF-8"):
+        ConfigDocument.load(path)
+
+
+def test_secrets_come_from_files_at_any_depth(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("amqp://u:hunter2@host/\n")
+    (tmp_path / "password").write_text("  hunter2  \n")
+    document = ConfigDocument.load(
+        write(
+            f"provenance: {{rabbitmq: {{url_file: {tmp_path}/url, storage_config: {{db: {{user: u, password_file: "
+            f"{tmp_path}/password}}}}}}}}"
+        )
+    )
+    assert document.section("rabbitmq") == {
+        "url": "amqp://u:hunter2@host/",
+        "storage_config": {"db": {"user": "u", "password": "  hunter2  "}},
+    }
+
+
+def test_a_key_that_only_looks_like_a_secret_stays(write: Write) -> None:
+    document = ConfigDocument.load(write("provenance: {gateway: {listen_file: nowhere}}"))
+    assert document.section("gateway") == {"listen_file": "nowhere"}
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("{url_file: /nowhere}", "provenance.rabbitmq.url_file: the file /nowhere cannot be read"),
+        ("{url_file: 5}", "provenance.rabbitmq.url_file: Expected `str`, got `int`"),
+        ("{url: hunter2, url_file: /x}", "provenance.rabbitmq.url_file: give it or provenance.rabbitmq.url, not both"),
+        (
+            "{storage_config: {db: {password_file: /nowhere}}}",
+            "provenance.rabbitmq.storage_config.db.password_file: the file /nowhere cannot be read",
+        ),
+    ],
+)
+def test_the_file_of_a_secret_that_cannot_be_read(write: Write, section: str, expected: str) -> None:
+    document = ConfigDocument.load(write(f"provenance: {{rabbitmq: {section}}}"))
+    with pytest.raises(ConfigurationError) as caught:
+        document.section("rabbitmq")
+    assert caught.value.message == expected

@@ -1,0 +1,59 @@
+"""Values become settings, or an error that names the key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from msgspec import Meta, field
+
+from provgate_config import ConfigurationError, Settings, convert
+
+
+class Inner(Settings, frozen=True):
+    password: str = ""
+
+
+class Outer(Settings, frozen=True):
+    name: str
+    count: Annotated[int, Meta(ge=1)] = 1
+    wait_s: float = field(default=1.0, name="wait")
+    mode: Literal["own", "existing"] = "own"
+    inner: Inner = Inner()
+
+
+def test_values_are_taken_by_their_names_in_the_file() -> None:
+    assert convert({"name": "n", "wait": 2, "inner": {"password": "p"}}, Outer, "p") == Outer(
+        name="n", wait_s=2.0, inner=Inner(password="p")
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({}, "provenance.gateway.name: "),
+        ({"name": 5}, "provenance.gateway.name: Expected `str`, got `int`"),
+        ({"name": "n", "count": "hunter2"}, "provenance.gateway.count: Expected `int`, got `str`"),
+        ({"name": "n", "count": True}, "provenance.gateway.count: Expected `int`, got `bool`"),
+        ({"name": "n", "count": 1.5}, "provenance.gateway.count: Expected `int`, got `float`"),
+        ({"name": "n", "count": 0}, "provenance.gateway.count: "),
+        ({"name": "n", "wait_s": 1.0}, "provenance.gateway.wait_s: "),
+        ({"name": "n", "mode": "other"}, "provenance.gateway.mode: "),
+        ({"name": "n", "typo": "hunter2"}, "provenance.gateway.typo: "),
+        ({"name": "n", "inner": {"pasword": "hunter2"}}, "provenance.gateway.inner.pasword: "),
+        ({"name": "n", "inner": {"password": ["hunter2"]}}, "provenance.gateway.inner.password: Expected `str`"),
+        ({"name": "n", "inner": "hunter2"}, "provenance.gateway.inner: Expected `object`, got `str`"),
+        ({"name": "n", 5: "hunter2"}, "provenance.gateway"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_path_and_without_its_value(values: dict[Any, Any], start: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        convert(values, Outer, "provenance.gateway")
+    assert caught.value.message.startswith(start)
+    assert "hunter2" not in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Outer(name="n").name = "other"  # type: ignore[misc]

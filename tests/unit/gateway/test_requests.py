@@ -1,0 +1,247 @@
+"""What clients send, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provgate.v1 import errors_pb2, model_pb2
+from provgate.v1 import provenance_storage_pb2 as pb2
+from provgate_broker.topology import Operation, WriteMethod
+from provgate_gateway import requests
+from provgate_gateway.answers import set_date
+from provgate_gateway.errors import CallError
+from provgate_storage.errors import InvalidValueError
+from provgate_storage.model import EntityType, RelationType, RevisionData
+from provgate_storage.values import check_id, check_limit
+
+ID = b"\x01" * 20
+OTHER = b"\x02" * 20
+NOON = Timestamp(seconds=43_200)
+BAD_IDS = [b"", b"x" * 19, b"x" * 21, b"a" * 40]
+
+CNT_IN_DIR = model_pb2.RELATION_TYPE_CNT_IN_DIR
+REV_IN_ORG = model_pb2.RELATION_TYPE_REV_IN_ORG
+
+
+def contents(*items: model_pb2.Content) -> Callable[[], object]:
+    return lambda: requests.content_entries(pb2.ContentAddRequest(contents=items))
+
+
+def directories(*items: model_pb2.Directory) -> Callable[[], object]:
+    return lambda: requests.directory_entries(pb2.DirectoryAddRequest(directories=items))
+
+
+def revisions(*items: model_pb2.Revision) -> Callable[[], object]:
+    return lambda: requests.revision_entries(pb2.RevisionAddRequest(revisions=items))
+
+
+def origins(*items: model_pb2.Origin) -> Callable[[], object]:
+    return lambda: requests.origin_entries(pb2.OriginAddRequest(origins=items))
+
+
+def locations(*paths: bytes) -> Callable[[], object]:
+    return lambda: requests.location_entries(pb2.LocationAddRequest(paths=paths))
+
+
+def relations(relation: Any, *items: model_pb2.Relation) -> Callable[[], object]:
+    return lambda: requests.relation_entries(pb2.RelationAddRequest(relation=relation, relations=items))
+
+
+GOOD = model_pb2.Content(id=ID)
+
+BAD: list[tuple[Callable[[], object], str, str]] = [
+    *((contents(model_pb2.Content(id=id)), "INVALID_ID", "contents[0].id") for id in BAD_IDS),
+    *((directories(model_pb2.Directory(id=id)), "INVALID_ID", "directories[0].id") for id in BAD_IDS),
+    *((revisions(model_pb2.Revision(id=id)), "INVALID_ID", "revisions[0].id") for id in BAD_IDS),
+    *((revisions(model_pb2.Revision(id=ID, origin=id)), "INVALID_ID", "revisions[0].origin") for id in BAD_IDS),
+    *((origins(model_pb2.Origin(id=id, url="u")), "INVALID_ID", "origins[0].id") for id in BAD_IDS),
+    *(
+        (relations(CNT_IN_DIR, model_pb2.Relation(src=id, dst=ID, path=b"")), "INVALID_ID", "relations[0].src")
+        for id in BAD_IDS
+    ),
+    *(
+        (relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=id, path=b"")), "INVALID_ID", "relations[0].dst")
+        for id in BAD_IDS
+    ),
+    (contents(*[GOOD] * 17, model_pb2.Content(id=b"x"), GOOD), "INVALID_ID", "contents[17].id"),
+    *((lambda id=id: requests.ids([ID, ID, id, ID]), "INVALID_ID", "ids[2]") for id in BAD_IDS),
+    *((lambda id=id: requests.checked(check_id, id, "id"), "INVALID_ID", "id") for id in BAD_IDS),
+    *(
+        (contents(GOOD, model_pb2.Content(id=ID, date=date)), "INVALID_DATE", "contents[1].date")
+        for date in (
+            Timestamp(seconds=-62_135_596_801),
+            Timestamp(seconds=253_402_300_800),
+            Timestamp(seconds=2**63 - 1),
+            Timestamp(seconds=-(2**63)),
+            Timestamp(nanos=-1),
+            Timestamp(nanos=1_000_000_000),
+            Timestamp(nanos=-(2**31)),
+        )
+    ),
+    (directories(model_pb2.Directory(id=ID, date=Timestamp(nanos=-1))), "INVALID_DATE", "directories[0].date"),
+    (revisions(model_pb2.Revision(id=ID, date=Timestamp(nanos=-1))), "INVALID_DATE", "revisions[0].date"),
+    (locations(b"a", b"b\0c"), "INVALID_PATH", "paths[1]"),
+    (locations(b"a", b"x" * 4097), "INVALID_PATH", "paths[1]"),
+    *(
+        (relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=ID, path=path)), "INVALID_PATH", "relations[0].path")
+        for path in (b"\0", b"x" * 4097, None)
+    ),
+    (
+        relations(
+            model_pb2.RELATION_TYPE_CNT_EARLY_IN_REV,
+            model_pb2.Relation(src=ID, dst=ID, path=b""),
+            model_pb2.Relation(src=ID, dst=ID),
+        ),
+        "INVALID_PATH",
+        "relations[1].path",
+    ),
+    (
+        relations(model_pb2.RELATION_TYPE_DIR_IN_REV, model_pb2.Relation(src=ID, dst=ID)),
+        "INVALID_PATH",
+        "relations[0].path",
+    ),
+    *(
+        (relations(relation, model_pb2.Relation(src=ID, dst=ID, path=path)), "INVALID_PATH", "relations[0].path")
+        for relation in (REV_IN_ORG, model_pb2.RELATION_TYPE_REV_BEFORE_REV)
+        for path in (b"", b"p")
+    ),
+    *(
+        (origins(model_pb2.Origin(id=ID, url=url)), "INVALID_URL", "origins[0].url")
+        for url in ("", "\0", "http://\0", "x" * 8193, "é" * 4097, "x" * 2**20)
+    ),
+    *(
+        (relations(number, *rows), "INVALID_ENUM", "relation")
+        for number in (0, 6, -1, 2**31 - 1)
+        for rows in ((), (model_pb2.Relation(src=b""),))
+    ),
+    *((lambda number=number: requests.entity_type(number), "INVALID_ENUM", "entity") for number in (0, 5, -1)),
+    *(
+        (lambda limit=limit: requests.checked(check_limit, limit, "limit"), "INVALID_LIMIT", "limit")
+        for limit in (0, -1, -(2**63))
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "reason", "field_path"), BAD)
+def test_bad_values_are_refused_with_reason_and_field(
+    check: Callable[[], object], reason: str, field_path: str
+) -> None:
+    with pytest.raises(CallError) as caught:
+        check()
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert errors_pb2.ErrorReason.Name(caught.value.reason) == f"ERROR_REASON_{reason}"
+    assert caught.value.field_path == field_path
+    assert caught.value.message.startswith(f"{field_path}: ")
+    assert caught.value.retry_delay_s is None
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "date"),
+    [
+        (Timestamp(), datetime(1970, 1, 1, tzinfo=UTC)),
+        (Timestamp(nanos=999), datetime(1970, 1, 1, tzinfo=UTC)),
+        (Timestamp(nanos=1_999), datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)),
+        # Before 1970 too, what is below a microsecond is cut off towards the past.
+        (Timestamp(seconds=-1, nanos=999_999_999), datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        (Timestamp(seconds=-1, nanos=1), datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (Timestamp(seconds=-62_135_596_800), datetime.min.replace(tzinfo=UTC)),
+        (Timestamp(seconds=253_402_300_799, nanos=999_999_999), datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_dates_are_floored_to_microseconds(timestamp: Timestamp, date: datetime) -> None:
+    assert requests.date_of(timestamp) == date
+    assert requests.date_of(timestamp).tzinfo is UTC
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_date_comes_back_as_it_was_sent(date: datetime) -> None:
+    timestamp = Timestamp()
+    set_date(timestamp, date)
+    assert 0 <= timestamp.nanos < 10**9
+    assert requests.date_of(timestamp) == date
+
+
+@given(st.integers(-62_135_596_800, 253_402_300_799), st.integers(0, 999_999_999))
+def test_a_date_is_never_later_than_what_was_sent(seconds: int, nanos: int) -> None:
+    sent_nanos = seconds * 10**9 + nanos
+    since_epoch = requests.date_of(Timestamp(seconds=seconds, nanos=nanos)) - datetime(1970, 1, 1, tzinfo=UTC)
+    stored_nanos = since_epoch // timedelta(microseconds=1) * 1000
+    assert 0 <= sent_nanos - stored_nanos < 1000
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1))
+def test_any_timestamp_is_a_date_or_refused(seconds: int, nanos: int) -> None:
+    try:
+        assert requests.date_of(Timestamp(seconds=seconds, nanos=nanos)).tzinfo is UTC
+    except InvalidValueError as error:
+        assert error.kind == "INVALID_DATE"
+
+
+def test_what_is_unset_is_left_out_of_an_entry() -> None:
+    noon = datetime(1970, 1, 1, 12, tzinfo=UTC)
+    assert contents(GOOD, model_pb2.Content(id=ID, date=NOON))() == [(ID,), (ID, noon)]
+    assert directories(model_pb2.Directory(id=ID), model_pb2.Directory(id=ID, date=NOON))() == [(ID,), (ID, noon)]
+    assert revisions(
+        model_pb2.Revision(id=ID),
+        model_pb2.Revision(id=ID, date=NOON),
+        model_pb2.Revision(id=ID, origin=OTHER),
+        model_pb2.Revision(id=ID, date=NOON, origin=OTHER),
+    )() == [
+        (ID,),
+        (ID, RevisionData(noon, None)),
+        (ID, RevisionData(None, OTHER)),
+        (ID, RevisionData(noon, OTHER)),
+    ]
+
+
+def test_the_date_of_1970_is_a_date() -> None:
+    (entry,) = requests.content_entries(pb2.ContentAddRequest(contents=[model_pb2.Content(id=ID, date=Timestamp())]))
+    assert entry == (ID, datetime(1970, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("path", [b"", b".", b"x" * 4096, b"\xff\xfe/\x80", bytes(range(1, 256))])
+def test_paths_are_taken_byte_for_byte(path: bytes) -> None:
+    assert locations(path)() == [(path,)]
+    assert relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=OTHER, path=path))() == [(ID, OTHER, path)]
+
+
+@pytest.mark.parametrize("url", ["u", "x" * 8192, "é" * 4096, "https://example.org/\U0001f600"])
+def test_urls_are_taken_as_they_are(url: str) -> None:
+    assert origins(model_pb2.Origin(id=ID, url=url))() == [(ID, url)]
+
+
+@pytest.mark.parametrize("relation", [REV_IN_ORG, model_pb2.RELATION_TYPE_REV_BEFORE_REV])
+def test_rows_of_revisions_have_no_path(relation: Any) -> None:
+    assert relations(relation, model_pb2.Relation(src=ID, dst=OTHER))() == [(ID, OTHER, None)]
+
+
+def test_duplicates_stay() -> None:
+    assert contents(GOOD, GOOD)() == [(ID,), (ID,)]
+
+
+@pytest.mark.parametrize(
+    "empty", [contents(), directories(), revisions(), origins(), locations(), relations(CNT_IN_DIR)]
+)
+def test_an_empty_message_is_no_entries(empty: Callable[[], object]) -> None:
+    assert empty() == []
+
+
+def test_every_enum_value_of_the_contract_is_known() -> None:
+    relation_names = {name.removeprefix("RELATION_TYPE_") for name in model_pb2.RelationType.keys()}
+    assert relation_names - {"UNSPECIFIED"} == {relation.name for relation in RelationType}
+    for relation in RelationType:
+        number = model_pb2.RelationType.Value(f"RELATION_TYPE_{relation.name}")
+        assert requests.relation_type(number) is relation
+        operation = requests.relation_operation(pb2.RelationAddRequest(relation=number))
+        assert operation == Operation(WriteMethod.RELATION_ADD, relation)
+    for entity in EntityType:
+        assert requests.entity_type(model_pb2.EntityType.Value(f"ENTITY_TYPE_{entity.name}")) is entity
