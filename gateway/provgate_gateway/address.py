@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from pathlib import Path
 
 import grpc
@@ -27,7 +28,8 @@ def server_credentials(settings: GatewaySettings) -> grpc.ServerCredentials | No
     """Returns the credentials to serve with; None for plain text.
 
     Raises:
-        ConfigurationError: plain text is not allowed on this address, or a file cannot be read.
+        ConfigurationError: plain text is not allowed on this address, or a file cannot be read or is not what it is
+            said to be.
     """
     if settings.tls_certificate is None and settings.tls_key is None:
         _check_plain_text(settings)
@@ -37,6 +39,7 @@ def server_credentials(settings: GatewaySettings) -> grpc.ServerCredentials | No
     certificate = _read(settings.tls_certificate, "tls_certificate")
     key = _read(settings.tls_key, "tls_key")
     client_ca = None if settings.tls_client_ca is None else _read(settings.tls_client_ca, "tls_client_ca")
+    _check_pem(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     return grpc.ssl_server_credentials([(key, certificate)], client_ca, require_client_auth=client_ca is not None)
 
 
@@ -49,6 +52,23 @@ def _check_plain_text(settings: GatewaySettings) -> None:
             f"{_PATH}.listen: {settings.listen} can be reached from other machines, in plain text: give tls_certificate"
             " and tls_key, or --insecure"
         )
+
+
+def _check_pem(certificate: str, key: str, client_ca: str | None) -> None:
+    # gRPC would only say that the address cannot be served on.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without `password` OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(
+            f"{_PATH}.tls_certificate and tls_key: {certificate} and {key} are not a PEM certificate and its private"
+            " key without a passphrase"
+        ) from error
+    try:
+        context.load_verify_locations(client_ca or certificate)
+    except ssl.SSLError as error:
+        raise ConfigurationError(f"{_PATH}.tls_client_ca: {client_ca} is not a PEM file of certificates") from error
 
 
 def _read(file: str, name: str) -> bytes:
