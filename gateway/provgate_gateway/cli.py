@@ -108,6 +108,9 @@ def _storage(settings: GatewaySettings, rabbitmq: RabbitMqSettings) -> LocalStor
         storage = get_provenance_storage(**{**connections, **config})
     except UnknownStorageError as error:
         raise ConfigurationError(f"{path}.cls: {error}") from error
+    except ConfigurationError as error:
+        # It starts with `storage_config`: a storage does not know in which section it is configured.
+        raise ConfigurationError(f"{_ROOT}.{section}.{error}") from error
     if not isinstance(storage, LocalStorage):
         raise ConfigurationError(f"{path}.cls: {config['cls']} holds no data itself: name the workers' database")
     return storage
