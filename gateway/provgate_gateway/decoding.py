@@ -20,7 +20,14 @@ class Undecodable:
 
 
 class DecodingInterceptor(grpc.aio.ServerInterceptor):
-    """Gives a method an `Undecodable` for each request that is not a message of its type."""
+    """Gives a method of a service an `Undecodable` for each request that is not a message of its type.
+
+    Args:
+        service: the full name of the service that knows what to make of it.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._prefix = f"/{service}/"
 
     async def intercept_service(
         self,
@@ -29,7 +36,7 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Q, R] | None:
         """Wraps the method's deserializer."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_deserializer is None:
+        if handler is None or handler.request_deserializer is None or not self._decodes(handler_call_details):
             return handler
         deserialize = handler.request_deserializer
 
@@ -40,3 +47,7 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
                 return Undecodable()
 
         return handler._replace(request_deserializer=decode)  # type: ignore[attr-defined, no-any-return]
+
+    def _decodes(self, handler_call_details: grpc.HandlerCallDetails) -> bool:
+        method: str = handler_call_details.method
+        return method.startswith(self._prefix)

@@ -165,7 +165,7 @@ class Gateway:
     def _server(
         self, servicer: ProvenanceStorageServicer, health_servicer: health.aio.HealthServicer
     ) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[DecodingInterceptor()], options=_OPTIONS)
+        server = grpc.aio.server(interceptors=[DecodingInterceptor(SERVICE)], options=_OPTIONS)
         provenance_storage_pb2_grpc.add_ProvenanceStorageServicer_to_server(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
