@@ -55,6 +55,10 @@ class HealthWatch:
         """Has the broker looked at now rather than at the next turn."""
         self._broker_changed.set()
 
+    async def start(self) -> None:
+        """Says NOT_SERVING until `run` knows better: the servicer would say SERVING of itself."""
+        await self._tell(storage_reachable=False)
+
     async def run(self) -> None:
         """Watches until it is cancelled."""
         storage_reachable = False

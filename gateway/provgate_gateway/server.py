@@ -134,6 +134,7 @@ class Gateway:
         )
         server = self._server(servicer, health_servicer)
         address = self._bind(server)
+        await watch.start()
         background = [asyncio.create_task(dispatcher.run()), asyncio.create_task(watch.run())]
         try:
             await server.start()
