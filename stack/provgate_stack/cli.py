@@ -14,8 +14,10 @@ from provgate_stack.interrupts import Interrupted, raise_when_interrupted
 from provgate_stack.launcher import running_stack, start_in_background, stop_background
 from provgate_stack.packages import install_missing_servers
 from provgate_stack.paste import lines_to_paste
+from provgate_stack.repository import sample_file
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent
+# git's id of an empty file.
 _EMPTY_FILE: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 root_option = click.option(
@@ -98,8 +100,16 @@ def main() -> None:
 
 def _print_facts(facts: dict[str, Any]) -> None:
     print(f"  gateway        {facts['gateway']}")
-    print(f"  configuration  {facts['config']}   (export PROVGATE_CONFIG={facts['config']})")
+    print(f"  configuration  {facts['config']}")
     print(f"  logs           {facts['logs']}")
     print("\nPaste:\n")
-    print(lines_to_paste(facts["gateway"], _EMPTY_FILE))
+    print(lines_to_paste(facts["gateway"], Path(facts["config"]), _CLONE, _sample_id()))
     print("\n`make down` stops it.", flush=True)
+
+
+def _sample_id() -> str:
+    try:
+        return sample_file(_CLONE).id
+    except StackError:
+        # The sources were unpacked from an archive.
+        return _EMPTY_FILE

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Final
 
 from provgate_stack.errors import StackError
-from provgate_stack.launcher import temporary_stack
+from provgate_stack.launcher import BACKGROUND, PREFERRED_PORT, temporary_stack
 from provgate_stack.paste import lines_to_paste
+from provgate_stack.ports import LOOPBACK
 from provgate_stack.programs import program_path
-from provgate_stack.repository import SampleFile, origin_url, sample_file
+from provgate_stack.repository import SampleFile, sample_file
 from provgate_stack.stack import Stack
+
+_SHOWN: Final = 10
 
 
 def run_demo(root: Path, repository: Path) -> None:
@@ -27,18 +31,19 @@ def run_demo(root: Path, repository: Path) -> None:
     file = sample_file(repository)
     with temporary_stack(root, "demo") as stack:
         print(f"\nIndexing {repository}", flush=True)
-        _provgate(stack, "index", str(repository), "--origin", origin_url(repository))
+        _provgate(stack, "index", str(repository), "--any-owner")
         _ask(stack, file)
-        print("\nAsk for yourself: run `make up`, and paste\n")
-        print(lines_to_paste(stack.address, file.id))
+        print("\nTo ask for yourself, run `make up` and paste (it prints its address, if it is another one):\n")
+        address = f"{LOOPBACK}:{PREFERRED_PORT}"
+        print(lines_to_paste(address, root / BACKGROUND / stack.config.name, repository, file.id))
         print("\nStopping", flush=True)
 
 
 def _ask(stack: Stack, file: SampleFile) -> None:
     print(f"\nWhere did {file.path} ({file.id}) first appear?", flush=True)
-    _provgate(stack, "first", file.id)
-    print("\nWhere does it appear?", flush=True)
-    _provgate(stack, "all", file.id)
+    _provgate(stack, "first", "--format", "table", file.id)
+    print(f"\nWhere does it appear? (The earliest {_SHOWN} at most.)", flush=True)
+    _provgate(stack, "all", "--format", "table", "--limit", str(_SHOWN), file.id)
 
 
 def _provgate(stack: Stack, *arguments: str) -> None:

@@ -41,7 +41,7 @@ def temporary_stack(root: Path, kind: str) -> Iterator[Stack]:
     install_missing_servers()
     directory = StackDirectory.claim_new(root, kind)
     try:
-        stack, _ = _started(directory)
+        stack, _ = _started(directory, port=None)
         yield stack
         with uninterrupted():
             stack.stop()
@@ -59,7 +59,7 @@ def start_in_background(root: Path) -> dict[str, Any]:
     install_missing_servers()
     directory = StackDirectory.claim(root, BACKGROUND)
     try:
-        stack, roles = _started(directory)
+        stack, roles = _started(directory, free_port(PREFERRED_PORT))
         facts = {"gateway": stack.address, "config": str(stack.config), "logs": str(directory.path), "roles": roles}
         directory.keep_running(facts)
     finally:
@@ -95,11 +95,11 @@ def stop_background(root: Path) -> bool:
     return bool(stacks)
 
 
-def _started(directory: StackDirectory) -> tuple[Stack, list[str]]:
+def _started(directory: StackDirectory, port: int | None) -> tuple[Stack, list[str]]:
     servers = Servers(directory)
     print("Starting RabbitMQ and PostgreSQL", flush=True)
     rabbitmq_url, postgres_dsn = servers.start()
-    stack = Stack(rabbitmq_url, postgres_dsn, directory, port=free_port(PREFERRED_PORT))
+    stack = Stack(rabbitmq_url, postgres_dsn, directory, port=port)
     print("Starting workers and gateway", flush=True)
     stack.start()
     return stack, [*servers.private_roles(), "workers", "gateway"]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import base64
+import shlex
+from pathlib import Path
 from typing import Final
 
 _TEMPLATE: Final = """\
+    export PROVGATE_CONFIG={config}
+    .venv/bin/provgate index {repository}
+    .venv/bin/provgate first {hexadecimal}
+
     .venv/bin/grpcurl -plaintext {address} list
     .venv/bin/grpcurl -plaintext -d '{{"id": "{base64}"}}' {address} provgate.v1.ProvenanceStorage/ContentFindFirst
 
@@ -16,12 +22,19 @@ _TEMPLATE: Final = """\
     EOF"""
 
 
-def lines_to_paste(address: str, content_id: str) -> str:
-    """Returns lines for grpcurl and for Python that ask a gateway where a content first appeared.
+def lines_to_paste(address: str, config: Path, repository: Path, content_id: str) -> str:
+    """Returns lines that index a repository and ask where a content first appeared: a shell's, grpcurl's and Python's.
 
     Args:
         address: of the gateway.
+        config: the configuration file for clients.
+        repository: to index.
         content_id: 40 hexadecimal digits. grpcurl wants ids in base64, as JSON has no bytes.
     """
-    encoded = base64.b64encode(bytes.fromhex(content_id)).decode("ascii")
-    return _TEMPLATE.format(address=address, base64=encoded, hexadecimal=content_id)
+    return _TEMPLATE.format(
+        address=address,
+        config=shlex.quote(str(config)),
+        repository=shlex.quote(str(repository)),
+        hexadecimal=content_id,
+        base64=base64.b64encode(bytes.fromhex(content_id)).decode("ascii"),
+    )

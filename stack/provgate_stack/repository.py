@@ -6,7 +6,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 from provgate_stack.errors import StackError
 
@@ -41,15 +40,6 @@ def sample_file(repository: Path) -> SampleFile:
     if not files:
         raise StackError(f"{repository} has no file at {revision}: there is nothing to ask for")
     return next((files[path] for path in _PREFERRED if path in files), next(iter(files.values())))
-
-
-def origin_url(repository: Path) -> str:
-    """Returns the URL of the remote `origin`, without user and password, or the repository's own as a file URL."""
-    url = (_git(repository, "config", "--get", "remote.origin.url") or "").strip()
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https", "ssh", "git") and parts.hostname:
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return repository.resolve().as_uri()
 
 
 def _some_revision(repository: Path) -> str | None:

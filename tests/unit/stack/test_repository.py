@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from provgate_stack.errors import StackError
-from provgate_stack.repository import origin_url, sample_file
+from provgate_stack.repository import sample_file
 
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
@@ -59,23 +59,3 @@ def test_no_commit_no_file_and_no_repository_are_told_apart(
         sample_file(tmp_path_factory.mktemp("plain"))
     with pytest.raises(StackError, match="not a git repository"):
         sample_file(repository / "absent")
-
-
-@pytest.mark.parametrize(
-    ("remote", "origin"),
-    [
-        ("https://example.org/a.git", "https://example.org/a.git"),
-        ("https://user:secret@example.org:8443/a.git", "https://example.org:8443/a.git"),
-        ("ssh://git@example.org/a.git", "ssh://example.org/a.git"),
-    ],
-)
-def test_origin_is_the_remote_without_credentials(repository: Path, remote: str, origin: str) -> None:
-    git(repository, "remote", "add", "origin", remote)
-    assert origin_url(repository) == origin
-
-
-@pytest.mark.parametrize("remote", ["git@example.org:a.git", "/srv/git/a", None])
-def test_origin_is_the_repository_itself_where_the_remote_is_no_url(repository: Path, remote: str | None) -> None:
-    if remote:
-        git(repository, "remote", "add", "origin", remote)
-    assert origin_url(repository) == repository.resolve().as_uri()
