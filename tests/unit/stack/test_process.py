@@ -72,7 +72,8 @@ def test_kill_reaches_descendants_in_sessions_of_their_own(log_path: Path) -> No
 
 
 def test_stopped_program_can_be_terminated(log_path: Path) -> None:
-    program = child("sleep 60", log_path)
+    # No shell: one that waits for its vfork cannot be stopped.
+    program = ChildProgram(["sleep", "60"], {"PATH": "/usr/bin:/bin"}, log_path)
     program.start()
     program.stop()
     program.wait_until(lambda: psutil.Process(program.pid).status() == psutil.STATUS_STOPPED, timeout_s=10)
