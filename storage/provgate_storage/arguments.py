@@ -1,4 +1,4 @@
-"""The arguments of writes and reads, checked whole before anything is sent, and with their duplicates merged."""
+"""The arguments of writes and reads, checked whole before anything is sent, each entry once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from provgate_storage.merge import add_dates, add_origins, add_revisions
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
 from provgate_storage.values import check_date, check_id, check_path, check_relation_path, check_url
 
@@ -23,10 +22,9 @@ def checked_ids(ids: Iterable[Id]) -> set[Id]:
 
 def checked_dates(entries: Iterable[Id] | Mapping[Id, datetime | None]) -> dict[Id, datetime | None]:
     """Returns contents or directories with their dates."""
-    pairs = entries.items() if isinstance(entries, Mapping) else ((entry_id, None) for entry_id in entries)
-    merged: dict[Id, datetime | None] = {}
-    add_dates(merged, ((check_id(entry_id), None if date is None else check_date(date)) for entry_id, date in pairs))
-    return merged
+    if not isinstance(entries, Mapping):
+        return dict.fromkeys(checked_ids(entries))
+    return {check_id(entry_id): None if date is None else check_date(date) for entry_id, date in entries.items()}
 
 
 def checked_locations(paths: Iterable[Path]) -> set[Path]:
@@ -36,17 +34,14 @@ def checked_locations(paths: Iterable[Path]) -> set[Path]:
 
 def checked_origins(orgs: Mapping[Id, str]) -> dict[Id, str]:
     """Returns origins with their URLs."""
-    merged: dict[Id, str] = {}
-    add_origins(merged, ((check_id(entry_id), check_url(url)) for entry_id, url in orgs.items()))
-    return merged
+    return {check_id(entry_id): check_url(url) for entry_id, url in orgs.items()}
 
 
 def checked_revisions(revs: Iterable[Id] | Mapping[Id, RevisionData]) -> dict[Id, RevisionData]:
     """Returns revisions with what is known of them."""
-    pairs = revs.items() if isinstance(revs, Mapping) else ((entry_id, _NOTHING_KNOWN) for entry_id in revs)
-    merged: dict[Id, RevisionData] = {}
-    add_revisions(merged, ((check_id(entry_id), _checked_revision(data)) for entry_id, data in pairs))
-    return merged
+    if not isinstance(revs, Mapping):
+        return dict.fromkeys(checked_ids(revs), _NOTHING_KNOWN)
+    return {check_id(entry_id): _checked_revision(data) for entry_id, data in revs.items()}
 
 
 def checked_relations(relation: RelationType, data: Mapping[Id, Iterable[RelationData]]) -> set[RelationRow]:
