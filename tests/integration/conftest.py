@@ -1,0 +1,37 @@
+"""Gateways without workers, for tests that are the workers themselves."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from tests.integration.scripted_workers import ScriptedWorkers, set_up
+
+from provgate_stack.directory import StackDirectory
+from provgate_stack.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def workerless_stack(
+    module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory
+) -> Iterator[Stack]:
+    """A stack with topology and schema, of which nothing runs: a module starts the gateways that it needs."""
+    set_up(module_amqp_url, module_postgres_dsn)
+    stack = Stack(module_amqp_url, module_postgres_dsn, stack_directory, name=f"gateway-{secrets.token_hex(4)}")
+    yield stack
+    stack.kill()
+
+
+@pytest.fixture(scope="module")
+def module_scripted_workers(workerless_stack: Stack, module_amqp_url: str) -> Iterator[ScriptedWorkers]:
+    """Scripted workers behind `workerless_stack`. They leave the queues of locations alone."""
+    with ScriptedWorkers(module_amqp_url, leaves=lambda queue: queue.startswith("location_add")) as workers:
+        yield workers
+
+
+@pytest.fixture
+def scripted_workers(module_scripted_workers: ScriptedWorkers) -> ScriptedWorkers:
+    """The module's scripted workers, which answer in full and have seen nothing yet."""
+    module_scripted_workers.reset()
+    return module_scripted_workers
