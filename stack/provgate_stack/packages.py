@@ -21,7 +21,8 @@ from provgate_stack.interrupts import uninterrupted
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT: Final = """#!/bin/sh
 # Written by provgate while it installs packages, and removed by it afterwards.
-case "$1" in rabbitmq-server* | postgresql* | epmd*) exit 101 ;; esac
+# cron comes with rabbitmq-server (by way of logrotate) where it was not there before.
+case "$1" in rabbitmq-server* | postgresql* | epmd* | cron*) exit 101 ;; esac
 exit 0
 """
 
