@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -75,7 +76,7 @@ def location_entries(request: provenance_storage_pb2.LocationAddRequest) -> list
 def relation_entries(request: provenance_storage_pb2.RelationAddRequest) -> list[Entry]:
     """Returns the entries of a RelationAdd message."""
     relation = relation_type(request.relation)
-    return _entries("relations", request.relations, lambda row: _relation(row, relation))
+    return _entries("relations", request.relations, partial(_relation, relation))
 
 
 def relation_operation(request: provenance_storage_pb2.RelationAddRequest) -> Operation:
@@ -132,44 +133,60 @@ def _entries(name: str, items: Iterable[Any], to_entry: Callable[[Any], Entry]) 
     return entries
 
 
-def _field(field: str, check: Callable[[Any], T], value: Any) -> T:
+def _dated(entity: model_pb2.Content | model_pb2.Directory) -> Entry:
+    field = ".id"
     try:
-        return check(value)
+        id = check_id(entity.id)
+        if not entity.HasField("date"):
+            return (id,)
+        field = ".date"
+        return (id, date_of(entity.date))
     except InvalidValueError as error:
         raise _FieldError(field, error) from error
 
 
-def _dated(entity: model_pb2.Content | model_pb2.Directory) -> Entry:
-    id = _field(".id", check_id, entity.id)
-    if entity.HasField("date"):
-        return (id, _field(".date", date_of, entity.date))
-    return (id,)
-
-
 def _revision(revision: model_pb2.Revision) -> Entry:
-    id = _field(".id", check_id, revision.id)
-    date = _field(".date", date_of, revision.date) if revision.HasField("date") else None
-    origin = _field(".origin", check_id, revision.origin) if revision.HasField("origin") else None
+    field = ".id"
+    try:
+        id = check_id(revision.id)
+        field = ".date"
+        date = date_of(revision.date) if revision.HasField("date") else None
+        field = ".origin"
+        origin = check_id(revision.origin) if revision.HasField("origin") else None
+    except InvalidValueError as error:
+        raise _FieldError(field, error) from error
     if date is None and origin is None:
         return (id,)
     return (id, RevisionData(date, origin))
 
 
 def _origin(origin: model_pb2.Origin) -> Entry:
-    return (_field(".id", check_id, origin.id), _field(".url", check_url, origin.url))
+    field = ".id"
+    try:
+        id = check_id(origin.id)
+        field = ".url"
+        return (id, check_url(origin.url))
+    except InvalidValueError as error:
+        raise _FieldError(field, error) from error
 
 
 def _location(path: bytes) -> Entry:
-    return (_field("", check_path, path),)
+    try:
+        return (check_path(path),)
+    except InvalidValueError as error:
+        raise _FieldError("", error) from error
 
 
-def _relation(row: model_pb2.Relation, relation: RelationType) -> Entry:
-    path = row.path if row.HasField("path") else None
-    return (
-        _field(".src", check_id, row.src),
-        _field(".dst", check_id, row.dst),
-        _field(".path", lambda value: check_relation_path(relation, value), path),
-    )
+def _relation(relation: RelationType, row: model_pb2.Relation) -> Entry:
+    field = ".src"
+    try:
+        src = check_id(row.src)
+        field = ".dst"
+        dst = check_id(row.dst)
+        field = ".path"
+        return (src, dst, check_relation_path(relation, row.path if row.HasField("path") else None))
+    except InvalidValueError as error:
+        raise _FieldError(field, error) from error
 
 
 def _of_enum(known: dict[Any, T], number: int, field_path: str) -> T:

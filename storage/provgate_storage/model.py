@@ -45,7 +45,8 @@ class RelationType(StrEnum):
     @property
     def has_path(self) -> bool:
         """Whether every row of this relation has a path; where it is false, none has."""
-        return self.source is not EntityType.REVISION
+        # By identity: this is asked for every row, and to hash a member costs more than the rest of a row's check.
+        return self is not RelationType.REV_IN_ORG and self is not RelationType.REV_BEFORE_REV
 
 
 _ENDS = {
