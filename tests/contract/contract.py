@@ -30,7 +30,7 @@ WITHOUT_PATH: Final = [relation for relation in RelationType if not relation.has
 # Each example uses ids of its own, so that the storage need not be emptied between them, and the executor that differs
 # is the implementation under test.
 PROPERTY: Final = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
@@ -449,7 +449,7 @@ class ProvenanceStorageContract:
     # Properties
 
     @PROPERTY
-    @given(sent=st.lists(writes(registers=False), max_size=8), again=st.randoms(use_true_random=False))
+    @given(sent=st.lists(writes(registers=False), max_size=6), again=st.randoms(use_true_random=False))
     def test_any_order_and_repetition_ends_in_the_same_state(
         self, storage: Storage, sent: list[Write], again: random.Random
     ) -> None:
@@ -464,7 +464,7 @@ class ProvenanceStorageContract:
         assert state_of(storage, scope) == state_of(reference, scope)
 
     @PROPERTY
-    @given(sent=st.lists(writes(registers=True), max_size=8))
+    @given(sent=st.lists(writes(registers=True), max_size=6))
     def test_writes_one_after_another_end_as_the_reference_says(self, storage: Storage, sent: list[Write]) -> None:
         scope = example_scope()
         reference = InMemoryProvenanceStorage()
@@ -474,7 +474,7 @@ class ProvenanceStorageContract:
         assert state_of(storage, scope) == state_of(reference, scope)
 
     @PROPERTY
-    @given(sent=st.lists(writes(registers=True), max_size=8), again=st.randoms(use_true_random=False))
+    @given(sent=st.lists(writes(registers=True), max_size=6), again=st.randoms(use_true_random=False))
     def test_registers_end_in_one_of_the_values_sent(
         self, storage: Storage, sent: list[Write], again: random.Random
     ) -> None:
