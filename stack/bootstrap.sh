@@ -37,7 +37,11 @@ need_venv_module() {
     fi
     echo "Installing $package"
     $as_root apt-get --quiet update
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get --quiet install --yes --no-install-recommends "$package"
+    # An interrupted dpkg leaves packages that must be repaired by hand.
+    trap '' INT TERM HUP
+    $as_root setsid --wait env DEBIAN_FRONTEND=noninteractive apt-get --quiet \
+        install --yes --no-install-recommends "$package"
+    trap - INT TERM HUP
 }
 
 main() {

@@ -26,10 +26,11 @@ case "$1" in rabbitmq-server* | postgresql* | epmd* | cron*) exit 101 ;; esac
 exit 0
 """
 
-# apt-get installs to the end once it began: an interrupted dpkg leaves the whole system's packages to be repaired.
+# For a dpkg that is at work: an interrupted one leaves packages that must be repaired by hand, and dpkg takes a Ctrl-C at
+# the terminal whatever apt-get does. Within sudo, as sudo asks for the password at the terminal.
+_OUT_OF_REACH: Final = ("setsid", "--wait")
 _WAIT_FOR_LOCK: Final = ("--option", "DPkg::Lock::Timeout=300")
 _INSTALL: Final = ("install", "--yes", "--no-install-recommends")
-_SHIELDED: Final = ("sh", "-c", 'trap "" INT TERM HUP; exec "$@"', "sh")
 
 
 def install_missing_servers() -> None:
@@ -47,7 +48,7 @@ def install_missing_servers() -> None:
     _apt(as_root, "update")
     _apt(as_root, *_INSTALL, "--download-only", *packages)
     with uninterrupted(), _services_not_started(as_root, packages):
-        _apt([*_SHIELDED, *as_root], *_INSTALL, *packages)
+        _apt([*as_root, *_OUT_OF_REACH], *_INSTALL, *packages)
 
 
 def _missing_packages() -> list[str]:
