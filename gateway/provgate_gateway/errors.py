@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from provgate.v1 import errors_pb2
-from provgate_storage.errors import DataRefusedError, InvalidValueError, StorageError
+from provgate_storage.errors import DataRefusedError, InvalidValueError, StorageBusyError, StorageError
 
 DOMAIN: Final = "provgate"
 
@@ -135,6 +135,8 @@ def of_storage(error: StorageError) -> CallError:
     """Returns the failure of a read that the storage could not serve."""
     if isinstance(error, DataRefusedError):
         return internal()
+    if isinstance(error, StorageBusyError):
+        return exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "as many reads run as the local storage takes")
     return unavailable(errors_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the local storage cannot be read now")
 
 

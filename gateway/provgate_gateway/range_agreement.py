@@ -13,7 +13,7 @@ from provgate_broker.declaration import check_topology
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.session import AmqpParameters, open_session
 from provgate_broker.topology import RangePolicy
-from provgate_storage.errors import StorageUnavailableError
+from provgate_storage.errors import RetryableStorageError
 from provgate_storage.local import LocalStorage
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ async def _ask(parameters: AmqpParameters, policy: RangePolicy, storage: LocalSt
     for ask in asked:
         try:
             await ask()
-        except (StorageUnavailableError, ConnectionLostError) as error:
+        except (RetryableStorageError, ConnectionLostError) as error:
             logger.warning("range counts cannot be compared: %s", error)
         else:
             return
