@@ -40,7 +40,7 @@ class AmqpSender:
     def publish(self, exchange: str, routing_key: str, body: bytes, **properties: Any) -> str:
         """Publishes a package and returns its correlation id."""
         correlation_id = uuid4().hex
-        given = {
+        given: dict[str, Any] = {
             "content_type": CONTENT_TYPE,
             "correlation_id": correlation_id,
             "reply_to": self.queue,

@@ -156,7 +156,8 @@ def _check_choice(ids: tuple[str, ...], all_letters: bool) -> None:
 def _line(letter: DeadLetter) -> str:
     row_count = claimed_row_count(letter.delivery.body)
     size = f"{row_count} rows" if row_count else f"{len(letter.delivery.body)} bytes"
-    return f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {letter.message}"
+    message = " ".join(letter.message.split())
+    return f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
 
 
 def _parameters(settings: RabbitMqSettings) -> AmqpParameters:

@@ -1,0 +1,231 @@
+"""What a worker program does with packages, good and bad."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from tests.amqp_sender import AmqpSender
+
+from provgate_broker.aside import (
+    EXCHANGE_HEADER,
+    MESSAGE_HEADER,
+    REASON_HEADER,
+    REDELIVERED_HEADER,
+    ROUTING_KEY_HEADER,
+    TIME_HEADER,
+)
+from provgate_broker.declaration import DEAD_LETTER_QUEUE
+from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
+from provgate_broker.wire import NACK_HEADER, Entry, Nack, decode_package, encode_package
+from provgate_stack.directory import StackDirectory
+from provgate_stack.stack import Stack
+from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
+
+VECTORS = json.loads((Path(__file__).parent.parent / "data" / "wire_vectors.json").read_text())["vectors"]
+DATE = datetime(2020, 1, 2, 3, 4, 5, 678901, UTC)
+CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
+
+MALFORMED = {
+    "no msgpack": b"\xc1\xff\x00 not msgpack",
+    "claims 2**32-1 elements": b"\x81\xa4data\xdd\xff\xff\xff\xff",
+    "nests 100,000 deep": b"\x81\xa4data\x91" + b"\x91" * 100_000,
+    "extra bytes": encode_package([(b"e" * 20, DATE)]) + b"\x00",
+    "an unknown tag": b"\x81\xa4data\x91\x92\xc4\x14" + b"t" * 20 + b"\xc7\x01\x05\x00",
+    "a date as text": encode_package([(b"d" * 20, "yesterday")]),
+    "a huge timestamp": b"\x81\xa4data\x91\x92\xc4\x14" + b"h" * 20 + b"\xc7\x0c\xff" + struct.pack(">Iq", 0, 2**62),
+    "an id of 3 bytes": encode_package([(b"abc", DATE)]),
+    "empty": b"",
+}
+
+
+def content_id(text: str, range_number: int = 0xA) -> bytes:
+    return bytes([range_number << 4]) + hashlib.sha1(text.encode()).digest()[1:]
+
+
+@pytest.fixture(scope="module")
+def programs(module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+    stack = Stack(module_amqp_url, module_postgres_dsn, stack_directory, name="workers")
+    stack.start_workers()
+    yield stack
+    stack.kill()
+
+
+@pytest.fixture
+def sender(programs: Stack, module_amqp_url: str) -> Iterator[AmqpSender]:
+    with AmqpSender(module_amqp_url) as sender:
+        sender.amqp_channel.queue_purge(DEAD_LETTER_QUEUE)
+        yield sender
+        assert programs.workers[0].alive
+
+
+@pytest.fixture(scope="module")
+def storage(programs: Stack, module_postgres_dsn: str) -> Iterator[ProvenanceStorageInterface]:
+    with get_provenance_storage("postgresql", db=module_postgres_dsn) as storage:
+        yield storage
+
+
+def is_stored(storage: ProvenanceStorageInterface, operation: Operation, entry: Entry) -> bool:
+    if operation.relation is not None:
+        src, dst, path = entry
+        return RelationData(dst, path) in storage.relation_get(operation.relation, [src]).get(src, set())
+    everything: dict[WriteMethod, set[bytes]] = {
+        WriteMethod.CONTENT_ADD: storage.entity_get_all(EntityType.CONTENT),
+        WriteMethod.DIRECTORY_ADD: storage.entity_get_all(EntityType.DIRECTORY),
+        WriteMethod.REVISION_ADD: storage.entity_get_all(EntityType.REVISION),
+        WriteMethod.ORIGIN_ADD: storage.entity_get_all(EntityType.ORIGIN),
+        WriteMethod.LOCATION_ADD: storage.location_get_all(),
+    }
+    return entry[0] in everything[operation.method]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["call"])
+def test_captured_packages_are_stored_and_answered(
+    sender: AmqpSender, storage: ProvenanceStorageInterface, vector: dict[str, str]
+) -> None:
+    body = bytes.fromhex(vector["body_hex"])
+    operation, _ = parse_binding_key(vector["routing_key"])
+    entries = decode_package(body, operation)
+    assert sender.call(vector["exchange"], vector["routing_key"], body) == len(entries)
+    assert all(is_stored(storage, operation, entry) for entry in entries)
+
+
+def test_a_reply_counts_duplicates(sender: AmqpSender) -> None:
+    body = encode_package([(content_id("twice"), DATE), (content_id("twice"), None), (content_id("twice"),)])
+    assert sender.call("content", "content_add.unknown.a", body) == 3
+
+
+def test_only_what_cannot_be_decoded_becomes_a_dead_letter(
+    sender: AmqpSender, storage: ProvenanceStorageInterface
+) -> None:
+    key = "content_add.unknown.a"
+    good = [content_id(f"good {number}") for number in range(1000)]
+    sent: list[str] = []
+    bad: dict[str, bytes] = {}
+    bodies = list(MALFORMED.values())
+    for index, id in enumerate(good):
+        if index % 100 == 50 and bodies:
+            body = bodies.pop()
+            bad[sender.publish("content", key, body, headers={NACK_HEADER: True})] = body
+        sent.append(sender.publish("content", key, encode_package([(id, DATE)])))
+    assert sender.replies_to(*sent) == [1] * len(good)
+    nacks = sender.replies_to(*bad)
+    assert all(isinstance(nack, Nack) and nack.error == "malformed" for nack in nacks)
+    assert set(storage.content_get(good)) == set(good)
+    while bad:
+        properties, body = sender.take(DEAD_LETTER_QUEUE)
+        headers = properties.headers or {}
+        assert body == bad.pop(str(properties.correlation_id))
+        assert (headers[EXCHANGE_HEADER], headers[ROUTING_KEY_HEADER]) == ("content", key)
+        assert headers[REASON_HEADER] == "malformed"
+        assert headers[MESSAGE_HEADER]
+        assert headers[REDELIVERED_HEADER] == 0
+        assert headers[NACK_HEADER] is True
+        assert abs((datetime.now(UTC) - datetime.fromisoformat(str(headers[TIME_HEADER]))).total_seconds()) < 60
+    assert sender.message_count(DEAD_LETTER_QUEUE) == 0
+
+
+def test_a_sender_that_understands_no_nack_gets_none(sender: AmqpSender) -> None:
+    refused = sender.publish("content", "content_add.unknown.a", b"nonsense")
+    sender.take(DEAD_LETTER_QUEUE)
+    assert sender.call("content", "content_add.unknown.a", encode_package([(content_id("after"), DATE)])) == 1
+    assert refused not in sender.replies
+
+
+def test_rows_of_another_operation_are_a_dead_letter(sender: AmqpSender) -> None:
+    body = encode_package([(content_id("source"), b"r" * 20, b"path")])
+    sender.publish("content", "content_add.unknown.a", body)
+    properties, _ = sender.take(DEAD_LETTER_QUEUE)
+    assert (properties.headers or {})[REASON_HEADER] == "malformed"
+
+
+def test_what_the_database_refuses_is_isolated(
+    sender: AmqpSender, storage: ProvenanceStorageInterface, module_postgres_dsn: str
+) -> None:
+    refused = content_id("refused by a constraint")
+    with psycopg2.connect(module_postgres_dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '5s'")
+        cursor.execute(f"ALTER TABLE content ADD CONSTRAINT no_such_id CHECK (id <> '\\x{refused.hex()}')")
+    good = [content_id(f"beside {number}") for number in range(40)]
+    sent = [sender.publish("content", "content_add.unknown.a", encode_package([(id, DATE)])) for id in good[:20]]
+    nacked = sender.publish(
+        "content", "content_add.unknown.a", encode_package([(refused, DATE)]), headers={NACK_HEADER: True}
+    )
+    sent += [sender.publish("content", "content_add.unknown.a", encode_package([(id, DATE)])) for id in good[20:]]
+    assert sender.replies_to(*sent) == [1] * len(good)
+    (nack,) = sender.replies_to(nacked)
+    assert isinstance(nack, Nack)
+    assert (nack.error, nack.rejected_count) == ("refused", 1)
+    properties, _ = sender.take(DEAD_LETTER_QUEUE)
+    assert (properties.headers or {})[REASON_HEADER] == "refused"
+    assert set(storage.content_get([*good, refused])) == set(good)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"correlation_id": None},
+        {"reply_to": None},
+        {"reply_to": "content_add.unknown.a"},
+        {"reply_to": "a.queue.of.somebody"},
+        {"correlation_id": None, "reply_to": None, "content_type": None, "headers": {"x-delivery-count": "many"}},
+    ],
+    ids=str,
+)
+def test_a_package_that_cannot_be_answered_is_stored(
+    sender: AmqpSender, storage: ProvenanceStorageInterface, properties: dict[str, Any]
+) -> None:
+    sender.amqp_channel.queue_declare("a.queue.of.somebody", exclusive=True)
+    id = content_id(f"unanswered {properties}")
+    sender.publish("content", "content_add.unknown.a", encode_package([(id, DATE)]), **properties)
+    sender.wait_until(lambda: id in storage.content_get([id]))
+    assert sender.call("content", "content_add.unknown.a", encode_package([(id, DATE)])) == 1
+    assert len(sender.replies) == 1
+    assert sender.message_count("a.queue.of.somebody") == 0
+    assert sender.message_count(DEAD_LETTER_QUEUE) == 0
+    sender.amqp_channel.queue_delete("a.queue.of.somebody")
+
+
+def test_a_reply_queue_with_our_prefix_is_answered(sender: AmqpSender) -> None:
+    queue = "provgate.reply.of-a-test"
+    sender.amqp_channel.queue_declare(queue, exclusive=True)
+    sender.publish("content", "content_add.unknown.a", encode_package([(content_id("own"), DATE)]), reply_to=queue)
+    _, body = sender.take(queue)
+    assert body == b"\x01"
+
+
+def test_a_sender_that_is_gone_blocks_nothing(sender: AmqpSender, storage: ProvenanceStorageInterface) -> None:
+    id = content_id("sender gone")
+    sender.publish("content", "content_add.unknown.a", encode_package([(id, DATE)]), reply_to="amq.gen-gone")
+    sender.wait_until(lambda: id in storage.content_get([id]))
+    assert sender.call("content", "content_add.unknown.a", encode_package([(id, DATE)])) == 1
+
+
+def test_rows_of_another_range_are_stored(
+    sender: AmqpSender, storage: ProvenanceStorageInterface, programs: Stack
+) -> None:
+    ids = [content_id(f"stray {number}", range_number=3) for number in range(3)]
+    for id in ids:
+        assert sender.call("content", "content_add.unknown.7", encode_package([(id, DATE)])) == 1
+    assert set(storage.content_get(ids)) == set(ids)
+    log = programs.workers[0].log_path.read_text()
+    assert log.count("rows of other ranges come to queue content_add.unknown.7") == 1
+
+
+def test_every_queue_is_served(sender: AmqpSender, storage: ProvenanceStorageInterface) -> None:
+    sent: list[str] = []
+    for range_number in range(16):
+        id = content_id("everywhere", range_number)
+        for relation in RelationType:
+            key = binding_key(Operation(WriteMethod.RELATION_ADD, relation), range_number)
+            row = (id, b"d" * 20, b"a/path" if relation.has_path else None)
+            sent.append(sender.publish(relation.source.value, key, encode_package([row])))
+    assert sender.replies_to(*sent) == [1] * len(sent)
+    assert {Exchange(relation.source.value) for relation in RelationType} <= set(Exchange)
