@@ -168,7 +168,7 @@ def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in headers.items() if name not in _OURS and not _is_brokers(name)}
     try:
         size_bytes = encode_table([], kept)
-    except (AMQPError, ValueError, OverflowError, TypeError):
+    except (AMQPError, ValueError, OverflowError, TypeError, RecursionError):
         return {}
     return kept if size_bytes <= _KEPT_HEADERS_MAX_BYTES else {}
 

@@ -14,6 +14,7 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosed, ConnectionClosed
 
 from provgate_broker.errors import ConnectionLostError
+from provgate_broker.lenient_properties import use_lenient_properties
 
 # AMQP reply codes that callers tell apart.
 ACCESS_REFUSED: Final = 403
@@ -21,6 +22,8 @@ NOT_FOUND: Final = 404
 PRECONDITION_FAILED: Final = 406
 
 _CONNECT_TIMEOUT_S: Final = 10.0
+
+use_lenient_properties()
 
 
 class AmqpParameters:
