@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 from psycopg2 import sql
-from tests.contract.contract import ProvenanceStorageContract
 
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
+from tests.contract.contract import ProvenanceStorageContract
 
 _KEPT = ("schema_version", "exchange_range")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -17,35 +17,25 @@ MESSAGE_MAX_BYTES: Final = 3 * 1024 * 1024
 def requests_of(kind: EntryKind[E], entries: Iterable[E], max_count: int) -> Iterator[tuple[int, Any]]:
     """Yields each message behind the number of its entries, in the order of the entries, none of them empty.
 
-    No more of `entries` is taken than the next message needs.
+    No more than `max_count` of `entries` are taken ahead of the message that is yielded.
     """
-    for part in _cut(kind, entries, max_count):
-        yield len(part), kind.request(part)
-
-
-def _cut(kind: EntryKind[E], entries: Iterable[E], max_count: int) -> Iterator[list[E]]:
-    if kind.text_bytes is None:
-        return _by_count(entries, min(max_count, MESSAGE_MAX_BYTES // kind.fixed_bytes))
-    return _by_size(entries, max_count, kind.fixed_bytes, kind.text_bytes)
-
-
-def _by_count(entries: Iterable[E], max_count: int) -> Iterator[list[E]]:
+    max_count = min(max_count, MESSAGE_MAX_BYTES // kind.fixed_bytes)
     remaining = iter(entries)
     while part := list(islice(remaining, max_count)):
-        yield part
+        for small in _small_parts(kind, part):
+            yield len(small), kind.request(small)
 
 
-def _by_size(
-    entries: Iterable[E], max_count: int, fixed_bytes: int, text_bytes: Callable[[E], int]
-) -> Iterator[list[E]]:
-    part: list[E] = []
-    part_bytes = 0
-    for entry in entries:
-        entry_bytes = fixed_bytes + text_bytes(entry)
-        if part and (len(part) == max_count or part_bytes + entry_bytes > MESSAGE_MAX_BYTES):
-            yield part
-            part, part_bytes = [], 0
-        part.append(entry)
-        part_bytes += entry_bytes
-    if part:
+def _small_parts(kind: EntryKind[E], part: list[E]) -> Iterator[list[E]]:
+    """Yields `part`, halved until each piece fits a message. Most parts do as they are, and are measured only once."""
+    if len(part) == 1 or _size_bytes(kind, part) <= MESSAGE_MAX_BYTES:
         yield part
+        return
+    middle = len(part) // 2
+    yield from _small_parts(kind, part[:middle])
+    yield from _small_parts(kind, part[middle:])
+
+
+def _size_bytes(kind: EntryKind[E], part: list[E]) -> int:
+    text_bytes = sum(map(kind.text_bytes, part)) if kind.text_bytes is not None else 0
+    return kind.fixed_bytes * len(part) + text_bytes

@@ -77,6 +77,7 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_s = 0.0
+        self._waiting: IndexProgress | None = None
         self._rate = _Rate()
 
     def __enter__(self) -> Self:
@@ -85,13 +86,19 @@ class _Lines:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        pass
+        if self._waiting is not None:
+            self._print(self._waiting)
 
     def update(self, progress: IndexProgress) -> None:
         now_s = time.monotonic()
         if now_s < self._next_s:
+            self._waiting = progress
             return
         self._next_s = now_s + _LINE_EVERY_S
+        self._waiting = None
+        self._print(progress)
+
+    def _print(self, progress: IndexProgress) -> None:
         self._console.print(
             f"revisions {progress.revisions_known + progress.revisions_done} of {progress.revisions_total}, "
             f"entries sent {progress.entries_sent}, acked {progress.entries_acked}, "

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import pytest
-from tests.unit.client.gateway import GatewayDouble
 
 from provgate_client.adapter import ProvenanceStorageGrpc
+from tests.unit.client.gateway import GatewayDouble
 
 OpenStorage: TypeAlias = Callable[..., ProvenanceStorageGrpc]
 

@@ -16,12 +16,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from tests.contract.reference import InMemoryProvenanceStorage
 
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageServicer, add_ProvenanceStorageServicer_to_server
 from provgate_client.adapter import conversion
 from provgate_storage.model import EntityType, RelationType
+from tests.contract.reference import InMemoryProvenanceStorage
 
 ENDLESS = b"\xff" * 20
 """A content of which there is no end of occurrences."""

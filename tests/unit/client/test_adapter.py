@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from tests.unit.client.conftest import OpenStorage
-from tests.unit.client.gateway import GatewayDouble
 
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import GatewayUnavailableError, StorageClosedError
@@ -24,6 +22,8 @@ from provgate_storage import (
     get_provenance_storage,
 )
 from provgate_storage.errors import InvalidValueError
+from tests.unit.client.conftest import OpenStorage
+from tests.unit.client.gateway import GatewayDouble
 
 DATE = datetime(2004, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +15,12 @@ from typing import Any, TypeAlias
 import grpc
 import pytest
 from click.testing import CliRunner, Result
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble
 
 from provgate_client.cli import main
 from provgate_client.cli.lines import BATCH_ENTRIES, LINE_MAX_BYTES
 from provgate_storage import EntityType, RelationData, RelationType, RevisionData
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble
 
 DATE = datetime(2004, 2, 29, 12, tzinfo=UTC)
 EMPTY_BLOB = bytes.fromhex("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
@@ -248,6 +250,74 @@ class TestId:
         assert lines_of(revision.stdout)[0]["swhid"] == f"swh:1:rev:{EMPTY_BLOB.hex()}"
 
 
+class TestIndex:
+    @pytest.fixture
+    def repository(self, tmp_path: Path) -> Path:
+        """A repository of one commit, whose one file is empty."""
+        path = tmp_path / "repository"
+        path.mkdir()
+        (path / "empty").write_bytes(b"")
+        self.git(path, "init", "-q")
+        self.git(path, "add", "empty")
+        self.git(path, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "first")
+        return path
+
+    @staticmethod
+    def git(path: Path, *arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=path, check=True, env={"PATH": os.environ["PATH"], "HOME": str(path)})
+
+    def test_then_first_finds_a_file(self, run: Run, repository: Path) -> None:
+        result = run("index", str(repository), "--origin", "https://example.org/r.git")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("1 revisions indexed, 0 known before, 1 heads; ")
+        assert "revisions 1 of 1, entries sent " in result.stderr
+        found = lines_of(run("first", str(repository / "empty")).stdout)
+        assert [(row["path"], row["origin"]) for row in found] == [("empty", "https://example.org/r.git")]
+        assert run("index", str(repository)).stdout.startswith("0 revisions indexed, 1 known before, 1 heads; ")
+
+    @pytest.mark.parametrize(
+        ("remote", "origin"),
+        [
+            (None, "file://{}"),
+            ("https://user:secret@example.org/r.git", "https://example.org/r.git"),
+            ("git@example.org:r.git", "git@example.org:r.git"),
+        ],
+    )
+    def test_the_origin_where_none_is_given(
+        self, run: Run, repository: Path, gateway: GatewayDouble, remote: str | None, origin: str
+    ) -> None:
+        if remote is not None:
+            self.git(repository, "remote", "add", "origin", remote)
+        result = run("index", str(repository))
+        url = origin.format(repository)
+        assert f"origin: {url} (" in result.stderr
+        assert "secret" not in result.stderr
+        assert list(gateway.storage.origin_get(gateway.storage.entity_get_all(EntityType.ORIGIN)).values()) == [url]
+
+    def test_what_is_left_out_is_listed(self, run: Run, repository: Path, gateway: GatewayDouble) -> None:
+        commit = subprocess.run(["git", "cat-file", "commit", "HEAD"], cwd=repository, check=True, capture_output=True)
+        late = re.sub(rb"(author .*> )\d+", rb"\g<1>999999999999", commit.stdout)
+        made = subprocess.run(
+            ["git", "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
+            cwd=repository,
+            check=True,
+            input=late,
+            capture_output=True,
+        )
+        revision = made.stdout.decode().strip()
+        self.git(repository, "update-ref", "refs/heads/late", revision)
+        result = run("index", str(repository), "--origin", "https://example.org/r.git")
+        assert result.exit_code == 1
+        assert "left out: 1 where the author date is not in the years 1 to 9999" in result.stderr
+        assert f"  {revision}: " in result.stderr
+
+    def test_what_is_no_repository(self, run: Run, tmp_path: Path) -> None:
+        result = run("index", str(tmp_path))
+        assert result.exit_code == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert run("index", str(tmp_path / "missing")).exit_code == 2
+
+
 class TestFailures:
     def test_nobody_there(self, run: Run) -> None:
         result = CliRunner().invoke(main, ["--url", "127.0.0.1:1", "--connect-timeout-s", "0.1", "first", "0" * 40])
@@ -272,7 +342,7 @@ class TestFailures:
             ("provenance: {storage: {cls: postgresql}}", "{cls: grpc, url: HOST:PORT}"),
             (
                 "provenance: {storage: {cls: grpc, adress: x}}",
-                "provenance.storage: Object contains unknown field `adress`",
+                "provenance.storage.adress: ",
             ),
             ("provenance: {storage: {cls: grpc, retry_time_s: x}}", "provenance.storage.retry_time_s"),
             ("provenance: {storag: {}}", "provenance.storag: unknown key"),
@@ -338,6 +408,27 @@ class TestProcess:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=10)
         assert (process.returncode, stderr) == (130, b"Interrupted.\n")
+
+    def test_an_interrupted_index_can_be_resumed(self, gateway: GatewayDouble) -> None:
+        stalled, release = threading.Event(), threading.Event()
+
+        def stall(revs: object) -> bool:
+            stalled.set()
+            return release.wait(30)
+
+        gateway.storage.revision_add = stall  # type: ignore[method-assign]
+        process = self._start(gateway, "index", str(Path(__file__).parents[3]), "--origin", "https://example.org/")
+        assert stalled.wait(20)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            release.set()
+        assert process.returncode == 130
+        assert stderr.decode().splitlines()[-1] == (
+            "Interrupted. What was acked is stored; run the same command again to go on."
+        )
 
     def test_index_names_the_extra_that_it_needs(self, gateway: GatewayDouble, tmp_path: Path) -> None:
         code = "import sys; sys.modules['pygit2'] = None; from provgate_client.cli import main; main()"

@@ -4,13 +4,13 @@ import gc
 
 import grpc
 import pytest
-from tests.unit.client.conftest import OpenStorage
-from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble, retry_info
-from tests.unit.client.test_writing import DATE, UNAVAILABLE, make_ids
 
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import GatewayBusyError, GatewayUnavailableError, NotImplementedByGatewayError
 from provgate_storage import RelationData, RelationType, RevisionData
+from tests.unit.client.conftest import OpenStorage
+from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble, retry_info
+from tests.unit.client.test_writing import DATE, UNAVAILABLE, make_ids
 
 
 def test_long_id_lists_are_cut(storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from tests.unit.client.conftest import OpenStorage
-from tests.unit.client.gateway import Fault, GatewayDouble, retry_info
 
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import (
@@ -29,6 +27,8 @@ from provgate_client.errors import (
 )
 from provgate_client.progress import WriteProgress
 from provgate_storage import EntityType, RelationData, RelationType
+from tests.unit.client.conftest import OpenStorage
+from tests.unit.client.gateway import Fault, GatewayDouble, retry_info
 
 DATE = datetime(2004, 2, 29, tzinfo=UTC)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
