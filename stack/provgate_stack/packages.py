@@ -26,8 +26,8 @@ case "$1" in rabbitmq-server* | postgresql* | epmd* | cron*) exit 101 ;; esac
 exit 0
 """
 
-# For a dpkg that is at work: an interrupted one leaves packages that must be repaired by hand, and dpkg takes a Ctrl-C at
-# the terminal whatever apt-get does. Within sudo, as sudo asks for the password at the terminal.
+# For a dpkg that is at work: an interrupted one leaves packages that must be repaired by hand, and dpkg takes a Ctrl-C
+# at the terminal whatever apt-get does. Within sudo, as sudo asks for the password at the terminal.
 _OUT_OF_REACH: Final = ("setsid", "--wait")
 _WAIT_FOR_LOCK: Final = ("--option", "DPkg::Lock::Timeout=300")
 _INSTALL: Final = ("install", "--yes", "--no-install-recommends")
@@ -42,6 +42,7 @@ def install_missing_servers() -> None:
     """
     packages = _missing_packages()
     if not packages:
+        _remove_forgotten_policy()
         return
     as_root = _as_root(packages)
     print(f"Installing {' and '.join(packages)}; their system services are not started", flush=True)
@@ -69,7 +70,7 @@ def _is_there(find: Callable[[], Path]) -> bool:
 
 
 def _as_root(packages: list[str]) -> list[str]:
-    """Returns what goes before a command for it to run as root."""
+    """Returns what goes before a command that installs `packages`, for it to run as root."""
     names = " and ".join(packages)
     if shutil.which("apt-get") is None:
         raise MissingProgramError(
@@ -94,7 +95,7 @@ def _apt(before: list[str], *arguments: str) -> None:
 @contextmanager
 def _services_not_started(as_root: list[str], packages: list[str]) -> Iterator[None]:
     """Keeps the packages' system services from running; a policy that somebody else set stays as it is."""
-    if _POLICY.exists() and _POLICY.read_text(encoding="utf-8", errors="replace") != _POLICY_TEXT:
+    if _POLICY.exists() and not _policy_is_ours():
         yield
         # Where that policy let them start. They were not there before, so nobody else uses them.
         for service in packages:
@@ -108,3 +109,13 @@ def _services_not_started(as_root: list[str], packages: list[str]) -> Iterator[N
         yield
     finally:
         subprocess.run([*as_root, "rm", "-f", str(_POLICY)], check=True)
+
+
+def _remove_forgotten_policy() -> None:
+    # A launcher that was killed while it installed did not remove it.
+    if _policy_is_ours():
+        subprocess.run([*_as_root(["rabbitmq-server"]), "rm", "-f", str(_POLICY)], check=True)
+
+
+def _policy_is_ours() -> bool:
+    return _POLICY.exists() and _POLICY.read_text(encoding="utf-8", errors="replace") == _POLICY_TEXT
