@@ -49,12 +49,23 @@ def provgate(shared_stack: Stack) -> Provgate:
     [
         ("contents", ["01" * 20], [{"id": "01" * 20, "date": "0001-01-01T00:00:00+00:00"}]),
         ("directories", ["02" * 20], [{"id": "02" * 20, "date": "9999-12-31T23:59:59.999999+00:00"}]),
-        ("revisions", ["03" * 20, "04" * 20], [{"id": "03" * 20, "origin": "05" * 20}, {"id": "04" * 20, "date": "1969-12-31T23:59:59.000001+00:00"}]),
+        (
+            "revisions",
+            ["03" * 20, "04" * 20],
+            [{"id": "03" * 20, "origin": "05" * 20}, {"id": "04" * 20, "date": "1969-12-31T23:59:59.000001+00:00"}],
+        ),
         ("origins", ["05" * 20], [{"id": "05" * 20, "url": "https://example.org/ü"}]),
-        ("relation content_in_directory", ["06" * 20], [{"src": "06" * 20, "dst": "07" * 20, "path": "é\n"}, {"src": "06" * 20, "dst": "07" * 20, "path_hex": "ff"}]),
+        (
+            "relation content_in_directory",
+            ["06" * 20],
+            [
+                {"src": "06" * 20, "dst": "07" * 20, "path": "é\n"},
+                {"src": "06" * 20, "dst": "07" * 20, "path_hex": "ff"},
+            ],
+        ),
         ("relation revision_in_origin", ["08" * 20], [{"src": "08" * 20, "dst": "05" * 20}]),
     ],
-)  # fmt: skip
+)
 def test_what_is_added_is_got(provgate: Provgate, noun: str, ids: list[str], rows: list[dict[str, Any]]) -> None:
     provgate.run("add", *noun.split(), stdin="\n".join(map(json.dumps, rows)))
     found = provgate.rows("get", *noun.split(), *ids)
