@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -44,12 +44,12 @@ def install_missing_servers() -> None:
     if not packages:
         _remove_forgotten_policy()
         return
-    as_root = _as_root(packages)
+    _require_apt(packages)
     print(f"Installing {' and '.join(packages)}; their system services are not started", flush=True)
-    _apt(as_root, "update")
-    _apt(as_root, *_INSTALL, "--download-only", *packages)
-    with uninterrupted(), _services_not_started(as_root, packages):
-        _apt([*as_root, *_OUT_OF_REACH], *_INSTALL, *packages)
+    _apt("update")
+    _apt(*_INSTALL, "--download-only", *packages)
+    with uninterrupted(), _services_not_started(packages):
+        _apt(*_INSTALL, *packages, before=_OUT_OF_REACH)
 
 
 def _missing_packages() -> list[str]:
@@ -69,8 +69,7 @@ def _is_there(find: Callable[[], Path]) -> bool:
     return True
 
 
-def _as_root(packages: list[str]) -> list[str]:
-    """Returns what goes before a command that installs `packages`, for it to run as root."""
+def _require_apt(packages: list[str]) -> None:
     names = " and ".join(packages)
     if shutil.which("apt-get") is None:
         raise MissingProgramError(
@@ -78,43 +77,44 @@ def _as_root(packages: list[str]) -> list[str]:
             "to do it: install them with your system's package manager, or name running servers in PROVGATE_AMQP_URL "
             "and PROVGATE_POSTGRES_DSN"
         )
-    if os.geteuid() == 0:
-        return []
-    if shutil.which("sudo") is None:
+    if os.geteuid() != 0 and shutil.which("sudo") is None:
         raise MissingProgramError(f"{names} must be installed: run `apt-get install {' '.join(packages)}` as root")
-    return ["sudo"]
 
 
-def _apt(before: list[str], *arguments: str) -> None:
+def _as_root(*command: str) -> list[str]:
+    return [*command] if os.geteuid() == 0 else ["sudo", *command]
+
+
+def _apt(*arguments: str, before: Sequence[str] = ()) -> None:
     # Through `env`: sudo drops the environment.
     command = [*before, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", *_WAIT_FOR_LOCK, *arguments]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+    if subprocess.run(_as_root(*command), stdin=subprocess.DEVNULL, check=False).returncode != 0:
         raise StackError(f"`apt-get {' '.join(arguments)}` failed; install the packages by hand, or try again")
 
 
 @contextmanager
-def _services_not_started(as_root: list[str], packages: list[str]) -> Iterator[None]:
+def _services_not_started(packages: list[str]) -> Iterator[None]:
     """Keeps the packages' system services from running; a policy that somebody else set stays as it is."""
     if _POLICY.exists() and not _policy_is_ours():
         yield
         # Where that policy let them start. They were not there before, so nobody else uses them.
         for service in packages:
-            subprocess.run([*as_root, "service", service, "stop"], stderr=subprocess.DEVNULL, check=False)
+            subprocess.run(_as_root("service", service, "stop"), stderr=subprocess.DEVNULL, check=False)
         return
     with tempfile.NamedTemporaryFile("w", prefix="provgate-policy-") as file:
         file.write(_POLICY_TEXT)
         file.flush()
-        subprocess.run([*as_root, "install", "-m", "755", file.name, str(_POLICY)], check=True)
+        subprocess.run(_as_root("install", "-m", "755", file.name, str(_POLICY)), check=True)
     try:
         yield
     finally:
-        subprocess.run([*as_root, "rm", "-f", str(_POLICY)], check=True)
+        subprocess.run(_as_root("rm", "-f", str(_POLICY)), check=True)
 
 
 def _remove_forgotten_policy() -> None:
     # A launcher that was killed while it installed did not remove it.
     if _policy_is_ours():
-        subprocess.run([*_as_root(["rabbitmq-server"]), "rm", "-f", str(_POLICY)], check=True)
+        subprocess.run(_as_root("rm", "-f", str(_POLICY)), check=True)
 
 
 def _policy_is_ours() -> bool:
