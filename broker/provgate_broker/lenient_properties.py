@@ -1,8 +1,8 @@
 """Properties of messages whose headers pika cannot decode.
 
 RabbitMQ delivers headers that pika's decoder raises at: a timestamp that no `datetime` can hold, tables in tables
-without end. pika answers by dropping the connection, and the message comes back with the next one: who may publish could
-keep every consumer of a process away from its queues with a single message. Such headers are read as none.
+without end. pika answers by dropping the connection, and the message comes back with the next one: a single
+message would keep a process from all of its queues. Such headers are read as none.
 """
 
 from __future__ import annotations
