@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.scripted_workers import ScriptedWorkers, set_up
 
 from provgate_stack.directory import StackDirectory
 from provgate_stack.stack import Stack
+from tests.integration.scripted_workers import ScriptedWorkers, set_up
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,12 @@ import grpc
 import psycopg2
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from provgate.v1 import model_pb2
+from provgate.v1 import provenance_storage_pb2 as pb2
+from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_stack.stack import Stack
+from provgate_storage.model import RelationType
 from tests.integration.gateway_calls import (
     SERVICE,
     Outcome,
@@ -20,12 +26,6 @@ from tests.integration.gateway_calls import (
     write,
 )
 from tests.integration.scripted_workers import ScriptedWorkers
-
-from provgate.v1 import model_pb2
-from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.stack import Stack
-from provgate_storage.model import RelationType
 
 ID = b"\x01" * 20
 BAD_IDS = [b"", b"x" * 19, b"x" * 21, b"0123456789abcdef0123456789abcdef01234567"]

@@ -12,6 +12,13 @@ from typing import Any
 import grpc
 import msgpack
 import pytest
+
+from provgate.v1 import model_pb2
+from provgate.v1 import provenance_storage_pb2 as pb2
+from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_broker.wire import encode_reply
+from provgate_stack.directory import StackDirectory
+from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import (
     OpenWrite,
     connected,
@@ -32,13 +39,6 @@ from tests.integration.scripted_workers import (
     replace_queue,
     silent,
 )
-
-from provgate.v1 import model_pb2
-from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_broker.wire import encode_reply
-from provgate_stack.directory import StackDirectory
-from provgate_stack.stack import Stack
 
 BATCH_SIZE = 10
 WAIT_MIN_S = 1.2
