@@ -15,7 +15,7 @@ from provgate_storage.model import RelationType
 
 @click.group(short_help="Writes facts, read as ndjson from standard input.")
 def add() -> None:
-    r"""Writes facts: reads ndjson from standard input, one object a line, as `provgate get` prints it.
+    """Writes facts: reads ndjson from standard input, one object a line, as `provgate get` prints it.
 
     \b
     contents, directories   {"id": ID, "date": DATE}
@@ -31,7 +31,7 @@ def add() -> None:
     Lines are written in batches as they are read, so input may be of any length. A bad line ends the command: its
     number is told and nothing more is sent. The number of entries that are acked, that is stored, is told in any case;
     writing an entry again changes nothing.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that starts with a backspace
 
 
 def _adder(fact: Fact) -> click.Command:
