@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 
-from tests.contract.reference import InMemoryProvenanceStorage
-
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
+from tests.contract.reference import InMemoryProvenanceStorage
 
 K = TypeVar("K")
 V = TypeVar("V")

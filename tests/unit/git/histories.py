@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import strategies as st
+
 from tests.unit.git.object_writer import SUBMODULE, Node, RepositoryWriter, content, paths
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff\xfe"])
-LEAVES = st.sampled_from([*(content(str(n)) for n in range(5)), content("link", 0o120000), SUBMODULE])
+LEAVES: list[Node] = [*(content(str(n)) for n in range(4)), content("link", 0o120000), SUBMODULE]
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,23 @@ class Written:
 
 
 @st.composite
-def histories(draw: st.DrawFn, commits_max: int = 8) -> list[Draft]:
-    small = st.dictionaries(NAMES, LEAVES, max_size=2)
-    pool: list[Mapping[bytes, Node]] = [*draw(st.lists(small, min_size=1, max_size=3))]
+def histories(draw: st.DrawFn) -> list[Draft]:
+    """Draws histories that are small, but not so small that there is nothing in them to go wrong."""
+    small = st.dictionaries(NAMES, st.sampled_from(LEAVES), min_size=1, max_size=3)
+    pool: list[Node] = [{}, *draw(st.lists(small, min_size=1, max_size=3))]
     for _ in range(draw(st.integers(0, 2))):
-        pool.append(draw(st.dictionaries(NAMES, LEAVES | st.sampled_from(pool), max_size=3)))
-    roots = st.dictionaries(NAMES, LEAVES | st.sampled_from(pool), max_size=3)
+        pool.append(draw(st.dictionaries(NAMES, st.sampled_from([*LEAVES, *pool[1:]]), min_size=1, max_size=3)))
+    roots = st.dictionaries(NAMES, st.sampled_from([*LEAVES[:4], *pool, *pool]), min_size=1, max_size=3)
     history: list[Draft] = []
-    for n in range(draw(st.integers(1, commits_max))):
-        parents = draw(st.lists(st.integers(0, n - 1), max_size=2, unique=True) if n else st.just(list[int]()))
+    for n in range(draw(st.integers(2, 10))):
+        parents = draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=2, unique=True)) if n else []
         kept = history[parents[0]].root if draw(st.booleans()) and parents else {}
-        history.append(Draft(tuple(parents), draw(st.integers(-1, 4)), {**kept, **draw(roots)}))
+        history.append(Draft(tuple(parents), draw(st.integers(-1, 5)), {**kept, **draw(roots)}))
     return history
+
+
+def heads_of(history: Sequence[Draft]) -> st.SearchStrategy[set[int]]:
+    return st.sets(st.integers(0, len(history) - 1), min_size=1, max_size=4)
 
 
 def write_history(path: Path, history: Sequence[Draft], heads: Collection[int]) -> Written:

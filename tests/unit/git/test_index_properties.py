@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.unit.git.crashing import CrashError, CrashingStorage
-from tests.unit.git.histories import Draft, Occurrence, Written, histories, write_history
-from tests.unit.git.specification import ExpectedIndex
-from tests.unit.git.witness import WitnessStorage
 
 from provgate_client.git import IndexSettings, index_repository
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationType
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.unit.git.crashing import CrashError, CrashingStorage
+from tests.unit.git.histories import Draft, Occurrence, Written, heads_of, histories, write_history
+from tests.unit.git.specification import ExpectedIndex
+from tests.unit.git.witness import WitnessStorage
 
 URL = "https://example.org/a"
 
@@ -40,7 +40,7 @@ SETTINGS = st.builds(
 @settings(max_examples=150, deadline=None)
 def test_the_index_is_what_the_rules_say(history: list[Draft], bounds: IndexSettings, data: st.DataObject) -> None:
     storage, expected, found = InMemoryProvenanceStorage(), ExpectedIndex(), dict[bytes, set[Occurrence]]()
-    for heads in data.draw(st.lists(_heads(history), min_size=1, max_size=2)):
+    for heads in data.draw(st.lists(heads_of(history), min_size=1, max_size=2)):
         with tempfile.TemporaryDirectory() as directory:
             written = write_history(Path(directory, "git"), history, heads)
             report = index_repository(written.path, storage, URL, settings=bounds)
@@ -58,7 +58,7 @@ def test_every_date_keeps_its_promise_from_the_moment_it_is_sent(
     history: list[Draft], bounds: IndexSettings, data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        written = write_history(Path(directory, "git"), history, data.draw(_heads(history)))
+        written = write_history(Path(directory, "git"), history, data.draw(heads_of(history)))
         storage = WitnessStorage(written)
         index_repository(written.path, storage, URL, settings=bounds)
     assert storage.broken == []
@@ -69,7 +69,7 @@ def test_every_date_keeps_its_promise_from_the_moment_it_is_sent(
 def test_it_goes_on_where_it_was_killed(history: list[Draft], bounds: IndexSettings, data: st.DataObject) -> None:
     storage = CrashingStorage(data.draw(st.integers(0, 40)), random.Random(data.draw(st.integers(0, 2**32))))
     with tempfile.TemporaryDirectory() as directory:
-        written = write_history(Path(directory, "git"), history, data.draw(_heads(history)))
+        written = write_history(Path(directory, "git"), history, data.draw(heads_of(history)))
         index_with_a_crash(written.path, storage, bounds)
         storage.revive()
         index_repository(written.path, storage, URL, settings=bounds)
@@ -86,7 +86,7 @@ def test_repositories_that_share_history_may_be_indexed_in_any_order_and_be_kill
     with tempfile.TemporaryDirectory() as directory:
         repositories = [Path(directory, name) for name in ("one", "other")]
         for repository in repositories:
-            merge(expected, write_history(repository, history, data.draw(_heads(history))))
+            merge(expected, write_history(repository, history, data.draw(heads_of(history))))
         # The last run is of either; whichever the crash has hit is run again, sooner or later.
         for repository in (*repositories, *data.draw(st.permutations(repositories))):
             index_with_a_crash(repository, storage, bounds)
@@ -135,7 +135,3 @@ def index_with_a_crash(repository: Path, storage: CrashingStorage, bounds: Index
 
 def _occurrence(result: ProvenanceResult) -> Occurrence:
     return Occurrence(int(result.date.timestamp()), result.revision, result.path)
-
-
-def _heads(history: Sequence[Draft]) -> st.SearchStrategy[set[int]]:
-    return st.sets(st.integers(0, len(history) - 1), min_size=1, max_size=3)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from provgate_storage.model import Id, RelationData, RelationType, RevisionData
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.unit.git.histories import Written
 from tests.unit.git.object_writer import paths
-
-from provgate_storage.model import Id, RelationData, RelationType, RevisionData
 
 
 class WitnessStorage(InMemoryProvenanceStorage):
