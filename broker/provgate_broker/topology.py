@@ -117,7 +117,7 @@ def parse_binding_key(key: str) -> tuple[Operation, int]:
         range_number = int(range_hex, 16)
     except ValueError as error:
         raise TopologyError(f"{key!r} is not a binding key") from error
-    if binding_key(operation, range_number) != key or range_number >= RANGE_COUNTS[-1]:
+    if binding_key(operation, range_number) != key or not 0 <= range_number < RANGE_COUNTS[-1]:
         raise TopologyError(f"{key!r} is not a binding key")
     return operation, range_number
 

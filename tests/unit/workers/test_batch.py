@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provgate_broker.aside import DeadLetterReason
+from provgate_broker.topology import Operation, RangePolicy, WriteMethod, location_id
+from provgate_broker.wire import encode_package
+from provgate_storage.errors import (
+    DataRefusedError,
+    SchemaMismatchError,
+    StorageConflictError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+from provgate_storage.model import RelationData, RelationType, RevisionData
+from provgate_workers import batch as batch_module
+from provgate_workers.batch import BatchReport, Refused, Stored, store_batch
+from tests.contract.reference import InMemoryProvenanceStorage
+
+POLICY = RangePolicy()
+CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
+DATE = datetime(2020, 1, 1, tzinfo=UTC)
+LATER = datetime(2021, 1, 1, tzinfo=UTC)
+
+
+def id_of(number: int) -> bytes:
+    return bytes([number]) * 20
+
+
+class FailingStorage(InMemoryProvenanceStorage):
+    """Stores as the reference does, unless `failure` has something against a call."""
+
+    def __init__(self, failure: Callable[[set[bytes]], Exception | None]) -> None:
+        super().__init__()
+        self.calls: list[set[bytes]] = []
+        self._failure = failure
+
+    def content_add(self, cnts: Any) -> bool:
+        self.calls.append(set(cnts))
+        error = self._failure(set(cnts))
+        if error is not None:
+            raise error
+        return super().content_add(cnts)
+
+
+def store(storage: InMemoryProvenanceStorage, *bodies: bytes) -> BatchReport:
+    return store_batch(storage, POLICY, CONTENT_ADD, 0, bodies)
+
+
+def package(*numbers: int) -> bytes:
+    return encode_package((id_of(number), DATE) for number in numbers)
+
+
+def reference(failure: Callable[[set[bytes]], Exception | None] = lambda _: None) -> FailingStorage:
+    storage = FailingStorage(failure)
+    storage.open()
+    return storage
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_module, "_CONFLICT_WAIT_MAX_S", 0.0)
+    monkeypatch.setattr(batch_module, "_UNEXPECTED_WAIT_MAX_S", 0.0)
+
+
+def test_packages_are_stored_in_one_call_and_each_has_its_own_count() -> None:
+    storage = reference()
+    report = store(storage, package(1, 2), package(2, 2, 3), package())
+    assert report.outcomes == [Stored(2), Stored(3), Stored(0)]
+    assert storage.calls == [{id_of(1), id_of(2), id_of(3)}]
+    assert report.trouble is None
+
+
+def test_what_cannot_be_decoded_is_left_out() -> None:
+    storage = reference()
+    report = store(storage, b"nonsense", package(1), package(2)[:-1])
+    assert [type(outcome) for outcome in report.outcomes] == [Refused, Stored, Refused]
+    refused = report.outcomes[0]
+    assert isinstance(refused, Refused)
+    assert refused.reason is DeadLetterReason.MALFORMED
+    assert set(storage.content_get([id_of(1)])) == {id_of(1)}
+
+
+def test_nothing_to_store_is_no_call() -> None:
+    storage = reference()
+    assert [type(outcome) for outcome in store(storage, b"", b"x").outcomes] == [Refused, Refused]
+    assert storage.calls == []
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_just_what_is_refused_is_refused(refused: list[bool]) -> None:
+    bad = {id_of(number) for number, is_bad in enumerate(refused) if is_bad}
+    storage = reference(lambda ids: DataRefusedError("no") if ids & bad else None)
+    report = store(storage, *(package(number) for number in range(len(refused))))
+    assert [isinstance(outcome, Refused) for outcome in report.outcomes] == refused
+    stored = {id_of(number) for number, is_bad in enumerate(refused) if not is_bad}
+    assert set(storage.content_get([id_of(number) for number in range(len(refused))])) == stored
+    assert len(storage.calls) <= 2 * len(refused)
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError("away"), StorageFullError("full")])
+def test_a_storage_in_trouble_leaves_packages_to_be_tried_again(error: StorageError) -> None:
+    storage = reference(lambda _: error)
+    report = store(storage, package(1), b"nonsense", package(2))
+    assert report.trouble is error
+    assert [type(outcome) for outcome in report.outcomes] == [type(None), Refused, type(None)]
+    assert len(storage.calls) == 1
+
+
+def test_trouble_while_a_refused_package_is_searched_keeps_what_is_stored() -> None:
+    def failure(ids: set[bytes]) -> Exception | None:
+        if id_of(3) in ids:
+            return DataRefusedError("no") if len(ids) > 1 else StorageUnavailableError("away")
+        return None
+
+    report = store(reference(failure), *(package(number) for number in range(4)))
+    assert report.outcomes == [Stored(1), Stored(1), Stored(1), None]
+    assert isinstance(report.trouble, StorageUnavailableError)
+
+
+def test_a_conflict_is_tried_again_at_once() -> None:
+    answers = iter([StorageConflictError("deadlock"), StorageConflictError("deadlock"), None])
+    report = store(reference(lambda _: next(answers)), package(1))
+    assert report.outcomes == [Stored(1)]
+
+
+def test_a_conflict_without_end_is_trouble() -> None:
+    report = store(reference(lambda _: StorageConflictError("deadlock")), package(1))
+    assert report.outcomes == [None]
+    assert isinstance(report.trouble, StorageConflictError)
+
+
+def test_a_storage_that_says_false_is_in_trouble() -> None:
+    class Declining(FailingStorage):
+        def content_add(self, cnts: Any) -> bool:
+            return False
+
+    assert isinstance(store(Declining(lambda _: None), package(1)).trouble, StorageUnavailableError)
+
+
+def test_another_schema_ends_the_program() -> None:
+    with pytest.raises(SchemaMismatchError):
+        store(reference(lambda _: SchemaMismatchError("version 2")), package(1), package(2))
+
+
+def test_an_unknown_error_is_isolated_insisted_on_and_refused() -> None:
+    storage = reference(lambda ids: ZeroDivisionError() if id_of(2) in ids else None)
+    report = store(storage, package(1), package(2), package(3))
+    assert [type(outcome) for outcome in report.outcomes] == [Stored, Refused, Stored]
+    refused = report.outcomes[1]
+    assert isinstance(refused, Refused)
+    assert refused.reason is DeadLetterReason.UNEXPECTED
+    assert "ZeroDivisionError" in refused.message
+    assert storage.calls.count({id_of(2)}) == 4
+
+
+def test_an_unknown_error_that_passes_loses_nothing() -> None:
+    answers = iter([ZeroDivisionError(), ZeroDivisionError(), None])
+    assert store(reference(lambda _: next(answers)), package(1)).outcomes == [Stored(1)]
+
+
+def test_rows_of_other_ranges_are_stored_and_counted() -> None:
+    report = store(reference(), package(0x01, 0x0F, 0x10), package(0xFF))
+    assert report.outcomes == [Stored(3), Stored(1)]
+    assert report.stray_row_count == 2
+
+
+def test_a_location_belongs_to_the_range_of_its_digest() -> None:
+    path = b"src/a.c"
+    operation = Operation(WriteMethod.LOCATION_ADD)
+    home = location_id(path)[0] >> 4
+    for range_number in range(16):
+        report = store_batch(reference(), POLICY, operation, range_number, [encode_package([(path,)])])
+        assert report.stray_row_count == (range_number != home)
+
+
+OPERATIONS: Mapping[
+    str, tuple[Operation, list[list[tuple[Any, ...]]], Callable[[InMemoryProvenanceStorage], object], object]
+] = {
+    "dates: the earliest, and None replaces none": (
+        CONTENT_ADD,
+        [[(id_of(1), LATER), (id_of(2),)], [(id_of(1), DATE)], [(id_of(1), None)]],
+        lambda storage: storage.content_get([id_of(1), id_of(2)]),
+        {id_of(1): DATE},
+    ),
+    "directories": (
+        Operation(WriteMethod.DIRECTORY_ADD),
+        [[(id_of(1), LATER)], [(id_of(1), DATE), (id_of(3),)]],
+        lambda storage: storage.directory_get([id_of(1)]),
+        {id_of(1): DATE},
+    ),
+    "urls: the first": (
+        Operation(WriteMethod.ORIGIN_ADD),
+        [[(id_of(1), "https://a")], [(id_of(1), "https://b"), (id_of(2), "https://c")]],
+        lambda storage: storage.origin_get([id_of(1), id_of(2)]),
+        {id_of(1): "https://a", id_of(2): "https://c"},
+    ),
+    "revisions: the earliest date and the last origin": (
+        Operation(WriteMethod.REVISION_ADD),
+        [
+            [(id_of(1), RevisionData(LATER, id_of(8)))],
+            [(id_of(1), RevisionData(DATE, None)), (id_of(1),)],
+            [(id_of(1), RevisionData(None, id_of(9)))],
+        ],
+        lambda storage: storage.revision_get([id_of(1)]),
+        {id_of(1): RevisionData(DATE, id_of(9))},
+    ),
+    "locations": (
+        Operation(WriteMethod.LOCATION_ADD),
+        [[(b"a",), (b"b",)], [(b"a",), (b"",)]],
+        lambda storage: storage.location_get_all(),
+        {b"", b"a", b"b"},
+    ),
+    "relations with paths": (
+        Operation(WriteMethod.RELATION_ADD, RelationType.CNT_IN_DIR),
+        [[(id_of(1), id_of(2), b"a")], [(id_of(1), id_of(2), b"b"), (id_of(1), id_of(2), b"a")]],
+        lambda storage: storage.relation_get_all(RelationType.CNT_IN_DIR),
+        {id_of(1): {RelationData(id_of(2), b"a"), RelationData(id_of(2), b"b")}},
+    ),
+    "relations without": (
+        Operation(WriteMethod.RELATION_ADD, RelationType.REV_BEFORE_REV),
+        [[(id_of(1), id_of(2), None)], [(id_of(1), id_of(3), None)]],
+        lambda storage: storage.relation_get_all(RelationType.REV_BEFORE_REV),
+        {id_of(1): {RelationData(id_of(2), None), RelationData(id_of(3), None)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_packages_are_merged_as_if_they_were_stored_one_after_another(
+    case: tuple[Operation, list[list[tuple[Any, ...]]], Callable[[InMemoryProvenanceStorage], object], object],
+) -> None:
+    operation, packages, read, expected = case
+    bodies = [encode_package(entries) for entries in packages]
+    together, apart = reference(), reference()
+    report = store_batch(together, POLICY, operation, 0, bodies)
+    for body in bodies:
+        store_batch(apart, POLICY, operation, 0, [body])
+    assert report.outcomes == [Stored(len(entries)) for entries in packages]
+    assert read(together) == read(apart) == expected
