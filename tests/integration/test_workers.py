@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from tests.amqp_sender import AmqpSender
+from pika.spec import BasicProperties
 
 from provgate_broker.aside import (
     EXCHANGE_HEADER,
@@ -28,6 +28,7 @@ from provgate_broker.wire import NACK_HEADER, Entry, Nack, decode_package, encod
 from provgate_stack.directory import StackDirectory
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
+from tests.amqp_sender import AmqpSender
 
 VECTORS = json.loads((Path(__file__).parent.parent / "data" / "wire_vectors.json").read_text())["vectors"]
 DATE = datetime(2020, 1, 2, 3, 4, 5, 678901, UTC)
@@ -191,6 +192,30 @@ def test_a_package_that_cannot_be_answered_is_stored(
     assert sender.message_count("a.queue.of.somebody") == 0
     assert sender.message_count(DEAD_LETTER_QUEUE) == 0
     sender.amqp_channel.queue_delete("a.queue.of.somebody")
+
+
+class RawProperties(BasicProperties):
+    """Properties with a header table that pika would not encode."""
+
+    def __init__(self, table: bytes) -> None:
+        super().__init__()
+        self._table = table
+
+    def encode(self) -> Any:
+        return [struct.pack(">HI", BasicProperties.FLAG_HEADERS, len(self._table)), self._table]
+
+
+def test_headers_that_cannot_be_decoded_block_nothing(sender: AmqpSender, storage: ProvenanceStorageInterface) -> None:
+    id = content_id("hostile headers")
+    nested = b""
+    for _ in range(2000):
+        nested = b"\x01aF" + struct.pack(">I", len(nested)) + nested
+    for table in (b"\x01tT" + b"\xff" * 8, nested):
+        body = encode_package([(id, DATE)])
+        sender.amqp_channel.basic_publish("content", "content_add.unknown.a", body, RawProperties(table))
+    assert sender.call("content", "content_add.unknown.a", encode_package([(id, DATE)])) == 1
+    sender.wait_until(lambda: not sender.message_count("content_add.unknown.a"))
+    assert id in storage.content_get([id])
 
 
 def test_a_reply_queue_with_our_prefix_is_answered(sender: AmqpSender) -> None:

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provgate_broker.aside import DeadLetterReason
+from provgate_broker.delivery import DELIVERY_COUNT_HEADER, REDELIVERIES_HEADER
+from provgate_broker.wire import NACK_HEADER, encode_package
+from provgate_workers.course import Answer, Course, answer_of, course_of, nack_of, understands_nack, was_tried
+from tests.unit.deliveries import delivery
+
+
+@pytest.mark.parametrize(
+    ("count", "course"),
+    [(None, Course.STORE), (0, Course.STORE), (10, Course.STORE), (11, Course.QUARANTINE), (10**9, Course.QUARANTINE)],
+)
+def test_what_was_redelivered_too_often_is_handled_alone(count: int | None, course: Course) -> None:
+    headers = {} if count is None else {DELIVERY_COUNT_HEADER: count}
+    assert course_of(delivery(headers=headers, redelivered=bool(count)), 10, broker_counts=True) is course
+
+
+@pytest.mark.parametrize(
+    ("redelivered", "count", "course"),
+    [
+        (False, None, Course.STORE),
+        (False, 10, Course.STORE),
+        (True, None, Course.COUNT),
+        (True, 9, Course.COUNT),
+        (True, 10, Course.QUARANTINE),
+        (False, 11, Course.QUARANTINE),
+    ],
+)
+def test_redeliveries_of_classic_queues_are_counted_by_the_workers(
+    redelivered: bool, count: int | None, course: Course
+) -> None:
+    headers = {} if count is None else {REDELIVERIES_HEADER: count}
+    assert course_of(delivery(headers=headers, redelivered=redelivered), 10, broker_counts=False) is course
+
+
+@given(st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats())
+def test_a_forged_count_is_a_count_or_nothing(value: Any) -> None:
+    package = delivery(headers={DELIVERY_COUNT_HEADER: value, REDELIVERIES_HEADER: value})
+    assert package.redelivery_count >= 0
+    assert course_of(package, 10, broker_counts=True) in (Course.STORE, Course.QUARANTINE)
+
+
+def test_a_package_from_quarantine_was_tried_when_it_was_delivered_before() -> None:
+    assert not was_tried(delivery(headers={DELIVERY_COUNT_HEADER: 0}))
+    assert not was_tried(delivery())
+    assert was_tried(delivery(headers={DELIVERY_COUNT_HEADER: 1}))
+    assert was_tried(delivery(redelivered=True))
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "correlation_id", "answer"),
+    [
+        ("amq.gen-x", "id", Answer.EXPECTED),
+        ("provgate.reply.x", "id", Answer.EXPECTED),
+        ("amq.gen-x", None, Answer.NO_CORRELATION_ID),
+        (None, "id", Answer.UNWANTED),
+        (None, None, Answer.UNWANTED),
+        ("", "id", Answer.UNTRUSTED),
+        ("content_add.unknown.a", "id", Answer.UNTRUSTED),
+        ("provgate.dead-letters", "id", Answer.UNTRUSTED),
+        ("provgate.quarantine", "id", Answer.UNTRUSTED),
+        ("provgate.reply", "id", Answer.UNTRUSTED),
+        ("amq.rabbitmq.reply-to.g1h2", "id", Answer.UNTRUSTED),
+        ("AMQ.GEN-x", "id", Answer.UNTRUSTED),
+        (" amq.gen-x", "id", Answer.UNTRUSTED),
+    ],
+)
+def test_who_is_answered(reply_to: str | None, correlation_id: str | None, answer: Answer) -> None:
+    assert answer_of(delivery(reply_to=reply_to, correlation_id=correlation_id)) is answer
+
+
+@pytest.mark.parametrize(("value", "understood"), [(True, True), (False, False), (1, False), ("true", False)])
+def test_a_nack_is_understood_by_who_says_so(value: Any, understood: bool) -> None:
+    assert understands_nack(delivery(headers={NACK_HEADER: value})) is understood
+    assert not understands_nack(delivery())
+
+
+def test_a_nack_says_how_many_rows_were_refused() -> None:
+    package = delivery(body=encode_package([(b"i" * 20,), (b"j" * 20,)]))
+    nack = nack_of(package, DeadLetterReason.REFUSED, "m" * 5000)
+    assert (nack.error, nack.rejected_count, len(nack.message)) == ("refused", 2, 1000)
+    assert nack_of(delivery(body=b"?"), DeadLetterReason.MALFORMED, "m").rejected_count == 0

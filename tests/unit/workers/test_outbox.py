@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from provgate_broker.publisher import Message
+from provgate_broker.session import AmqpParameters
+from provgate_workers import outbox as outbox_module
+from provgate_workers.outbox import Outbox
+
+
+class FakePublisher:
+    """A publisher whose state the test sets."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.blocked = False
+        self.published: list[str] = []
+
+    def publish(self, message: Message) -> None:
+        self.published.append(message.token)
+
+
+class Bench:
+    """An outbox, its publisher, and what it has said to be done."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox(AmqpParameters("amqp://localhost", 10), "test")
+        self.publisher = FakePublisher()
+        self.outbox._publisher = self.publisher  # type: ignore[assignment]
+        self.done: list[str] = []
+
+    def connect(self) -> None:
+        self.publisher.ready, self.publisher.blocked = True, False
+        self.outbox.publisher_ready()
+
+    def block(self) -> None:
+        self.publisher.ready, self.publisher.blocked = False, True
+        self.outbox.publisher_blocked()
+
+    def lose(self) -> None:
+        self.publisher.ready = self.publisher.blocked = False
+        self.outbox.publisher_lost()
+
+    def reply(self, token: str) -> None:
+        self.outbox.send_reply(Message(token, "", "queue", b""), lambda: self.done.append(token))
+
+    def copy(self, token: str) -> None:
+        self.outbox.send_copy(Message(token, "", "queue", b""), lambda: self.done.append(token))
+
+
+def on_a_loop(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        await test(Bench())
+
+    asyncio.run(run())
+
+
+def test_nothing_is_done_before_it_is_confirmed() -> None:
+    async def test(bench: Bench) -> None:
+        bench.reply("early")
+        bench.connect()
+        bench.reply("r")
+        bench.copy("c")
+        assert bench.publisher.published == ["early", "r", "c"]
+        assert bench.done == []
+        for token in ("r", "c", "early", "r", "unknown"):
+            bench.outbox.confirmed(token)
+        assert bench.done == ["r", "c", "early"]
+        await asyncio.wait_for(bench.outbox.drained(), 1)
+
+    on_a_loop(test)
+
+
+def test_while_publishes_are_blocked_replies_count_as_sent_and_copies_do_not() -> None:
+    async def test(bench: Bench) -> None:
+        bench.connect()
+        bench.reply("under way")
+        bench.copy("copy under way")
+        bench.block()
+        bench.reply("kept")
+        bench.copy("copy")
+        assert bench.done == ["under way", "kept"]
+        bench.connect()
+        assert bench.publisher.published == ["under way", "copy under way", "kept", "copy"]
+        for token in ("under way", "copy under way", "kept", "copy"):
+            bench.outbox.confirmed(token)
+        assert bench.done == ["under way", "kept", "copy under way", "copy"]
+
+    on_a_loop(test)
+
+
+def test_without_a_connection_all_wait_and_are_published_again() -> None:
+    async def test(bench: Bench) -> None:
+        bench.connect()
+        bench.reply("r")
+        bench.copy("c")
+        bench.lose()
+        bench.reply("later")
+        assert bench.done == []
+        bench.connect()
+        assert bench.publisher.published == ["r", "c", "r", "c", "later"]
+
+    on_a_loop(test)
+
+
+def test_a_returned_copy_is_not_safe_though_it_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "_REFUSED_RETRY_S", 0.0)
+
+    async def test(bench: Bench) -> None:
+        bench.connect()
+        bench.copy("c")
+        bench.outbox.returned("c", "", "queue")
+        bench.outbox.confirmed("c")
+        assert bench.done == []
+        await asyncio.sleep(0.01)
+        assert bench.publisher.published == ["c", "c"]
+        bench.outbox.confirmed("c")
+        assert bench.done == ["c"]
+
+    on_a_loop(test)
+
+
+def test_a_refused_copy_is_sent_again_and_a_refused_reply_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "_REFUSED_RETRY_S", 0.0)
+
+    async def test(bench: Bench) -> None:
+        bench.connect()
+        bench.copy("c")
+        bench.reply("r")
+        bench.outbox.nacked("c")
+        bench.outbox.nacked("r")
+        assert bench.done == ["r"]
+        await asyncio.sleep(0.01)
+        assert bench.publisher.published == ["c", "r", "c"]
+
+    on_a_loop(test)
+
+
+def test_the_replies_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "KEPT_REPLIES_MAX_COUNT", 3)
+
+    async def test(bench: Bench) -> None:
+        bench.connect()
+        bench.copy("copy")
+        bench.block()
+        for token in "abcdef":
+            bench.reply(token)
+        assert bench.done == list("abcdef")
+        assert bench.outbox.dropped_reply_count == 4
+        bench.connect()
+        assert bench.publisher.published == ["copy", "e", "f"]
+
+    on_a_loop(test)
+
+
+def test_many_messages_are_published_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "_FLUSH_COUNT", 2)
+
+    async def test(bench: Bench) -> None:
+        for token in "abcde":
+            bench.reply(token)
+        bench.connect()
+        assert bench.publisher.published == ["a", "b"]
+        await asyncio.sleep(0.01)
+        assert bench.publisher.published == list("abcde")
+
+    on_a_loop(test)
