@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 
 from provgate_stack.layout import DIRECTORY_VARIABLE
+from provgate_stack.rabbitmq import RabbitMqNode
 
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
@@ -29,16 +32,17 @@ class Launcher:
         self.root = root
         self.outside: set[Path] = set()
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs it to its end."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, **environment)
         output, _ = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, output)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         command, *rest = arguments
         return subprocess.Popen(
             [sys.executable, "-m", "provgate_stack", command, "--root", str(self.root), *rest],
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,6 +106,27 @@ def test_demo_finds_the_first_occurrence_and_leaves_nothing(launcher: Launcher, 
     assert second in _section(done.stdout, "Where does it appear")
     assert "grpcurl" in done.stdout
     launcher.assert_nothing_is_left()
+
+
+def test_demo_uses_servers_that_exist_and_leaves_what_it_wrote(
+    launcher: Launcher, repository: Path, rabbitmq_node: RabbitMqNode, amqp_url: str, postgres_dsn: str
+) -> None:
+    done = launcher.run(
+        "demo", "--repo", str(repository), PROVGATE_AMQP_URL=amqp_url, PROVGATE_POSTGRES_DSN=postgres_dsn
+    )
+    assert done.returncode == 0, done.stdout
+    assert launcher.outside == set()
+    vhost = amqp_url.rpartition("/")[2]
+    assert len(rabbitmq_node.ctl("list_queues", "--vhost", vhost, "name").split()) >= 160
+    connection = psycopg2.connect(postgres_dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            )
+            assert (cursor.fetchone() or (0,))[0] > 0
+    finally:
+        connection.close()
 
 
 def test_demo_of_an_empty_repository_starts_nothing(launcher: Launcher, tmp_path: Path) -> None:
