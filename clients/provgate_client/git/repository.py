@@ -162,7 +162,8 @@ def _opening_error(path: Path, message: str) -> RepositoryError:
     if "not owned" in message:
         full = path.resolve()
         return RepositoryOwnerError(
-            f"{path} belongs to another user; to trust it: git config --global --add safe.directory {full}"
+            f"{path} belongs to another user. `git config --global --add safe.directory {full}` trusts it for good, "
+            "--any-owner for once"
         )
     if "object format" in message:
         return RepositoryError(f"{path} does not use SHA-1 ids, and the index knows no others")
@@ -174,7 +175,7 @@ def _opening_error(path: Path, message: str) -> RepositoryError:
 def _id_lines(path: Path) -> Iterator[list[Id]]:
     """Yields the ids on each line of a file; none where it does not exist."""
     for line in _text(path).splitlines():
-        if line and not line.startswith("#"):
+        if line:
             try:
                 yield [bytes.fromhex(word) for word in line.split()]
             except ValueError as error:
