@@ -236,6 +236,8 @@ async def open_session(parameters: AmqpParameters, name: str) -> AmqpSession:
             raise closed.result()
         await session.start()
     except BaseException:
+        # pika cannot close a connection that is still opening; it gives up opening one by itself, in time.
+        await _first_of(opened, closed)
         await session.close()
         raise
     return session
