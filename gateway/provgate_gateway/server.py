@@ -18,6 +18,7 @@ from provgate_broker.session import AmqpParameters
 from provgate_broker.topology import RangePolicy
 from provgate_gateway.address import server_credentials
 from provgate_gateway.call_slots import CallSlots
+from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.flow_control import FlowControl, Load
@@ -129,8 +130,14 @@ class Gateway:
         streamed_reads = StreamedReads(
             settings.streamed_reads, settings.streamed_read_wait_s, settings.streamed_read_idle_s
         )
+        in_flight = CallsInFlight()
         servicer = ProvenanceStorageServicer(
-            self._write_calls(dispatcher), backends.storage, CallSlots(settings.max_calls), unary_reads, streamed_reads
+            self._write_calls(dispatcher),
+            backends.storage,
+            CallSlots(settings.max_calls),
+            unary_reads,
+            streamed_reads,
+            in_flight,
         )
         server = self._server(servicer, health_servicer)
         address = self._bind(server)
@@ -141,7 +148,7 @@ class Gateway:
             on_serving(address)
             await self._until_stopped(background)
             await watch.stop()
-            await server.stop(settings.grace_s)
+            await self._end(server, in_flight)
         finally:
             await server.stop(None)
             for task in background:
@@ -149,6 +156,14 @@ class Gateway:
             await asyncio.gather(*background, return_exceptions=True)
             unary_reads.close()
             streamed_reads.close()
+
+    async def _end(self, server: grpc.aio.Server, in_flight: CallsInFlight) -> None:
+        grace_s = self._settings.grace_s
+        # From here on new calls are refused. By itself this waits for the streams of every service.
+        refusing = asyncio.create_task(server.stop(grace_s + 2 * LAST_WORDS_S))
+        await in_flight.end(grace_s)
+        await server.stop(None)
+        await refusing
 
     def _write_calls(self, dispatcher: Dispatcher) -> Callable[[], WriteCall]:
         settings = self._settings

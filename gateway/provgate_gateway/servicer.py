@@ -17,6 +17,7 @@ from provgate_broker.topology import Operation, WriteMethod
 from provgate_broker.wire import Entry
 from provgate_gateway import answers, errors, requests
 from provgate_gateway.call_slots import CallSlots
+from provgate_gateway.calls_in_flight import CallsInFlight
 from provgate_gateway.decoding import Undecodable
 from provgate_gateway.errors import CallError
 from provgate_gateway.streamed_read import StreamedReads
@@ -49,6 +50,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         slots: bounds the calls that run at once, streamed reads excepted.
         unary_reads: runs unary reads.
         streamed_reads: runs streamed reads.
+        in_flight: told of every call.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         slots: CallSlots,
         unary_reads: UnaryReads,
         streamed_reads: StreamedReads,
+        in_flight: CallsInFlight,
     ) -> None:
         self._new_write = new_write
         self._storage = storage
         self._slots = slots
         self._unary_reads = unary_reads
         self._streamed_reads = streamed_reads
+        self._in_flight = in_flight
 
     async def ContentAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.ContentAddResponse]:
         async for progress in self._write(request_iterator, _CONTENT_ADD, requests.content_entries, context):
@@ -159,14 +163,14 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     async def ContentFindFirst(
         self, request: pb2.ContentFindFirstRequest, context: Any
     ) -> pb2.ContentFindFirstResponse:
-        async with _failures(context):
+        async with self._call(context):
             storage = self._readable(request)
             id = requests.checked(check_id, request.id, "id")
             with self._slots.slot():
                 return answers.first(await self._unary_reads.run(lambda: storage.content_find_first(id)))
 
     async def WithPath(self, request: pb2.WithPathRequest, context: Any) -> pb2.WithPathResponse:
-        async with _failures(context):
+        async with self._call(context):
             return pb2.WithPathResponse(with_path=self._readable(request).with_path())
 
     async def _write(
@@ -178,7 +182,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     ) -> AsyncIterator[pb2.AddProgress]:
         write = self._new_write()
         operation_of = (lambda _: operation) if isinstance(operation, Operation) else operation
-        async with _failures(context, write):
+        async with self._call(context, write):
             with self._slots.slot():
                 # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
                 context.add_done_callback(lambda _: write.close())
@@ -192,11 +196,28 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         to_response: Callable[[list[T]], M],
         context: Any,
     ) -> AsyncIterator[M]:
-        async with _failures(context):
+        async with self._call(context):
             open_stream = query(self._readable(request))
             on_end = lambda callback: context.add_done_callback(lambda _: callback())
             async for response in self._streamed_reads.responses(open_stream, to_response, on_end):
                 yield response
+
+    @asynccontextmanager
+    async def _call(self, context: Any, write: WriteCall | None = None) -> AsyncIterator[None]:
+        """Counts the call as running, and ends it with the status of what is raised."""
+        if write is None:
+            self._in_flight.add(context)
+        else:
+            self._in_flight.add(context, write.shut_down)
+        try:
+            yield
+        except CallError as error:
+            await context.abort_with_status(error.status(_counts(write)))
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            logger.exception("a call fails")
+            await context.abort_with_status(errors.internal().status(_counts(write)))
 
     def _readable(self, request: object) -> LocalStorage:
         if isinstance(request, Undecodable):
@@ -204,20 +225,6 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         if self._storage is None:
             raise errors.reads_unavailable()
         return self._storage
-
-
-@asynccontextmanager
-async def _failures(context: Any, write: WriteCall | None = None) -> AsyncIterator[None]:
-    """Ends the RPC with the status of what is raised."""
-    try:
-        yield
-    except CallError as error:
-        await context.abort_with_status(error.status(_counts(write)))
-    except grpc.aio.AbortError:
-        raise
-    except Exception:
-        logger.exception("a call fails")
-        await context.abort_with_status(errors.internal().status(_counts(write)))
 
 
 def _counts(write: WriteCall | None) -> Mapping[str, str]:

@@ -157,6 +157,10 @@ class WriteCall:
         """Fails: a queue is full."""
         self._fail(errors.exhausted(errors_pb2.ERROR_REASON_QUEUE_FULL, "a queue of the broker is full"))
 
+    def shut_down(self) -> None:
+        """Fails: the gateway ends."""
+        self._fail(errors.unavailable(errors_pb2.ERROR_REASON_SHUTTING_DOWN, "the gateway is shutting down"))
+
     @property
     def _complete(self) -> bool:
         return self._half_closed and self._acked_count == self._received_count
