@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import signal
 import subprocess
 import time
@@ -16,20 +17,24 @@ import psutil
 import psycopg2
 import pytest
 import yaml
-from tests.amqp_sender import AmqpSender
 
 from provgate_broker.aside import REASON_HEADER
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.wire import encode_package
+from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from provgate_storage import get_provenance_storage
+from tests.amqp_sender import AmqpSender
 
 DATE = datetime(2020, 1, 2, tzinfo=UTC)
 QUEUE_COUNT = 160
+
+# A topology of 19 queues, which is set up and removed sooner than one of 160.
+FEW = {"content": 4, "directory": 1, "location": 1, "origin": 1, "revision": 1}
 
 
 def content_ids(count: int, prefix: str = "") -> list[bytes]:
@@ -40,7 +45,7 @@ def publish(sender: AmqpSender, ids: list[bytes], package_size: int = 100) -> li
     """Publishes contents in packages, by range."""
     by_range: dict[int, list[bytes]] = {}
     for id in ids:
-        by_range.setdefault(id[0] >> 4, []).append(id)
+        by_range.setdefault(id[0] * FEW["content"] // 256, []).append(id)
     return [
         sender.publish(
             "content",
@@ -70,7 +75,16 @@ def consumers(node: RabbitMqNode, url: str) -> dict[str, list[tuple[bool, str]]]
 
 
 @pytest.fixture
-def sender(bare_stack: Stack, amqp_url: str) -> Iterator[AmqpSender]:
+def small_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+    """A stack with few queues, of which nothing is started yet."""
+    name = f"stack-{secrets.token_hex(4)}"
+    stack = Stack(amqp_url, postgres_dsn, stack_directory, {"rabbitmq": {"ranges": FEW}}, name)
+    yield stack
+    stack.kill()
+
+
+@pytest.fixture
+def sender(small_stack: Stack, amqp_url: str) -> Iterator[AmqpSender]:
     with AmqpSender(amqp_url) as sender:
         yield sender
 
@@ -89,24 +103,24 @@ def test_each_queue_has_one_active_consumer(bare_stack: Stack, amqp_url: str, ra
 
 
 def test_programs_share_the_ranges_that_they_prefer(
-    bare_stack: Stack, amqp_url: str, rabbitmq_node: RabbitMqNode, sender: AmqpSender
+    small_stack: Stack, amqp_url: str, rabbitmq_node: RabbitMqNode, sender: AmqpSender
 ) -> None:
-    low, high = ["content.0-7"], ["content.8-f", "directory", "location", "origin", "revision"]
-    bare_stack.start_workers(wait=False, preferred=low, standby_delay=3)
-    bare_stack.start_workers(wait=False, preferred=high, standby_delay=3)
-    for program in bare_stack.workers:
+    low, high = ["content.0-1"], ["content.2-3", "directory", "location", "origin", "revision"]
+    small_stack.start_workers(wait=False, preferred=low, standby_delay=3)
+    small_stack.start_workers(wait=False, preferred=high, standby_delay=3)
+    for program in small_stack.workers:
         program.wait_ready()
     replied = publish(sender, content_ids(200), package_size=1)
     sender.replies_to(*replied)
     queues = consumers(rabbitmq_node, amqp_url)
     assert all(len(found) == 2 for found in queues.values() if found != [(True, "up")])
-    bare_stack.workers[1].kill()
+    small_stack.workers[1].kill()
     assert sender.replies_to(*publish(sender, content_ids(200, "more"), package_size=1)) == [1] * 200
 
 
-def test_a_killed_program_loses_nothing(bare_stack: Stack, sender: AmqpSender, postgres_dsn: str) -> None:
-    first = bare_stack.start_workers()
-    bare_stack.start_workers()
+def test_a_killed_program_loses_nothing(small_stack: Stack, sender: AmqpSender, postgres_dsn: str) -> None:
+    first = small_stack.start_workers()
+    small_stack.start_workers()
     ids = content_ids(100_000)
     replied = publish(sender, ids, package_size=500)
     sender.wait_until(lambda: len(sender.replies) > len(replied) // 10)
@@ -117,16 +131,16 @@ def test_a_killed_program_loses_nothing(bare_stack: Stack, sender: AmqpSender, p
     assert sender.message_count(DEAD_LETTER_QUEUE) == 0
 
 
-def test_a_killed_process_is_started_again(bare_stack: Stack, sender: AmqpSender) -> None:
-    program = bare_stack.start_workers()
+def test_a_killed_process_is_started_again(small_stack: Stack, sender: AmqpSender) -> None:
+    program = small_stack.start_workers()
     for child in psutil.Process(program.pid).children():
         child.kill()
     assert len(sender.replies_to(*publish(sender, content_ids(500), package_size=10))) > 50
     assert program.terminate() == 0
 
 
-def test_processes_do_not_outlive_their_program(bare_stack: Stack) -> None:
-    program = bare_stack.start_workers()
+def test_processes_do_not_outlive_their_program(small_stack: Stack) -> None:
+    program = small_stack.start_workers()
     children = psutil.Process(program.pid).children()
     assert len(children) == 2
     psutil.Process(program.pid).kill()
@@ -136,22 +150,22 @@ def test_processes_do_not_outlive_their_program(bare_stack: Stack) -> None:
 
 @pytest.mark.parametrize("request_", [signal.SIGTERM, signal.SIGINT])
 def test_a_program_stops_cleanly_under_a_flood(
-    bare_stack: Stack, sender: AmqpSender, postgres_dsn: str, request_: signal.Signals
+    small_stack: Stack, sender: AmqpSender, postgres_dsn: str, request_: signal.Signals
 ) -> None:
-    first = bare_stack.start_workers()
+    first = small_stack.start_workers()
     ids = content_ids(50_000)
     replied = publish(sender, ids, package_size=100)
     sender.wait_until(lambda: len(sender.replies) > 20)
     assert first.terminate(request=request_) == 0
-    bare_stack.start_workers()
+    small_stack.start_workers()
     sender.replies_to(*replied)
     assert stored_count(postgres_dsn, ids) == len(ids)
 
 
 def test_a_package_that_kills_its_process_becomes_a_dead_letter(
-    bare_stack: Stack, sender: AmqpSender, postgres_dsn: str
+    small_stack: Stack, sender: AmqpSender, postgres_dsn: str
 ) -> None:
-    program = bare_stack.start_workers(poison_after=1, processes=1)
+    program = small_stack.start_workers(poison_after=1, processes=1)
     deadly, *harmless = [b"\xaa" + id[1:] for id in content_ids(41)]
     with psycopg2.connect(postgres_dsn) as connection, connection.cursor() as cursor:
         cursor.execute(
@@ -191,20 +205,20 @@ def test_a_package_that_kills_its_process_becomes_a_dead_letter(
 
 
 def test_a_backlog_is_drained_while_publishers_are_blocked(
-    bare_stack: Stack, sender: AmqpSender, rabbitmq_node: RabbitMqNode, postgres_dsn: str
+    small_stack: Stack, sender: AmqpSender, rabbitmq_node: RabbitMqNode, postgres_dsn: str
 ) -> None:
-    bare_stack.start_workers().terminate()
+    small_stack.start_workers().terminate()
     ids = content_ids(3_000)
     replied = publish(sender, ids, package_size=10)
     watermark = rabbitmq_node.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
     rabbitmq_node.ctl("set_vm_memory_high_watermark", "0.0000001")
     try:
-        bare_stack.start_workers()
+        small_stack.start_workers()
         deadline = time.monotonic() + 30
         while stored_count(postgres_dsn, ids) < len(ids):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        sender.wait_until(lambda: not any(sender.message_count(f"content_add.unknown.{n:x}") for n in range(16)))
+        sender.wait_until(lambda: not any(sender.message_count(f"content_add.unknown.{n:x}") for n in range(4)))
         assert not sender.replies
     finally:
         rabbitmq_node.ctl("set_vm_memory_high_watermark", watermark)
@@ -213,7 +227,7 @@ def test_a_backlog_is_drained_while_publishers_are_blocked(
 
 @pytest.mark.parametrize("pause_limit", [60, 1])
 def test_packages_wait_for_a_database_that_is_away(
-    bare_stack: Stack,
+    small_stack: Stack,
     sender: AmqpSender,
     postgres_cluster: PostgreSqlCluster,
     postgres_dsn: str,
@@ -221,7 +235,7 @@ def test_packages_wait_for_a_database_that_is_away(
     rabbitmq_node: RabbitMqNode,
     pause_limit: float,
 ) -> None:
-    program = bare_stack.start_workers(pause_limit=pause_limit)
+    program = small_stack.start_workers(pause_limit=pause_limit)
     ids = content_ids(1_000)
     sender.replies_to(*publish(sender, ids))
     postgres_cluster.stop("immediate")
@@ -229,7 +243,7 @@ def test_packages_wait_for_a_database_that_is_away(
         replied = publish(sender, content_ids(1_000, "more"), package_size=10)
         time.sleep(3)
         served = [queue for queue in consumers(rabbitmq_node, amqp_url) if queue.startswith("content_add")]
-        assert len(served) == (16 if pause_limit > 3 else 0)
+        assert len(served) == (4 if pause_limit > 3 else 0)
     finally:
         postgres_cluster.start()
     sender.replies_to(*replied)
@@ -238,9 +252,9 @@ def test_packages_wait_for_a_database_that_is_away(
 
 
 def test_what_does_not_fit_in_hand_waits_in_the_broker(
-    bare_stack: Stack, sender: AmqpSender, postgres_dsn: str
+    small_stack: Stack, sender: AmqpSender, postgres_dsn: str
 ) -> None:
-    bare_stack.start_workers(processes=1, max_in_hand_bytes=1024 * 1024)
+    small_stack.start_workers(processes=1, max_in_hand_bytes=1024 * 1024)
     ids = content_ids(100_000)
     sender.replies_to(*publish(sender, ids, package_size=5_000))
     assert stored_count(postgres_dsn, ids) == len(ids)
@@ -248,12 +262,12 @@ def test_what_does_not_fit_in_hand_waits_in_the_broker(
 
 
 def test_classic_queues_are_served_by_one_program_at_a_time(
-    bare_stack: Stack, sender: AmqpSender, amqp_url: str, rabbitmq_node: RabbitMqNode
+    small_stack: Stack, sender: AmqpSender, amqp_url: str, rabbitmq_node: RabbitMqNode
 ) -> None:
-    first = bare_stack.start_workers(queue_type="classic")
-    bare_stack.start_workers(queue_type="classic")
+    first = small_stack.start_workers(queue_type="classic")
+    small_stack.start_workers(queue_type="classic")
     queues = consumers(rabbitmq_node, amqp_url)
-    assert len([name for name in queues if not name.startswith("amq.")]) == QUEUE_COUNT
+    assert len([name for name in queues if not name.startswith("amq.")]) == 19
     assert all(len(found) == 1 for found in queues.values())
     replied = publish(sender, content_ids(5_000), package_size=10)
     sender.wait_until(lambda: len(sender.replies) > 10)
@@ -290,44 +304,54 @@ def config_with(stack: Stack, tmp_path: Path, **overrides: object) -> Path:
     ids=str,
 )
 def test_a_wrong_configuration_is_named(
-    bare_stack: Stack, tmp_path: Path, overrides: dict[str, object], said: str
+    small_stack: Stack, tmp_path: Path, overrides: dict[str, object], said: str
 ) -> None:
-    ended = run(config_with(bare_stack, tmp_path, **overrides), "run")
+    ended = run(config_with(small_stack, tmp_path, **overrides), "run")
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "secret" not in ended.stderr
 
 
-def test_queues_with_other_arguments_are_named(bare_stack: Stack, sender: AmqpSender) -> None:
+def test_queues_with_other_arguments_are_named(small_stack: Stack, sender: AmqpSender) -> None:
     sender.amqp_channel.queue_declare("content_add.unknown.0", durable=True)
-    ended = run(bare_stack.config, "run")
+    ended = run(small_stack.config, "run")
     assert ended.returncode == 1
     assert "queue content_add.unknown.0 is on the broker with other properties" in ended.stderr
 
 
 def test_the_range_count_changes_only_by_setup_and_never_under_packages(
-    bare_stack: Stack, sender: AmqpSender, tmp_path: Path
+    small_stack: Stack, sender: AmqpSender, tmp_path: Path
 ) -> None:
-    assert run(bare_stack.config, "setup").returncode == 0
-    sender.publish("content", "content_add.unknown.f", encode_package([(b"\xff" * 20, DATE)]))
-    config = config_with(bare_stack, tmp_path, ranges={"content": 4})
+    assert run(small_stack.config, "setup").returncode == 0
+    sender.publish("content", "content_add.unknown.3", encode_package([(b"\xff" * 20, DATE)]))
+    config = config_with(small_stack, tmp_path, ranges={**FEW, "content": 2})
     refused = run(config, "run")
     assert refused.returncode == 1
-    assert "provenance.rabbitmq.ranges.content is 4, and the database was set up with 16" in refused.stderr
+    assert "provenance.rabbitmq.ranges.content is 2, and the database was set up with 4" in refused.stderr
     refused = run(config, "setup")
     assert refused.returncode == 1
-    assert "queue content_add.unknown.f holds 1 packages" in refused.stderr
-    sender.amqp_channel.queue_purge("content_add.unknown.f")
+    assert "queue content_add.unknown.3 holds 1 packages" in refused.stderr
+    sender.amqp_channel.queue_purge("content_add.unknown.3")
     assert run(config, "setup").returncode == 0
-    refused = run(bare_stack.config, "run")
+    refused = run(small_stack.config, "run")
     assert refused.returncode == 1
-    assert "provenance.rabbitmq.ranges.content is 16, and the database was set up with 4" in refused.stderr
+    assert "provenance.rabbitmq.ranges.content is 4, and the database was set up with 2" in refused.stderr
+
+
+def test_a_schema_of_a_newer_program_is_named(small_stack: Stack, postgres_dsn: str) -> None:
+    assert run(small_stack.config, "setup").returncode == 0
+    with psycopg2.connect(postgres_dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE schema_version SET version = version + 1")
+    for command in ("run", "setup"):
+        refused = run(small_stack.config, command)
+        assert refused.returncode == 1
+        assert "newer than version" in refused.stderr
 
 
 def test_a_program_waits_for_its_servers_until_it_is_told_to_stop(
-    bare_stack: Stack, tmp_path: Path, amqp_url: str
+    small_stack: Stack, tmp_path: Path, amqp_url: str
 ) -> None:
-    config = config_with(bare_stack, tmp_path, url="amqp://guest:guest@127.0.0.1:1/%2f")
+    config = config_with(small_stack, tmp_path, url="amqp://guest:guest@127.0.0.1:1/%2f")
     program = ChildProgram(
         [program_path("provgate-workers"), "run", "--config", str(config)], {}, tmp_path / "workers.log"
     )
@@ -337,54 +361,54 @@ def test_a_program_waits_for_its_servers_until_it_is_told_to_stop(
 
 
 def test_dead_letters_are_listed_shown_replayed_and_dropped(
-    bare_stack: Stack, sender: AmqpSender, postgres_dsn: str
+    small_stack: Stack, sender: AmqpSender, postgres_dsn: str
 ) -> None:
-    bare_stack.start_workers()
+    small_stack.start_workers()
     refused, good = b"\xab" * 20, b"\xac" * 20
     with psycopg2.connect(postgres_dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE content ADD CONSTRAINT no_such_id CHECK (id <> '\\x{refused.hex()}')")
-    sender.publish("content", "content_add.unknown.a", encode_package([(refused, DATE), (good, DATE)]))
-    sender.publish("content", "content_add.unknown.a", b"garbage", headers={"note": "mine"})
+    sender.publish("content", "content_add.unknown.2", encode_package([(refused, DATE), (good, DATE)]))
+    sender.publish("content", "content_add.unknown.2", b"garbage", headers={"note": "mine"})
     sender.wait_until(lambda: sender.message_count(DEAD_LETTER_QUEUE) == 2)
 
-    listed = [json.loads(line) for line in run(bare_stack.config, "dlq", "list", "--json").stdout.splitlines()]
+    listed = [json.loads(line) for line in run(small_stack.config, "dlq", "list", "--json").stdout.splitlines()]
     by_reason = {letter["reason"]: letter for letter in listed}
     assert set(by_reason) == {"refused", "malformed"}
     assert by_reason["refused"]["row_count"] == 2
-    assert len(run(bare_stack.config, "dlq", "list").stdout.splitlines()) == 2
+    assert len(run(small_stack.config, "dlq", "list").stdout.splitlines()) == 2
 
-    shown = json.loads(run(bare_stack.config, "dlq", "show", by_reason["refused"]["id"][:12]).stdout)
+    shown = json.loads(run(small_stack.config, "dlq", "show", by_reason["refused"]["id"][:12]).stdout)
     assert [row[0] for row in shown["rows"]] == [refused.hex(), good.hex()]
-    shown = json.loads(run(bare_stack.config, "dlq", "show", by_reason["malformed"]["id"]).stdout)
+    shown = json.loads(run(small_stack.config, "dlq", "show", by_reason["malformed"]["id"]).stdout)
     assert shown["body_hex"] == b"garbage".hex()
     assert shown["headers"]["note"] == "mine"
 
-    again = run(bare_stack.config, "dlq", "replay", "--all")
+    again = run(small_stack.config, "dlq", "replay", "--all")
     assert again.returncode == 1
     assert again.stdout.count("refused again") == 2
     assert sender.message_count(DEAD_LETTER_QUEUE) == 2
 
     with psycopg2.connect(postgres_dsn) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE content DROP CONSTRAINT no_such_id")
-    listed = [json.loads(line) for line in run(bare_stack.config, "dlq", "list", "--json").stdout.splitlines()]
+    listed = [json.loads(line) for line in run(small_stack.config, "dlq", "list", "--json").stdout.splitlines()]
     by_reason = {letter["reason"]: letter for letter in listed}
-    replayed = run(bare_stack.config, "dlq", "replay", by_reason["refused"]["id"])
+    replayed = run(small_stack.config, "dlq", "replay", by_reason["refused"]["id"])
     assert (replayed.returncode, replayed.stdout) == (0, f"stored {by_reason['refused']['id']}: 2 rows\n")
     assert stored_count(postgres_dsn, [refused, good]) == 2
 
-    assert run(bare_stack.config, "dlq", "drop", "no-such-id").returncode == 1
-    assert run(bare_stack.config, "dlq", "drop").returncode == 2
+    assert run(small_stack.config, "dlq", "drop", "no-such-id").returncode == 1
+    assert run(small_stack.config, "dlq", "drop").returncode == 2
     assert sender.message_count(DEAD_LETTER_QUEUE) == 1
-    assert run(bare_stack.config, "dlq", "drop", "--all").returncode == 0
+    assert run(small_stack.config, "dlq", "drop", "--all").returncode == 0
     assert sender.message_count(DEAD_LETTER_QUEUE) == 0
 
 
-def test_a_replay_that_nobody_answers_stays(bare_stack: Stack, sender: AmqpSender) -> None:
-    program = bare_stack.start_workers()
-    sender.publish("content", "content_add.unknown.a", b"garbage")
+def test_a_replay_that_nobody_answers_stays(small_stack: Stack, sender: AmqpSender) -> None:
+    program = small_stack.start_workers()
+    sender.publish("content", "content_add.unknown.2", b"garbage")
     sender.wait_until(lambda: sender.message_count(DEAD_LETTER_QUEUE) == 1)
     program.terminate()
-    kept = run(bare_stack.config, "dlq", "replay", "--all", "--timeout", "1")
+    kept = run(small_stack.config, "dlq", "replay", "--all", "--timeout", "1")
     assert kept.returncode == 1
     assert "no worker replied" in kept.stdout
     assert sender.message_count(DEAD_LETTER_QUEUE) == 1

@@ -102,7 +102,8 @@ class RangeHost:
                 task.cancel()
 
     def registered(self, queue: str) -> None:
-        """Notes that a queue is registered for."""
+        """Notes that a queue is registered for: there is a connection, over which the quarantine can be looked into."""
+        self._quarantine.look()
         if self._unregistered:
             self._unregistered.discard(queue)
             if not self._unregistered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from typing import Final
 
 from provgate_broker.aside import DeadLetterReason, source_of
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 # How often a process looks for packages that others put there. Whoever puts one there looks at once.
 _LOOK_MIN_S: Final = 8.0
 _LOOK_MAX_S: Final = 12.0
+
+# How many packages that were handled are remembered, in case their delivery acks were lost with a connection.
+_REMEMBERED_COUNT: Final = 1000
 
 
 class QuarantineWorker:
@@ -49,7 +53,7 @@ class QuarantineWorker:
         self._gate = gate
         self._recovery = recovery
         self._settlement = settlement
-        self._survived: set[str] = set()
+        self._survived: deque[str] = deque(maxlen=_REMEMBERED_COUNT)
         self._wakened = asyncio.Event()
 
     def look(self) -> None:
@@ -97,7 +101,7 @@ class QuarantineWorker:
         except TopologyError as error:
             return Refused(DeadLetterReason.MALFORMED, str(error))
         report = await self._writer.write(operation, range_number, delivery.body)
-        self._survived.add(key)
+        self._survived.append(key)
         if report.trouble is not None:
             self._recovery.note_trouble(report.trouble)
         return report.outcomes[0]

@@ -16,7 +16,7 @@ from provgate_workers.writer import BatchWriter
 logger = logging.getLogger(__name__)
 
 _BACKOFF_FIRST_S: Final = 0.2
-_BACKOFF_MAX_S: Final = 10.0
+_BACKOFF_MAX_S: Final = 5.0
 
 
 class StorageRecovery:
