@@ -26,10 +26,11 @@ class Interrupted(BaseException):
 def raise_when_interrupted() -> None:
     """Makes the first signal raise `Interrupted` in the main thread, and ignores those that follow.
 
-    What then cleans up cannot be interrupted a second time.
+    What then cleans up cannot be interrupted a second time. A signal that is ignored already, as by nohup, stays so.
     """
     for number in _SIGNALS:
-        signal.signal(number, _raise)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise)
 
 
 @contextmanager

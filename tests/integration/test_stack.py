@@ -40,8 +40,10 @@ class Launcher:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         command, *rest = arguments
+        launcher = [sys.executable, "-m", "provgate_stack", command, "--root", str(self.root), *rest]
         return subprocess.Popen(
-            [sys.executable, "-m", "provgate_stack", command, "--root", str(self.root), *rest],
+            # Whatever this process ignores.
+            ["env", "--default-signal=INT,TERM,HUP", *launcher],
             env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
