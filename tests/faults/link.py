@@ -26,8 +26,8 @@ class Mode(Enum):
 
     Attributes:
         PASS: hands it on.
-        BLACK_HOLE: holds it, in either direction, until the mode changes; connections stay up, new ones are taken. To the
-            programs that is a network that drops every packet.
+        BLACK_HOLE: holds it, in either direction, until the mode changes; connections stay up, new ones are taken. To
+            the programs that is a network that drops every packet.
         REFUSE: new connections are reset at once.
     """
 
@@ -146,7 +146,7 @@ class _Connection:
             self._near.write_eof()
 
     async def _hand_on(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
-        while self._link.mode is Mode.BLACK_HOLE:
+        while self._link.mode is Mode.BLACK_HOLE:  # noqa: ASYNC110 - a test sets the mode from another thread
             await asyncio.sleep(_BLACK_HOLE_POLL_S)
         if self._link.delay_s:
             await asyncio.sleep(self._link.delay_s)
