@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from provgate.v1 import provenance_storage_pb2_grpc
 from provgate_broker.session import AmqpParameters
 from provgate_broker.topology import RangePolicy
-from provgate_gateway.address import server_credentials
+from provgate_gateway.address import host_and_port, is_taken, server_credentials
 from provgate_gateway.call_slots import CallSlots
 from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
@@ -189,14 +189,16 @@ class Gateway:
 
     def _bind(self, server: grpc.aio.Server) -> str:
         listen = self._settings.listen
-        host, _, _ = listen.rpartition(":")
+        host, port = host_and_port(listen)
+        if is_taken(host, port):
+            raise ListenError(f"{listen} cannot be served on: the port is taken")
         try:
             if self._credentials is None:
                 port = server.add_insecure_port(listen)
             else:
                 port = server.add_secure_port(listen, self._credentials)
         except RuntimeError as error:
-            raise ListenError(f"{listen} cannot be served on: is the port taken?") from error
+            raise ListenError(f"{listen} cannot be served on: no such address, or the port is not allowed") from error
         return f"{host}:{port}"
 
     async def _until_stopped(self, background: list[asyncio.Task[None]]) -> None:

@@ -71,14 +71,16 @@ def _with_path(stub: ProvenanceStorageStub) -> bool:
     return outcome_of_unary(lambda: stub.WithPath(pb2.WithPathRequest(), timeout=3)).ok
 
 
-def test_a_taken_port_is_not_shared(make_stack: MakeStack) -> None:
+# Of the addresses of `localhost` another one may be free.
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_taken_port_is_not_shared(make_stack: MakeStack, host: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        address = f"{host}:{taken.getsockname()[1]}"
         code, log = _failed_start(make_stack(), listen=address)
     assert code == 1
-    assert f"{address} cannot be served on: is the port taken?" in log
+    assert f"{address} cannot be served on: the port is taken" in log
 
 
 def test_the_port_of_another_gateway_is_not_shared(make_stack: MakeStack) -> None:
@@ -86,9 +88,15 @@ def test_the_port_of_another_gateway_is_not_shared(make_stack: MakeStack) -> Non
     first = stack.start_gateway()
     code, log = _failed_start(stack, listen=first.address)
     assert code == 1
-    assert "is the port taken?" in log
+    assert "the port is taken" in log
     with connected(first.address) as (_, stub):
         assert _with_path(stub)
+
+
+def test_an_address_that_is_not_of_this_machine(make_stack: MakeStack) -> None:
+    code, log = _failed_start(make_stack(), listen="192.0.2.1:0", insecure=True)
+    assert code == 1
+    assert "192.0.2.1:0 cannot be served on" in log
 
 
 def test_plain_text_on_every_address_is_refused(make_stack: MakeStack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import grpc
 import pytest
 
 from provgate_config import ConfigurationError, convert
-from provgate_gateway.address import is_loopback, server_credentials
+from provgate_gateway.address import is_loopback, is_taken, server_credentials
 from provgate_gateway.settings import GatewaySettings
 
 
@@ -65,6 +66,26 @@ def test_plain_text_elsewhere_needs_to_be_asked_for(listen: str) -> None:
 def test_an_address_is_host_and_port(listen: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^provenance\.gateway\.listen: "):
         settings(listen=listen)
+
+
+def test_a_port_that_there_is_not_is_refused() -> None:
+    # gRPC would serve on port 34463.
+    with pytest.raises(ConfigurationError, match=r"^provenance\.gateway\.listen: a port is at most 65535, not 99999"):
+        server_credentials(settings(listen="127.0.0.1:99999"))
+
+
+def test_a_port_is_taken_if_it_is_on_any_address_of_the_host() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert not is_taken("127.0.0.2", port)
+        taken.listen()
+        for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+            assert is_taken(host, port)
+        assert not is_taken("127.0.0.2", port)
+        assert not is_taken("127.0.0.1", 0)
+    assert not is_taken("127.0.0.1", port)
+    assert not is_taken("host.invalid", port)
 
 
 def test_with_a_certificate_any_address_is_served_on(pem: Path) -> None:
