@@ -145,6 +145,9 @@ class _Read(Generic[T, M]):
     def _fetch(self) -> list[M] | None:
         if self._chunks is None:
             self._stream = self._open_stream()
+            if self.ended:
+                # There was nothing to cancel when it ended.
+                return None
             self._chunks = iter(self._stream)
         rows = next(self._chunks, None)
         return None if rows is None else _responses(rows, self._to_response)
