@@ -94,7 +94,7 @@ def test_every_kind_of_invalid_value_has_a_reason(kind: InvalidValue) -> None:
     ("error", "code"),
     [
         (StorageUnavailableError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
-        (StorageBusyError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
+        (StorageBusyError("password=hunter2"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (SchemaMismatchError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
         (DataRefusedError("password=hunter2"), grpc.StatusCode.INTERNAL),
     ],
