@@ -251,6 +251,50 @@ def test_packages_wait_for_a_database_that_is_away(
     assert len(program.log_path.read_text().splitlines()) < 100
 
 
+@pytest.mark.parametrize("fault", ["connections closed", "broker killed"])
+def test_a_program_outlives_its_connections(
+    small_stack: Stack, amqp_url: str, rabbitmq_node: RabbitMqNode, postgres_dsn: str, fault: str
+) -> None:
+    program = small_stack.start_workers()
+    ids = content_ids(30_000)
+    with AmqpSender(amqp_url) as sender:
+        replied = publish(sender, ids, package_size=100)
+        sender.wait_until(lambda: len(sender.replies) > len(replied) // 10)
+    if fault == "connections closed":
+        rabbitmq_node.ctl("close_all_connections", "a test")
+    else:
+        rabbitmq_node.kill()
+        rabbitmq_node.start()
+    deadline = time.monotonic() + 60
+    while stored_count(postgres_dsn, ids) < len(ids):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    with AmqpSender(amqp_url) as sender:
+        replies = sender.replies_to(*publish(sender, content_ids(100, "more")))
+        assert sum(reply for reply in replies if isinstance(reply, int)) == 100
+        sender.wait_until(lambda: not any(sender.message_count(f"content_add.unknown.{n:x}") for n in range(4)))
+        assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
+    assert len(program.log_path.read_text().splitlines()) < 100
+    assert program.terminate() == 0
+
+
+def test_a_suspended_program_is_replaced_and_comes_back(
+    small_stack: Stack, sender: AmqpSender, postgres_dsn: str
+) -> None:
+    first = small_stack.start_workers(heartbeat=1)
+    small_stack.start_workers(heartbeat=1)
+    ids = content_ids(30_000)
+    replied = publish(sender, ids, package_size=100)
+    sender.wait_until(lambda: len(sender.replies) > len(replied) // 10)
+    first.stop()
+    sender.replies_to(*replied)
+    first.cont()
+    assert stored_count(postgres_dsn, ids) == len(ids)
+    sender.replies_to(*publish(sender, content_ids(100, "more")))
+    assert sender.message_count(DEAD_LETTER_QUEUE) == 0
+    assert first.terminate() == 0
+
+
 def test_what_does_not_fit_in_hand_waits_in_the_broker(
     small_stack: Stack, sender: AmqpSender, postgres_dsn: str
 ) -> None:
