@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -28,6 +29,14 @@ from tests.unit.git.brute_force import Occurrence, brute_force
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SAMPLED_CONTENTS = 60
 KILLS = 2
+
+
+class Kill(NamedTuple):
+    """A moment of death: when that share of the revisions is indexed, and so many seconds after the start at latest."""
+
+    share: float
+    after_s: float
+
 
 History = Mapping[bytes, set[Occurrence]]
 
@@ -71,8 +80,11 @@ def test_in_one_go(repositories: dict[str, Path], history: History, storage: Pro
 def test_killed_and_run_again_in_the_other_order(
     repositories: dict[str, Path], history: History, storage: ProvenanceStorageGrpc, stack: Stack
 ) -> None:
+    killed_count = 0
     for name in ("swh-provenance", "swh-graph", "pika"):
-        _index_with_kills(repositories[name], storage, stack.client_environment())
+        kills = [Kill(random.uniform(0.05, 0.9), random.uniform(0.5, 6)) for _ in range(KILLS)]
+        killed_count += _index_with_kills(repositories[name], storage, stack.client_environment(), kills)
+    assert killed_count > 0
     assert_index(storage, history)
 
 
@@ -108,18 +120,23 @@ def occurrences_of(storage: ProvenanceStorageInterface) -> History:
     return found
 
 
-def _index_with_kills(repository: Path, storage: ProvenanceStorageGrpc, environment: Mapping[str, str]) -> None:
+def _index_with_kills(
+    repository: Path, storage: ProvenanceStorageGrpc, environment: Mapping[str, str], kills: Sequence[Kill]
+) -> int:
+    """Indexes a repository; returns how many of the kills came while it was at work."""
     revisions = _revisions(repository)
-    shares = sorted(random.uniform(0.05, 0.9) for _ in range(KILLS))
-    for share in shares:
-        process = _start(repository, environment)
-        while process.poll() is None and _dated_count(storage, revisions) < share * len(revisions):
+    killed_count = 0
+    for kill in kills:
+        process, start_s = _start(repository, environment), time.monotonic()
+        while process.poll() is None and time.monotonic() - start_s < kill.after_s:
+            if _dated_count(storage, revisions) >= kill.share * len(revisions):
+                break
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         output, _ = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), (shares, output)
+        assert process.returncode in (0, -signal.SIGKILL), output
+        killed_count += process.returncode != 0
     known_count = _dated_count(storage, revisions)
-    assert known_count > 0
     process = _start(repository, environment)
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -127,6 +144,7 @@ def _index_with_kills(repository: Path, storage: ProvenanceStorageGrpc, environm
     assert done is not None, output
     assert int(done[1]) + int(done[2]) == len(revisions)
     assert int(done[2]) >= known_count
+    return killed_count
 
 
 def _start(repository: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:

@@ -22,13 +22,13 @@ class IndexSettings:
         give_up_after_s: how long one call is tried again before the index gives up.
     """
 
-    batch_rows: int = 20_000
+    batch_rows: int = 50_000
     batch_revisions: int = 2_000
     call_entries: int = 10_000
     batches_in_flight: int = 4
     writers: int = 4
     lookup_revisions: int = 500
     lookup_ids: int = 10_000
-    dates_cached: int = 2_000_000
+    dates_cached: int = 1_000_000
     tree_entries_cached: int = 500_000
     give_up_after_s: float = 300.0
