@@ -13,11 +13,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from grpc_health.v1 import health, health_pb2
 
-from provgate_storage.errors import StorageError
+from provgate_broker.topology import RangePolicy
+from provgate_storage.errors import RetryableStorageError
 from provgate_storage.local import LocalStorage
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class HealthWatch:
     Args:
         servicer: whose statuses are set.
         storage: what is probed; None where there is none.
+        policy: the range counts that the storage must record.
         broker_connected: tells whether the broker is reachable.
     """
 
@@ -42,10 +45,12 @@ class HealthWatch:
         self,
         servicer: health.aio.HealthServicer,
         storage: LocalStorage | None,
+        policy: RangePolicy,
         broker_connected: Callable[[], bool],
     ) -> None:
         self._servicer = servicer
         self._storage = storage
+        self._range_counts = {exchange.value: count for exchange, count in policy.counts.items()}
         self._broker_connected = broker_connected
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage-probe")
         self._broker_changed = asyncio.Event()
@@ -60,7 +65,11 @@ class HealthWatch:
         await self._tell(storage_reachable=False)
 
     async def run(self) -> None:
-        """Watches until it is cancelled."""
+        """Watches until it is cancelled.
+
+        Raises:
+            SchemaMismatchError: the storage, reachable for the first time or again, is not the one that is expected.
+        """
         storage_reachable = False
         while True:
             self._broker_changed.clear()
@@ -79,9 +88,12 @@ class HealthWatch:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _probe(self, storage: LocalStorage) -> bool:
+        # While it was away it may have become another one: restored, upgraded, set up with other range counts.
+        was_reachable = self._told.get(STORAGE, False)
+        probe = storage.probe if was_reachable else partial(storage.check, self._range_counts)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, storage.probe)
-        except StorageError:
+            await asyncio.get_running_loop().run_in_executor(self._thread, probe)
+        except RetryableStorageError:
             return False
         return True
 

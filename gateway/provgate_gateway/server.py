@@ -125,7 +125,7 @@ class Gateway:
             sum_replies=backends.sum_replies,
             on_change=lambda: watch.broker_changed(),
         )
-        watch = HealthWatch(health_servicer, backends.storage, lambda: dispatcher.connected)
+        watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)
         unary_reads = UnaryReads(settings.unary_reads)
         streamed_reads = StreamedReads(
             settings.streamed_reads, settings.streamed_read_wait_s, settings.streamed_read_idle_s

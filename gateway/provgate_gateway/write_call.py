@@ -233,7 +233,7 @@ class WriteCall:
         if self._share.waiting and not self._packages_in_hand:
             return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too much is not acked")
         return errors.timed_out(
-            errors_pb2.ERROR_REASON_NO_PROGRESS, "the write made no progress for as long as it may wait"
+            errors_pb2.ERROR_REASON_NO_PROGRESS, "the write waited for as long as it may, and no more of it was acked"
         )
 
 

@@ -42,6 +42,9 @@ class LocalStorage(ProvenanceStorageInterface, Protocol):
     Beside the interface: reads as streams, and what a program asks of its database when it starts and while it runs.
     A write raises `RetryableStorageError`, `DataRefusedError` or `SchemaMismatchError` where the interface's contract
     would let it return False, so that a worker knows what to do.
+
+    The class takes, beside settings of its own, `read_connections` and `stream_connections`: how many unary reads and
+    how many streamed reads the gateway makes at once.
     """
 
     def setup(self, range_counts: Mapping[str, int]) -> None:
