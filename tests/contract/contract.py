@@ -14,13 +14,13 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.contract.examples import DAY, EARLIEST_DATE, LATEST_DATE, ODD_PATHS, entry_id, example_scope, row
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import Write, apply, state_of, writes
 
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationData, RelationType, RevisionData
+from tests.contract.examples import DAY, EARLIEST_DATE, LATEST_DATE, ODD_PATHS, entry_id, example_scope, row
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.contract.writes import Write, apply, state_of, writes
 
 Storage = ProvenanceStorageInterface
 

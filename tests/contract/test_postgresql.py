@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.contract.contract import ProvenanceStorageContract
 
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql
+from tests.contract.contract import ProvenanceStorageContract
 
 
 class TestPostgreSql(ProvenanceStorageContract):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.contract.contract import ProvenanceStorageContract
-from tests.contract.reference import InMemoryProvenanceStorage
 
 from provgate_storage.interface import ProvenanceStorageInterface
+from tests.contract.contract import ProvenanceStorageContract
+from tests.contract.reference import InMemoryProvenanceStorage
 
 
 class TestInMemory(ProvenanceStorageContract):

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
-from tests.contract.examples import ODD_PATHS, Scope
 
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
+from tests.contract.examples import ODD_PATHS, Scope
 
 T = TypeVar("T")
 

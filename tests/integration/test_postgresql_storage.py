@@ -16,9 +16,6 @@ from typing import Any, Final
 import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
-from tests.contract.examples import DAY, entry_id, row
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import state_of
 
 from provgate_storage.errors import (
     DataRefusedError,
@@ -35,6 +32,9 @@ from provgate_storage.postgresql.session import connect, read_session
 from provgate_storage.postgresql.settings import parse_settings
 from provgate_storage.postgresql.tables import definitions
 from provgate_storage.postgresql.writes import INSERT_MAX_ROW_COUNT, PIECE_ROW_COUNT
+from tests.contract.examples import DAY, entry_id, row
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.contract.writes import state_of
 
 RANGES: Final = {"content": 16, "directory": 16, "location": 4, "origin": 1, "revision": 256}
 MANY: Final = INSERT_MAX_ROW_COUNT + 100  # enough for COPY

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fix_servers import CLONE
-
 from provgate_stack.stack import Stack
+from tests.fix_servers import CLONE
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent

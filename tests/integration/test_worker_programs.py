@@ -281,8 +281,10 @@ def test_a_program_outlives_its_connections(
 def test_a_suspended_program_is_replaced_and_comes_back(
     small_stack: Stack, sender: AmqpSender, postgres_dsn: str
 ) -> None:
-    first = small_stack.start_workers(heartbeat=1)
-    small_stack.start_workers(heartbeat=1)
+    # A program that is suspended in a transaction holds locks, until the database ends its session.
+    storage_config = {"cls": "postgresql", "db": postgres_dsn, "lock_timeout_s": 2}
+    first = small_stack.start_workers(heartbeat=1, storage_config=storage_config)
+    small_stack.start_workers(heartbeat=1, storage_config=storage_config)
     ids = content_ids(30_000)
     replied = publish(sender, ids, package_size=100)
     sender.wait_until(lambda: len(sender.replies) > len(replied) // 10)
