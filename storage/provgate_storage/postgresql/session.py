@@ -30,8 +30,8 @@ def write_session(settings: PostgreSqlSettings) -> Session:
     parameters = {
         "lock_timeout": _milliseconds(settings.lock_timeout_s),
         "statement_timeout": _milliseconds(settings.write_timeout_s),
-        # A program that is stopped inside a transaction must not hold its locks for ever.
-        "idle_in_transaction_session_timeout": _milliseconds(settings.write_timeout_s),
+        # A program that is stopped inside a transaction holds its locks no longer than another one waits for them.
+        "idle_in_transaction_session_timeout": _milliseconds(settings.lock_timeout_s),
     }
     return Session(_dsn(settings, "write", parameters), readonly=False)
 
