@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from provgate.v1 import errors_pb2
+from provgate_broker.wire import Nack
 from provgate_storage.errors import DataRefusedError, InvalidValueError, StorageBusyError, StorageError
 
 DOMAIN: Final = "provgate"
@@ -82,10 +83,16 @@ def malformed() -> CallError:
     )
 
 
-def refused(message: str) -> CallError:
-    """Returns the failure of a write of which a worker refused a package."""
+def refused(nack: Nack) -> CallError:
+    """Returns the failure of a write of which a worker refused a package.
+
+    The worker's text may quote the database: it is for the log and the dead letter, not for the caller.
+    """
     return CallError(
-        grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_PACKAGE_REFUSED, f"a package was refused: {message}"
+        grpc.StatusCode.INVALID_ARGUMENT,
+        errors_pb2.ERROR_REASON_PACKAGE_REFUSED,
+        "a worker refused a package; it is a dead letter now, and nothing of it is stored",
+        metadata={"worker_reason": nack.error, "rejected_count": str(nack.rejected_count)},
     )
 
 

@@ -147,7 +147,8 @@ class WriteCall:
 
     def refused(self, nack: Nack) -> None:
         """Fails: a worker refused a package."""
-        self._fail(errors.refused(f"{nack.error}: {nack.message}"))
+        logger.warning("a worker refused a package: %s: %s", nack.error, nack.message)
+        self._fail(errors.refused(nack))
 
     def returned(self, package: Package) -> None:
         """Fails: the broker has no queue for a package."""

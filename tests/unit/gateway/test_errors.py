@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from provgate.v1 import errors_pb2
+from provgate_broker.wire import Nack
 from provgate_gateway import errors
 from provgate_gateway.errors import CallError
 from provgate_storage.errors import (
@@ -41,7 +42,7 @@ TRANSIENT = [
 ]
 LASTING = [
     errors.malformed(),
-    errors.refused("malformed: a row is short"),
+    errors.refused(Nack("refused", "what the database said", 7)),
     errors.unroutable("content", "content_add.unknown.a"),
     errors.timed_out(errors_pb2.ERROR_REASON_NO_PROGRESS, "no progress"),
     errors.reads_unavailable(),
