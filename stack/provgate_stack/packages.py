@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from provgate_stack.errors import MissingProgramError, StackError
 from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
 from provgate_stack.installed import postgresql_programs, rabbitmq_programs
@@ -25,6 +27,10 @@ _POLICY_TEXT: Final = """#!/bin/sh
 case "$1" in rabbitmq-server* | postgresql* | epmd* | cron*) exit 101 ;; esac
 exit 0
 """
+
+# The services' processes, and who runs for RabbitMQ's beside them and stays when it stops.
+_SERVICES: Final = {"beam.smp": "rabbitmq-server", "postgres": "postgresql"}
+_EPMD: Final = "epmd"
 
 # For a dpkg that is at work: an interrupted one leaves packages that must be repaired by hand, and dpkg takes a Ctrl-C
 # at the terminal whatever apt-get does. Within sudo, as sudo asks for the password at the terminal.
@@ -48,7 +54,7 @@ def install_missing_servers() -> None:
     print(f"Installing {' and '.join(packages)}; their system services are not started", flush=True)
     _apt("update")
     _apt(*_INSTALL, "--download-only", *packages)
-    with uninterrupted(), _services_not_started(packages):
+    with uninterrupted(), _services_not_started():
         _apt(*_INSTALL, *packages, before=_OUT_OF_REACH)
 
 
@@ -93,13 +99,13 @@ def _apt(*arguments: str, before: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def _services_not_started(packages: list[str]) -> Iterator[None]:
+def _services_not_started() -> Iterator[None]:
     """Keeps the packages' system services from running; a policy that somebody else set stays as it is."""
     if _POLICY.exists() and not _policy_is_ours():
+        before = _daemons()
         yield
         # Where that policy let them start. They were not there before, so nobody else uses them.
-        for service in packages:
-            subprocess.run(_as_root("service", service, "stop"), stderr=subprocess.DEVNULL, check=False)
+        _end_services(_daemons() - before)
         return
     with tempfile.NamedTemporaryFile("w", prefix="provgate-policy-") as file:
         file.write(_POLICY_TEXT)
@@ -109,6 +115,20 @@ def _services_not_started(packages: list[str]) -> Iterator[None]:
         yield
     finally:
         subprocess.run(_as_root("rm", "-f", str(_POLICY)), check=True)
+
+
+def _daemons() -> set[psutil.Process]:
+    names = {*_SERVICES, _EPMD}
+    return {process for process in psutil.process_iter(["name"]) if process.info["name"] in names}
+
+
+def _end_services(started: set[psutil.Process]) -> None:
+    # Only those that run: to ask RabbitMQ's service anything, even to stop, starts an epmd.
+    for service in {_SERVICES[name] for name in (process.info["name"] for process in started) if name in _SERVICES}:
+        subprocess.run(_as_root("service", service, "stop"), stderr=subprocess.DEVNULL, check=False)
+    for process in started:
+        if process.info["name"] == _EPMD and process.is_running():
+            subprocess.run(_as_root("kill", str(process.pid)), check=False)
 
 
 def _remove_forgotten_policy() -> None:
