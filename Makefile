@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 # The demo indexes the clone itself unless told otherwise.
 REPO ?= .
 STORAGE ?= postgresql
+MINUTES ?= 5
+SEED ?=
 # Arguments for pytest, for example: make test TESTS='tests/unit -k ranges'
 TESTS ?=
 
@@ -31,9 +33,19 @@ down: venv ## Stop what `make up` started and remove its data
 	@$(STACK) down
 
 .PHONY: test
-test: venv ## Run all tests on real servers (TESTS=arguments for pytest)
+test: venv ## Run the tests on real servers, all but the long ones (TESTS=arguments for pytest)
 	@$(STACK) install
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest -m "not long" $(TESTS)
+
+.PHONY: test-faults
+test-faults: venv ## Run the whole fault suite, the long tests too
+	@$(STACK) install
+	@$(BIN)/pytest tests/faults $(TESTS)
+
+.PHONY: soak
+soak: venv ## Write and read for MINUTES=5 while faults are drawn at random (SEED=number repeats a run)
+	@$(STACK) install
+	@SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/pytest tests/faults/test_soak.py -s
 
 .PHONY: lint
 lint: venv ## Check style and format
