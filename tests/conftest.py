@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-pytest_plugins = ("tests.fix_servers", "tests.fix_stack")
+pytest_plugins = ("tests.fix_servers", "tests.fix_stack", "tests.fix_gateway")
 
 
 def pytest_configure(config: pytest.Config) -> None:
