@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from provgate.v1 import errors_pb2
 from provgate_gateway import errors
@@ -15,13 +15,34 @@ class CallSlots:
     def __init__(self, count: int) -> None:
         self._free = count
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Takes a slot for as long as the call runs. Raises `CallError` where there is none."""
+    def take(self) -> Slot:
+        """Takes a slot. Raises `CallError` where there is none."""
         if self._free == 0:
             raise errors.exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "as many calls run as the gateway takes")
         self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
+        return Slot(self)
+
+    def _give_back(self) -> None:
+        self._free += 1
+
+
+class Slot:
+    """The place of one call among those that run. As a context manager it is given back at the end."""
+
+    def __init__(self, slots: CallSlots) -> None:
+        self._slots = slots
+        self._held = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Lets another call run. May be called again."""
+        if self._held:
+            self._held = False
+            self._slots._give_back()

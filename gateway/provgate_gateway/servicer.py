@@ -166,7 +166,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         async with self._call(context):
             storage = self._readable(request)
             id = requests.checked(check_id, request.id, "id")
-            with self._slots.slot():
+            with self._slots.take():
                 return answers.first(await self._unary_reads.run(lambda: storage.content_find_first(id)))
 
     async def WithPath(self, request: pb2.WithPathRequest, context: Any) -> pb2.WithPathResponse:
@@ -183,11 +183,11 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         write = self._new_write()
         operation_of = (lambda _: operation) if isinstance(operation, Operation) else operation
         async with self._call(context, write):
-            with self._slots.slot():
-                # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
-                context.add_done_callback(lambda _: write.close())
-                async for progress in write.responses(messages, operation_of, entries, context):
-                    yield progress
+            write.hold(self._slots.take())
+            # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
+            context.add_done_callback(lambda _: write.close())
+            async for progress in write.responses(messages, operation_of, entries, context):
+                yield progress
 
     async def _stream(
         self,

@@ -4,6 +4,9 @@ Data flow: a reader task takes a message, checks and cuts it, waits for flow con
 packages. The dispatcher calls back for each package. `responses` wakes up on every change and yields the counts, at
 most one response at a time and not faster than a client can use them. All of it runs on the gateway's loop, so that
 there are no locks.
+
+A response that the client does not take suspends `responses`, for ever if it must: gRPC tells nobody, and a status
+would wait behind the response. A timer then gives back what the call holds; the client finds the status if it reads on.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from provgate.v1.provenance_storage_pb2 import AddProgress
 from provgate_broker.topology import Operation
 from provgate_broker.wire import Entry, Nack
 from provgate_gateway import errors
+from provgate_gateway.call_slots import Slot
 from provgate_gateway.decoding import Undecodable
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
@@ -78,6 +82,8 @@ class WriteCall:
         self._half_closed = False
         self._failure: CallError | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._slot: Slot | None = None
+        self._untaken: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._decided = asyncio.Event()
         self._progressed_at = time.monotonic()
@@ -90,6 +96,10 @@ class WriteCall:
             "published_count": str(self._published_count),
             "acked_count": str(self._acked_count),
         }
+
+    def hold(self, slot: Slot) -> None:
+        """Takes the place of the call among those that run, to be given back when the call closes."""
+        self._slot = slot
 
     async def responses(
         self,
@@ -118,7 +128,9 @@ class WriteCall:
                 done = self._complete
                 progress = self._progress()
                 if done or progress != sent:
+                    self._expect_taken()
                     yield progress
+                    self._taken()
                     sent = progress
                 if done:
                     return
@@ -128,10 +140,13 @@ class WriteCall:
 
     def close(self) -> None:
         """Gives back what the call holds. What is published is stored all the same. May be called again."""
+        self._taken()
         if self._reader is not None:
             self._reader.cancel()
         self._dispatcher.drop(self)
         self._share.close()
+        if self._slot is not None:
+            self._slot.release()
 
     def published(self, package: Package) -> None:
         """Counts a package that is safe in the broker."""
@@ -184,6 +199,9 @@ class WriteCall:
             self._failure = error
             self._changed.set()
             self._decided.set()
+            if self._reader is not None:
+                # What it would take in now could not be told any more.
+                self._reader.cancel()
 
     async def _read(
         self, requests: AsyncIterable[M], operation: Callable[[M], Operation], entries: Callable[[M], list[Entry]]
@@ -214,9 +232,7 @@ class WriteCall:
     async def _wait_for_change(self, deadline: float | None) -> None:
         """Waits until there is something to tell, and raises the failure of the call if that is it."""
         while not self._changed.is_set():
-            limit = self._progressed_at + max(
-                self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s
-            )
+            limit = self._patience_ends_at()
             ends_at = limit if deadline is None else min(limit, deadline)
             if time.monotonic() >= ends_at:
                 raise self._stall()
@@ -224,6 +240,23 @@ class WriteCall:
         self._changed.clear()
         if self._failure is not None:
             raise self._failure
+
+    def _patience_ends_at(self) -> float:
+        patience_s = max(self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s)
+        return self._progressed_at + patience_s
+
+    def _expect_taken(self) -> None:
+        """Has the call end if its client does not take the response that comes next, and nothing else goes on."""
+        remaining_s = self._patience_ends_at() - time.monotonic()
+        if remaining_s > 0:
+            self._untaken = asyncio.get_running_loop().call_later(remaining_s, self._expect_taken)
+        else:
+            self._fail(self._stall())
+            self.close()
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
 
     def _stall(self) -> CallError:
         """Returns why the call could not go on."""
