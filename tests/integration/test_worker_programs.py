@@ -204,27 +204,6 @@ def test_a_package_that_kills_its_process_becomes_a_dead_letter(
     assert stored_count(postgres_dsn, harmless) == len(harmless)
 
 
-def test_a_backlog_is_drained_while_publishers_are_blocked(
-    small_stack: Stack, sender: AmqpSender, rabbitmq_node: RabbitMqNode, postgres_dsn: str
-) -> None:
-    small_stack.start_workers().terminate()
-    ids = content_ids(3_000)
-    replied = publish(sender, ids, package_size=10)
-    watermark = rabbitmq_node.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
-    rabbitmq_node.ctl("set_vm_memory_high_watermark", "0.0000001")
-    try:
-        small_stack.start_workers()
-        deadline = time.monotonic() + 30
-        while stored_count(postgres_dsn, ids) < len(ids):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        sender.wait_until(lambda: not any(sender.message_count(f"content_add.unknown.{n:x}") for n in range(4)))
-        assert not sender.replies
-    finally:
-        rabbitmq_node.ctl("set_vm_memory_high_watermark", watermark)
-    sender.replies_to(*replied)
-
-
 @pytest.mark.parametrize("pause_limit", [60, 1])
 def test_packages_wait_for_a_database_that_is_away(
     small_stack: Stack,
@@ -249,33 +228,6 @@ def test_packages_wait_for_a_database_that_is_away(
     sender.replies_to(*replied)
     assert stored_count(postgres_dsn, content_ids(1_000, "more")) == 1_000
     assert len(program.log_path.read_text().splitlines()) < 100
-
-
-@pytest.mark.parametrize("fault", ["connections closed", "broker killed"])
-def test_a_program_outlives_its_connections(
-    small_stack: Stack, amqp_url: str, rabbitmq_node: RabbitMqNode, postgres_dsn: str, fault: str
-) -> None:
-    program = small_stack.start_workers()
-    ids = content_ids(30_000)
-    with AmqpSender(amqp_url) as sender:
-        replied = publish(sender, ids, package_size=100)
-        sender.wait_until(lambda: len(sender.replies) > len(replied) // 10)
-    if fault == "connections closed":
-        rabbitmq_node.ctl("close_all_connections", "a test")
-    else:
-        rabbitmq_node.kill()
-        rabbitmq_node.start()
-    deadline = time.monotonic() + 60
-    while stored_count(postgres_dsn, ids) < len(ids):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    with AmqpSender(amqp_url) as sender:
-        replies = sender.replies_to(*publish(sender, content_ids(100, "more")))
-        assert sum(reply for reply in replies if isinstance(reply, int)) == 100
-        sender.wait_until(lambda: not any(sender.message_count(f"content_add.unknown.{n:x}") for n in range(4)))
-        assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
-    assert len(program.log_path.read_text().splitlines()) < 100
-    assert program.terminate() == 0
 
 
 def test_a_suspended_program_is_replaced_and_comes_back(

@@ -1,0 +1,49 @@
+"""A virtual host and a database of private servers, which a test may break, and a stack on them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from provgate_stack.directory import StackDirectory
+from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.stack import Stack
+from tests.faults.checker import Checker
+
+# A topology of 19 queues, which is set up and removed sooner than one of 160.
+FEW_RANGES = {"content": 4, "directory": 1, "location": 1, "origin": 1, "revision": 1}
+
+
+@pytest.fixture
+def checker() -> Checker:
+    """The checker of one test."""
+    return Checker()
+
+
+@pytest.fixture
+def broker_url(rabbitmq_node: RabbitMqNode) -> Iterator[str]:
+    """The URL of a fresh virtual host of the private node."""
+    name = f"faults-{secrets.token_hex(4)}"
+    rabbitmq_node.add_vhost(name)
+    yield rabbitmq_node.url(name)
+    rabbitmq_node.delete_vhost(name)
+
+
+@pytest.fixture
+def database_dsn(postgres_cluster: PostgreSqlCluster) -> Iterator[str]:
+    """The DSN of a fresh database of the private cluster."""
+    name = f"faults_{secrets.token_hex(4)}"
+    yield postgres_cluster.create_database(name)
+    postgres_cluster.drop_database(name)
+
+
+@pytest.fixture
+def small_stack(broker_url: str, database_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+    """A stack with few queues on the private servers, of which nothing is started yet."""
+    name = f"faults-{secrets.token_hex(4)}"
+    stack = Stack(broker_url, database_dsn, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
+    yield stack
+    stack.kill()
