@@ -12,6 +12,7 @@ from pika.exceptions import AMQPError
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
+from provgate_broker.errors import ConnectionLostError
 from provgate_broker.link import AmqpLink
 from provgate_broker.session import AmqpParameters, AmqpSession
 
@@ -86,11 +87,15 @@ class Publisher:
 
     Belongs to one event loop. It keeps no bodies: what is not confirmed when the connection is lost is the listener's
     to publish again.
+
+    Attributes:
+        last_loss: why the connection was lost last; None where it never was.
     """
 
     def __init__(self, parameters: AmqpParameters, name: str, listener: PublisherListener) -> None:
         self._link = AmqpLink(parameters, name, self._serve)
         self._listener = listener
+        self.last_loss: ConnectionLostError | None = None
         self._session: AmqpSession | None = None
         self._last_tag = 0
         # Tokens by delivery tag, in the order of the tags. A confirm with `multiple` covers all up to its tag.
@@ -147,6 +152,9 @@ class Publisher:
             self._listener.publisher_ready()
         try:
             await session.wait_lost()
+        except ConnectionLostError as error:
+            self.last_loss = error
+            raise
         finally:
             self._session = None
             self._unconfirmed.clear()

@@ -53,6 +53,8 @@ class ReplyConsumer:
             lambda callback: amqp_channel.queue_declare("", exclusive=True, callback=callback)
         )
         queue: str = declared.method.queue
+        # The broker cancels a consumer whose queue is deleted: the session is given up then, and a new queue made.
+        amqp_channel.add_on_cancel_callback(lambda _: amqp_channel.close())
         # No delivery acks: the queue dies with the connection, so that there is nothing to redeliver.
         await session.call(
             lambda callback: amqp_channel.basic_consume(

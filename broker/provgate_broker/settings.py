@@ -118,3 +118,7 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     poison_after: Annotated[
         int, Meta(ge=1, description="How often a package is redelivered before it is handled alone.")
     ] = 10
+
+    def __repr__(self) -> str:
+        # `url` and `storage_config` may hold passwords.
+        return f"{type(self).__name__}(topology={self.topology!r}, queue_type={self.queue_type!r}, ...)"

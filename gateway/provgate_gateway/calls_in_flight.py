@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
+
+from provgate_gateway.waiting import within
 
 # How long calls that are cut short have to send their status.
 LAST_WORDS_S: Final = 0.5
@@ -35,22 +37,13 @@ class CallsInFlight:
 
     async def end(self, grace_s: float) -> None:
         """Returns once no call is left; those that still run after the grace period are cut short."""
-        if await _within(self._none_left.wait(), grace_s):
+        if await within(self._none_left.wait(), grace_s):
             return
         for cut_short in list(self._cuts.values()):
             cut_short()
-        await _within(self._none_left.wait(), LAST_WORDS_S)
+        await within(self._none_left.wait(), LAST_WORDS_S)
 
     def _remove(self, call: object) -> None:
         del self._cuts[call]
         if not self._cuts:
             self._none_left.set()
-
-
-async def _within(awaitable: Awaitable[object], timeout_s: float) -> bool:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await awaitable
-    except TimeoutError:
-        return False
-    return True

@@ -16,13 +16,14 @@ from typing import Final
 
 from provgate_broker.publisher import Message, Publisher
 from provgate_broker.reply_consumer import ReplyConsumer
-from provgate_broker.session import AmqpParameters
+from provgate_broker.session import NOT_FOUND, AmqpParameters
 from provgate_broker.wire import CONTENT_TYPE, NACK_HEADER, Reply
 from provgate_gateway.ledger import Ledger, OpenPackage, PackageOwner
 from provgate_gateway.splitting import Package
 
 logger = logging.getLogger(__name__)
 
+_PUBLISH_AT_ONCE_COUNT: Final = 500
 _HEADERS: Final = MappingProxyType({NACK_HEADER: True})
 
 
@@ -88,8 +89,12 @@ class Dispatcher:
         self._on_change()
 
     def publisher_lost(self) -> None:
-        """What is not confirmed may not have reached the broker."""
-        self._wait(self._ledger.unconfirmed())
+        """What is not confirmed may not have reached the broker, or has no exchange to go to."""
+        for opened in list(self._ledger.unconfirmed()):
+            if self._has_no_exchange(opened.package):
+                opened.owner.returned(opened.package)
+            else:
+                self._wait([opened])
         self._on_change()
 
     def reply_queue_ready(self) -> None:
@@ -126,14 +131,24 @@ class Dispatcher:
         if opened is not None and opened not in self._ledger:
             self._waiting.pop(opened, None)
 
+    def _has_no_exchange(self, package: Package) -> bool:
+        # The broker closes the channel over a missing exchange: published again, the package would close the next one
+        # too. RabbitMQ says "NOT_FOUND - no exchange 'content' in vhost '/'".
+        loss = self._publisher.last_loss
+        return loss is not None and loss.reply_code == NOT_FOUND and f"no exchange '{package.exchange}'" in str(loss)
+
     def _wait(self, packages: Iterable[OpenPackage]) -> None:
         self._waiting.update(dict.fromkeys(packages))
 
     def _publish_waiting(self) -> None:
-        while self._waiting and self._publisher.ready and self._replies.queue is not None:
+        for _ in range(_PUBLISH_AT_ONCE_COUNT):
+            if not self._waiting or not self._publisher.ready or self._replies.queue is None:
+                return
             opened = next(iter(self._waiting))
             del self._waiting[opened]
             self._publisher.publish(self._message(opened, self._replies.queue))
+        # After an outage hundreds of thousands may wait: heartbeats and health go on between the slices.
+        asyncio.get_running_loop().call_soon(self._publish_waiting)
 
     def _message(self, opened: OpenPackage, reply_queue: str) -> Message:
         package = opened.package

@@ -41,6 +41,10 @@ class _Waiter:
     admitted: asyncio.Future[None]
 
 
+class CrowdedError(Exception):
+    """As much waits to be admitted as may."""
+
+
 class FlowControl:
     """Admits messages in the order in which they ask, as far as the bounds let them. Belongs to one event loop.
 
@@ -50,13 +54,16 @@ class FlowControl:
     Args:
         per_call: the bound of one call.
         total: the bound of all calls together.
+        max_waiting_bytes: how much may wait to be admitted, since that takes memory too; None for no bound.
     """
 
-    def __init__(self, per_call: Load, total: Load) -> None:
+    def __init__(self, per_call: Load, total: Load, max_waiting_bytes: int | None = None) -> None:
         self._per_call = per_call
         self._total = total
+        self._max_waiting_bytes = max_waiting_bytes
         self._in_hand = Load()
         self._waiters: deque[_Waiter] = deque()
+        self._waiting_bytes = 0
 
     @property
     def in_hand(self) -> Load:
@@ -68,9 +75,12 @@ class FlowControl:
         return CallShare(self)
 
     async def admit(self, share: CallShare, load: Load) -> None:
-        """Waits until `load` fits, and counts it."""
+        """Waits until `load` fits, and counts it. Raises `CrowdedError` where too much waits."""
+        if self._max_waiting_bytes is not None and self._waiting_bytes + load.size_bytes > self._max_waiting_bytes:
+            raise CrowdedError
         waiter = _Waiter(share, load, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
+        self._waiting_bytes += load.size_bytes
         self._admit_waiters()
         try:
             await waiter.admitted
@@ -81,6 +91,8 @@ class FlowControl:
             else:
                 share.release(load)
             raise
+        finally:
+            self._waiting_bytes -= load.size_bytes
 
     def release(self, share: CallShare, load: Load) -> None:
         """Gives back what is acked or dropped."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -90,7 +90,7 @@ class HealthWatch:
     async def _probe(self, storage: LocalStorage) -> bool:
         # While it was away it may have become another one: restored, upgraded, set up with other range counts.
         was_reachable = self._told.get(STORAGE, False)
-        probe = storage.probe if was_reachable else partial(storage.check, self._range_counts)
+        probe = storage.probe if was_reachable else partial(_checked, storage, self._range_counts)
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, probe)
         except RetryableStorageError:
@@ -107,6 +107,12 @@ class HealthWatch:
                 status = health_pb2.HealthCheckResponse.SERVING if serving else _NOT_SERVING
                 await self._servicer.set(service, status)
         self._told = statuses
+
+
+def _checked(storage: LocalStorage, range_counts: Mapping[str, int]) -> None:
+    # It is not open yet where it could not be reached when the gateway started.
+    storage.open()
+    storage.check(range_counts)
 
 
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING

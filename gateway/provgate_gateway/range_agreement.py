@@ -29,8 +29,8 @@ class _NobodyToAskError(Exception):
 async def agree_on_ranges(parameters: AmqpParameters, policy: RangePolicy, storage: LocalStorage | None) -> None:
     """Waits until the range counts of `policy` are known to be those of the workers.
 
-    The storage records them; where it cannot be reached, the broker's queues show them. Where neither can, it asks
-    again, with backoff, until one can.
+    The storage records them and the broker's queues show them. Where one cannot be reached, the other's word is enough;
+    where neither can, both are asked again, with backoff, until one can.
 
     Raises:
         SchemaMismatchError: the storage records others, or has no schema or one of another version.
@@ -48,14 +48,16 @@ async def _ask(parameters: AmqpParameters, policy: RangePolicy, storage: LocalSt
     asked: list[Callable[[], Awaitable[None]]] = [lambda: _ask_broker(parameters, policy)]
     if storage is not None:
         asked.insert(0, lambda: _ask_storage(storage, policy))
+    answered = False
     for ask in asked:
         try:
             await ask()
         except (RetryableStorageError, ConnectionLostError) as error:
             logger.warning("range counts cannot be compared: %s", error)
         else:
-            return
-    raise _NobodyToAskError
+            answered = True
+    if not answered:
+        raise _NobodyToAskError
 
 
 async def _ask_storage(storage: LocalStorage, policy: RangePolicy) -> None:

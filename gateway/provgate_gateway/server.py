@@ -170,6 +170,7 @@ class Gateway:
         flow_control = FlowControl(
             Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call),
             Load(settings.max_unacked_entries, settings.max_unacked_bytes),
+            settings.max_waiting_bytes,
         )
         policy = WritePolicy(
             settings.wait_min_s,

@@ -66,6 +66,14 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         int, Meta(ge=1, description="The most bytes of packages that are not acked, of all writes together.")
     ] = 256 * _MIB
 
+    max_waiting_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * _MIB,
+            description="The most bytes of packages of writes that wait at one of these bounds; more are refused.",
+        ),
+    ] = 256 * _MIB
+
     max_unacked_entries_per_call: Annotated[
         int, Meta(ge=1, description="The most entries of one write that are not acked.")
     ] = 200_000

@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 from provgate.v1 import errors_pb2
 from provgate.v1.provenance_storage_pb2 import AddProgress
@@ -27,14 +29,21 @@ from provgate_gateway.call_slots import Slot
 from provgate_gateway.decoding import Undecodable
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
-from provgate_gateway.flow_control import CallShare, Load
+from provgate_gateway.flow_control import CallShare, CrowdedError, Load
 from provgate_gateway.splitting import Package
+from provgate_gateway.waiting import within
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M")
+M = TypeVar("M", bound=Message)
 
 _RESPONSE_INTERVAL_S: Final = 0.02
+
+# A message up to this size is checked and cut on the event loop; a larger one on a thread.
+_ON_LOOP_MAX_BYTES: Final = 256 * 1024
+
+# What a package takes in memory beside its body: measured with packages of one entry.
+_PACKAGE_OVERHEAD_BYTES: Final = 600
 
 # How long before its deadline a call is ended, so that its status still reaches the client.
 _DEADLINE_MARGIN_S: Final = 0.25
@@ -134,7 +143,7 @@ class WriteCall:
                     sent = progress
                 if done:
                     return
-                await _within(self._decided.wait(), _RESPONSE_INTERVAL_S)
+                await within(self._decided.wait(), _RESPONSE_INTERVAL_S)
         finally:
             self.close()
 
@@ -157,7 +166,7 @@ class WriteCall:
         """Counts a package that is committed."""
         self._acked_count += package.entry_count
         self._packages_in_hand -= 1
-        self._share.release(Load(package.entry_count, len(package.body)))
+        self._share.release(_load_of(package))
         self._progress_made()
 
     def refused(self, nack: Nack) -> None:
@@ -221,25 +230,41 @@ class WriteCall:
     async def _take(self, request: M, operation: Callable[[M], Operation], entries: Callable[[M], list[Entry]]) -> None:
         if isinstance(request, Undecodable):
             raise errors.malformed()
-        packages = self._policy.split(operation(request), entries(request))
-        load = Load(sum(p.entry_count for p in packages), sum(len(p.body) for p in packages))
+        packages = await self._prepared(request, lambda: self._policy.split(operation(request), entries(request)))
+        load = Load()
+        for package in packages:
+            load.add(_load_of(package))
         self._received_count += load.entry_count
         self._progress_made()
-        await self._share.admit(load)
+        try:
+            await self._share.admit(load)
+        except CrowdedError:
+            raise errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait") from None
         self._packages_in_hand += len(packages)
         self._dispatcher.submit(packages, self)
 
+    async def _prepared(self, request: Message, prepare: Callable[[], list[Package]]) -> list[Package]:
+        # A large message would keep the loop, and with it heartbeats and health, for tens of milliseconds and more.
+        if request.ByteSize() > _ON_LOOP_MAX_BYTES:
+            return await asyncio.to_thread(prepare)
+        return prepare()
+
     async def _wait_for_change(self, deadline: float | None) -> None:
         """Waits until there is something to tell, and raises the failure of the call if that is it."""
-        while not self._changed.is_set():
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._complete:
+                return
             limit = self._patience_ends_at()
             ends_at = limit if deadline is None else min(limit, deadline)
+            # Looked at on every turn: under steady acks there is always something to tell.
             if time.monotonic() >= ends_at:
                 raise self._stall()
-            await _within(self._changed.wait(), ends_at - time.monotonic())
-        self._changed.clear()
-        if self._failure is not None:
-            raise self._failure
+            if self._changed.is_set():
+                self._changed.clear()
+                return
+            await within(self._changed.wait(), ends_at - time.monotonic())
 
     def _patience_ends_at(self) -> float:
         patience_s = max(self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s)
@@ -279,10 +304,5 @@ def _deadline_of(call: ServerCall) -> float | None:
     return time.monotonic() + max(remaining_s - _DEADLINE_MARGIN_S, remaining_s / 2)
 
 
-async def _within(awaitable: Awaitable[object], timeout_s: float) -> None:
-    """Awaits, for at most so long."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await awaitable
-    except TimeoutError:
-        return
+def _load_of(package: Package) -> Load:
+    return Load(package.entry_count, len(package.body) + _PACKAGE_OVERHEAD_BYTES)

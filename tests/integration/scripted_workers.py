@@ -185,6 +185,12 @@ def replace_queue(amqp_url: str, name: str, arguments: dict[str, Any]) -> None:
         amqp_channel.queue_bind(name, exchange, name)
 
 
+def delete_exchange(amqp_url: str, name: str) -> None:
+    """Deletes an exchange."""
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        connection.channel().exchange_delete(name)
+
+
 def delete_queue(amqp_url: str, name: str) -> None:
     """Deletes a queue."""
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:

@@ -33,10 +33,12 @@ from tests.integration.scripted_workers import (
     Request,
     ScriptedWorkers,
     counts,
+    delete_exchange,
     delete_queue,
     in_full,
     refusal,
     replace_queue,
+    set_up,
     silent,
 )
 
@@ -284,6 +286,41 @@ def test_a_missing_queue_fails_the_call(stub: ProvenanceStorageStub, module_amqp
     assert "RetryInfo" not in outcome.details
     other = model_pb2.Revision(id=b"\x60" * 20)
     assert write(stub.RevisionAdd, [pb2.RevisionAddRequest(revisions=[other])]).ok
+
+
+def test_a_missing_exchange_fails_its_calls_alone(
+    stub: ProvenanceStorageStub, module_amqp_url: str, module_postgres_dsn: str
+) -> None:
+    delete_exchange(module_amqp_url, "origin")
+    try:
+        origin = model_pb2.Origin(id=b"\x10" * 20, url="https://example.org/")
+        with ThreadPoolExecutor(2) as threads:
+            lost = threads.submit(write, stub.OriginAdd, [pb2.OriginAddRequest(origins=[origin])])
+            others = [threads.submit(write, stub.ContentAdd, [contents(50)]) for _ in range(5)]
+        assert lost.result().code is grpc.StatusCode.FAILED_PRECONDITION
+        assert lost.result().reason == "UNROUTABLE"
+        assert lost.result().details["ErrorInfo"].metadata["exchange"] == "origin"
+        assert all(other.result().ok for other in others)
+    finally:
+        set_up(module_amqp_url, module_postgres_dsn)
+
+
+def test_a_deadline_counts_also_under_steady_acks(stub: ProvenanceStorageStub) -> None:
+    call = OpenWrite(stub, timeout_s=1.0)
+    ended = threading.Event()
+
+    def keep_sending() -> None:
+        while not ended.wait(0.002):
+            call.send(contents(1))
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(keep_sending)
+        outcome = outcome_of(call.call)
+        ended.set()
+    call.half_close()
+    assert outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert outcome.reason == "NO_PROGRESS"
+    assert int(outcome.details["ErrorInfo"].metadata["acked_count"]) > 0
 
 
 def test_a_full_queue_fails_the_call(stub: ProvenanceStorageStub, module_amqp_url: str) -> None:

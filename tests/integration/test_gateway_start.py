@@ -16,12 +16,14 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.directory import StackDirectory
 from provgate_stack.process import ChildProgram
 from provgate_stack.stack import Stack
+from tests.faults.link import Link, Mode
 from tests.integration.gateway_calls import (
     OpenWrite,
     connected,
@@ -194,6 +196,21 @@ def test_without_its_database_a_gateway_writes(make_stack: MakeStack, scripted_w
     assert "RetryInfo" in outcome.details
     assert "127.0.0.1" not in outcome.message
     assert program.terminate() == 0
+
+
+def test_a_database_that_comes_later_is_read(make_stack: MakeStack, module_postgres_dsn: str) -> None:
+    database = parse_dsn(module_postgres_dsn)
+    with Link(database["host"], int(database["port"])) as link:
+        link.mode = Mode.REFUSE
+        program = make_stack(make_dsn(module_postgres_dsn, port=link.port)).start_gateway()
+        with grpc.insecure_channel(program.address) as channel:
+            eventually(lambda: health(channel, "provgate.broker") == "SERVING", "the broker is reached")
+            assert health(channel, "provgate.storage") == "NOT_SERVING"
+            link.mode = Mode.PASS
+            eventually(lambda: health(channel, "provgate.storage") == "SERVING", "the database is reached")
+            found = ProvenanceStorageStub(channel).ContentFindFirst(pb2.ContentFindFirstRequest(id=b"\x01" * 20))
+            assert not found.HasField("result")
+        assert program.terminate() == 0
 
 
 def test_without_broker_and_database_a_gateway_waits_and_can_be_stopped(make_stack: MakeStack) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import grpc
 import tenacity
+from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
 from provgate_client.errors import CallError
@@ -35,21 +36,33 @@ def retrying(limit_s: float, last_progress_s: Callable[[], float], closed: threa
     """Returns the loop that repeats a call, with back-off and jitter and never sooner than the gateway asks.
 
     Args:
-        limit_s: for how long a call is repeated without progress; 0 for never. The error is then raised as it is.
+        limit_s: for how long a call is repeated without progress, counted from the first failure after the last
+            progress; 0 for never. The error is then raised as it is.
         last_progress_s: the time of the last progress, on the monotonic clock.
         closed: ends a wait at once when it is set.
     """
-
-    def stop(state: tenacity.RetryCallState) -> bool:
-        return time.monotonic() + state.upcoming_sleep - last_progress_s() > limit_s
-
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_be_repeated),
         wait=_Wait(last_progress_s),
-        stop=stop,
+        stop=_Patience(limit_s, last_progress_s),
         sleep=tenacity.sleep_using_event(closed),
         reraise=True,
     )
+
+
+class _Patience(stop_base):
+    """Ends with the limit. What was before the first failure does not count: a dead link takes a minute to notice."""
+
+    def __init__(self, limit_s: float, last_progress_s: Callable[[], float]) -> None:
+        self._limit_s = limit_s
+        self._last_progress_s = last_progress_s
+        self._failing_since_s: float | None = None
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        now_s = time.monotonic()
+        if self._failing_since_s is None or self._last_progress_s() > self._failing_since_s:
+            self._failing_since_s = now_s
+        return now_s + retry_state.upcoming_sleep - self._failing_since_s > self._limit_s
 
 
 class _Wait(wait_base):

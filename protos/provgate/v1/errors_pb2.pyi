@@ -61,13 +61,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
     """RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full."""
     ERROR_REASON_BROKER_BLOCKED: _ErrorReason.ValueType  # 41
-    """RESOURCE_EXHAUSTED with RetryInfo: the broker blocks publishers (memory or disk alarm), and the deadline came first."""
+    """RESOURCE_EXHAUSTED with RetryInfo: the broker blocks publishers (memory or disk alarm), and the write waited for
+    as long as it may.
+    """
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 42
     """RESOURCE_EXHAUSTED with RetryInfo: as many calls run as the gateway takes."""
     ERROR_REASON_FLOW_CONTROL: _ErrorReason.ValueType  # 43
-    """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the deadline came first."""
+    """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
+    long as it may, or as many wait as the gateway has memory for.
+    """
     ERROR_REASON_BROKER_UNAVAILABLE: _ErrorReason.ValueType  # 60
-    """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the deadline came first."""
+    """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 61
     """UNAVAILABLE with RetryInfo: the local storage cannot be reached."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 62
@@ -114,13 +118,17 @@ ERROR_REASON_READS_UNAVAILABLE: ErrorReason.ValueType  # 21
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full."""
 ERROR_REASON_BROKER_BLOCKED: ErrorReason.ValueType  # 41
-"""RESOURCE_EXHAUSTED with RetryInfo: the broker blocks publishers (memory or disk alarm), and the deadline came first."""
+"""RESOURCE_EXHAUSTED with RetryInfo: the broker blocks publishers (memory or disk alarm), and the write waited for
+as long as it may.
+"""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 42
 """RESOURCE_EXHAUSTED with RetryInfo: as many calls run as the gateway takes."""
 ERROR_REASON_FLOW_CONTROL: ErrorReason.ValueType  # 43
-"""RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the deadline came first."""
+"""RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
+long as it may, or as many wait as the gateway has memory for.
+"""
 ERROR_REASON_BROKER_UNAVAILABLE: ErrorReason.ValueType  # 60
-"""UNAVAILABLE with RetryInfo: the broker cannot be reached, and the deadline came first."""
+"""UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 61
 """UNAVAILABLE with RetryInfo: the local storage cannot be reached."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 62

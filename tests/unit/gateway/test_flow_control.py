@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_gateway.flow_control import FlowControl, Load
+from provgate_gateway.flow_control import CrowdedError, FlowControl, Load
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -133,6 +133,26 @@ def test_a_message_larger_than_the_bounds_is_admitted_alone(too_large: Load) -> 
         assert later.waits
         await large.ack()
         assert later.admitted
+
+    run(test)
+
+
+def test_what_waits_is_bounded_too() -> None:
+    async def test() -> None:
+        flow_control = FlowControl(Load(10, 100), Load(10, 100), max_waiting_bytes=150)
+        holder, first, second, third = (Call(flow_control) for _ in range(4))
+        await holder.ask(10, 100)
+        await first.ask(1, 100)
+        assert first.waits
+        with pytest.raises(CrowdedError):
+            await flow_control.share().admit(Load(1, 51))
+        await second.ask(1, 50)
+        assert second.waits
+        await holder.ack()
+        assert first.admitted
+        # What was admitted waits no more.
+        await third.ask(1, 100)
+        assert third.waits
 
     run(test)
 
