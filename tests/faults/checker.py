@@ -65,6 +65,11 @@ class Checker:
             self._note_end(Call(method, arguments, acked, error))
         return acked
 
+    def record(self, call: Call) -> None:
+        """Records a write that was made in another way than by a call of a storage."""
+        self._note_attempt(call.method, call.arguments)
+        self._note_end(call)
+
     def recording(self, storage: ProvenanceStorageInterface) -> Callable[..., bool]:
         """Returns `write` for one storage."""
         return lambda method, *arguments: self.write(storage, method, *arguments)

@@ -28,11 +28,13 @@ class Mode(Enum):
         PASS: hands it on.
         BLACK_HOLE: holds it, in either direction, until the mode changes; connections stay up, new ones are taken. To
             the programs that is a network that drops every packet.
+        NO_ANSWER: hands on what the programs say, and holds what they are answered.
         REFUSE: new connections are reset at once.
     """
 
     PASS = "pass"
     BLACK_HOLE = "black hole"
+    NO_ANSWER = "no answer"
     REFUSE = "refuse"
 
 
@@ -45,6 +47,8 @@ class Link:
     Attributes:
         port: where it listens.
         mode: what it does; may be set at any time.
+        only: the mode is for those connections alone whose programs have said this; None: for all.
+        held_count: how many pieces are held by the mode.
         delay_s: how long each piece is held.
         cut_after_bytes: a connection is reset once so many bytes went through it, in both directions together; None:
             never.
@@ -53,6 +57,8 @@ class Link:
     def __init__(self, host: str, port: int) -> None:
         self.port = 0
         self.mode = Mode.PASS
+        self.only: bytes | None = None
+        self.held_count = 0
         self.delay_s = 0.0
         self.cut_after_bytes: int | None = None
         self._target = (host, port)
@@ -127,6 +133,7 @@ class _Connection:
         self._near = near
         self._far = far
         self._passed_bytes = 0
+        self._said_it = False
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -146,8 +153,12 @@ class _Connection:
             self._near.write_eof()
 
     async def _hand_on(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
-        while self._link.mode is Mode.BLACK_HOLE:  # noqa: ASYNC110 - a test sets the mode from another thread
+        if self._link.only is not None and writer is self._far and self._link.only in piece:
+            self._said_it = True
+        self._link.held_count += 1
+        while self._is_held(writer):  # noqa: ASYNC110 - a test sets the mode from another thread
             await asyncio.sleep(_BLACK_HOLE_POLL_S)
+        self._link.held_count -= 1
         if self._link.delay_s:
             await asyncio.sleep(self._link.delay_s)
         self._passed_bytes += len(piece)
@@ -156,6 +167,12 @@ class _Connection:
             return
         writer.write(piece)
         await writer.drain()
+
+    def _is_held(self, writer: asyncio.StreamWriter) -> bool:
+        if writer.transport.is_closing() or (self._link.only is not None and not self._said_it):
+            return False
+        mode = self._link.mode
+        return mode is Mode.BLACK_HOLE or (mode is Mode.NO_ANSWER and writer is self._near)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
