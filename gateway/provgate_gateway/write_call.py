@@ -152,6 +152,9 @@ class WriteCall:
         self._taken()
         if self._reader is not None:
             self._reader.cancel()
+            # A cancelled task holds the frames that it was in, and with them a message: not in a cycle, until the
+            # garbage collector comes.
+            self._reader = None
         self._dispatcher.drop(self)
         self._share.close()
         if self._slot is not None:
