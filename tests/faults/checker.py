@@ -77,12 +77,21 @@ class Checker:
     def check(self, held: ProvenanceStorageInterface) -> None:
         """Compares what an open storage holds with what was acked and attempted. Fails the test where it differs."""
         for entity in EntityType:
-            _check_sets(entity, *(storage.entity_get_all(entity) for storage in (self._acked, held, self._attempted)))
+            _check_sets(entity, *self._entities(entity, held))
         _check_sets("locations", *(s.location_get_all() for s in (self._acked, held, self._attempted)))
         for relation in RelationType:
             _check_sets(relation, *(_rows(s.relation_get_all(relation)) for s in (self._acked, held, self._attempted)))
         self._check_dates(held)
         self._check_registers(held)
+
+    def _entities(self, entity: EntityType, held: ProvenanceStorageInterface) -> tuple[set[Id], set[Id], set[Id]]:
+        acked, found, attempted = (s.entity_get_all(entity) for s in (self._acked, held, self._attempted))
+        if entity is EntityType.ORIGIN:
+            # Preferred origins are implied too, and any of those attempted may be the one that is held.
+            added = self._acked.relation_get_all(RelationType.REV_IN_ORG).values()
+            acked = set(self._acked.origin_get(acked)) | {row.dst for rows in added for row in rows}
+            attempted = attempted.union(*self._preferred.values())
+        return acked, found, attempted
 
     def _note_attempt(self, method: str, arguments: tuple[Any, ...]) -> None:
         with self._lock:
