@@ -29,6 +29,7 @@ BROKER: Final = "provgate.broker"
 STORAGE: Final = "provgate.storage"
 
 _PROBE_INTERVAL_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 5.0
 
 
 class HealthWatch:
@@ -55,6 +56,7 @@ class HealthWatch:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage-probe")
         self._broker_changed = asyncio.Event()
         self._told: dict[str, bool] = {}
+        self._asked: asyncio.Future[None] | None = None
 
     def broker_changed(self) -> None:
         """Has the broker looked at now rather than at the next turn."""
@@ -88,11 +90,18 @@ class HealthWatch:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _probe(self, storage: LocalStorage) -> bool:
-        # While it was away it may have become another one: restored, upgraded, set up with other range counts.
-        was_reachable = self._told.get(STORAGE, False)
-        probe = storage.probe if was_reachable else partial(_checked, storage, self._range_counts)
+        """Returns whether the storage answers. One that takes long does not, and is not asked again until it does."""
+        if self._asked is None:
+            # While it was away it may have become another one: restored, upgraded, set up with other range counts.
+            was_reachable = self._told.get(STORAGE, False)
+            probe = storage.probe if was_reachable else partial(_checked, storage, self._range_counts)
+            self._asked = asyncio.get_running_loop().run_in_executor(self._thread, probe)
+        answered, _ = await asyncio.wait({self._asked}, timeout=_PROBE_TIMEOUT_S)
+        if not answered:
+            return False
+        asked, self._asked = self._asked, None
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, probe)
+            asked.result()
         except RetryableStorageError:
             return False
         return True

@@ -67,6 +67,21 @@ class ConnectionPool:
         taken.close()
         self._free.release()
 
+    def cancel(self, taken: connection) -> None:
+        """Ends the statement that a connection in use runs, over a short connection of its own to the server.
+
+        Not by psycopg2's `cancel`, which stops every thread of the program until the server answers.
+
+        Raises:
+            StorageError: the server cannot be asked.
+        """
+        asking = self._connect()
+        try:
+            with translated_errors(), asking.cursor() as own_cursor:
+                own_cursor.execute("SELECT pg_cancel_backend(%s)", (taken.info.backend_pid,))
+        finally:
+            asking.close()
+
     @contextmanager
     def transaction(self) -> Iterator[cursor]:
         """Gives a cursor in a transaction that is committed when the block ends, and rolled back when it raises.

@@ -10,6 +10,7 @@ from psycopg2.extensions import parse_dsn as parse
 
 from provgate_storage.postgresql.failures import translated_errors
 from provgate_storage.postgresql.settings import PostgreSqlSettings, connection_string
+from provgate_storage.postgresql.watchdog import WatchedConnection, WatchedCursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,12 @@ class Session:
     Attributes:
         dsn: where the database is, the parameters of the session included.
         readonly: whether transactions are read-only, of one snapshot each; else they read what is committed.
+        answer_timeout_s: after so many seconds without an answer the server is given up: it ends a statement sooner.
     """
 
     dsn: str = field(repr=False)
     readonly: bool
+    answer_timeout_s: float
 
 
 def write_session(settings: PostgreSqlSettings) -> Session:
@@ -33,7 +36,7 @@ def write_session(settings: PostgreSqlSettings) -> Session:
         # A program that is stopped inside a transaction holds its locks no longer than another one waits for them.
         "idle_in_transaction_session_timeout": _milliseconds(settings.lock_timeout_s),
     }
-    return Session(_dsn(settings, "write", parameters), readonly=False)
+    return _session(settings, "write", settings.write_timeout_s, parameters, readonly=False)
 
 
 def read_session(settings: PostgreSqlSettings) -> Session:
@@ -53,7 +56,8 @@ def connect(session: Session) -> connection:
         StorageUnavailableError: the server cannot be reached or refuses the connection.
     """
     with translated_errors():
-        made = psycopg2.connect(session.dsn)
+        made = psycopg2.connect(session.dsn, connection_factory=WatchedConnection, cursor_factory=WatchedCursor)
+    made.answer_timeout_s = session.answer_timeout_s
     level = ISOLATION_LEVEL_REPEATABLE_READ if session.readonly else ISOLATION_LEVEL_READ_COMMITTED
     made.set_session(isolation_level=level, readonly=session.readonly, autocommit=False)
     return made
@@ -70,7 +74,13 @@ def _reading(settings: PostgreSqlSettings, use: str, timeout_s: float, idle_time
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
     }
-    return Session(_dsn(settings, use, parameters), readonly=True)
+    return _session(settings, use, timeout_s, parameters, readonly=True)
+
+
+def _session(
+    settings: PostgreSqlSettings, use: str, timeout_s: float, parameters: dict[str, str], *, readonly: bool
+) -> Session:
+    return Session(_dsn(settings, use, parameters), readonly, timeout_s + settings.tcp_timeout_s)
 
 
 def _dsn(settings: PostgreSqlSettings, use: str, parameters: dict[str, str]) -> str:

@@ -8,10 +8,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import psycopg2
 from psycopg2.extensions import connection
 
-from provgate_storage.errors import StorageUnavailableError
+from provgate_storage.errors import StorageError, StorageUnavailableError
 from provgate_storage.postgresql.failures import translated_errors
 from provgate_storage.postgresql.pool import ConnectionPool
 from provgate_storage.postgresql.queries import Query
@@ -81,8 +80,8 @@ class PostgreSqlRowStream(Generic[T]):
         with self._lock:
             self._cancelled = True
             if self._connection is not None:
-                with suppress(psycopg2.Error):  # the connection is lost, and its query with it
-                    self._connection.cancel()
+                with suppress(StorageError):  # the server cannot be reached: the query's own connection is lost too
+                    self._pool.cancel(self._connection)
 
     def close(self) -> None:
         """Ends the query and gives its connection back. Does nothing the second time."""
