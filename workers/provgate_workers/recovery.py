@@ -22,12 +22,17 @@ _BACKOFF_MAX_S: Final = 5.0
 class StorageRecovery:
     """Opens the gate again after trouble: probes with backoff and jitter, then lets one write be tried.
 
-    Belongs to one event loop.
+    Belongs to one event loop. Where nothing waits to be written the probe is enough: a write that comes later and
+    fails closes the gate again.
+
+    The ranges are given up while the storage does not answer at all, since others may reach it better. A storage that
+    answers and refuses writes, a full one say, refuses those of others too: to hand its packages round would only have
+    their redeliveries counted until they look like poison.
 
     Args:
         gate: the gate.
         writer: probes the storage, and starts writes when the gate lets it.
-        pause_limit_s: after so many seconds of trouble the ranges are given up, until a probe succeeds.
+        pause_limit_s: after so many seconds without an answer the ranges are given up, until a probe succeeds.
         give_up: gives the ranges up, for other programs that may reach the storage.
         take_again: takes them again.
     """
@@ -60,36 +65,39 @@ class StorageRecovery:
         while True:
             await self._trouble.wait()
             self._trouble.clear()
-            self._start_timer()
             retrying = AsyncRetrying(
                 retry=retry_if_exception_type(RetryableStorageError),
                 wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
                 before_sleep=_log,
             )
             await retrying(self._try_once)
-            self._stop_timer()
             logger.info("the storage is written to again")
 
     async def _try_once(self) -> None:
+        self._start_timer()
         await self._writer.probe()
+        self._stop_timer()
         if self._given_up:
             self._given_up = False
             self._take_again()
-            self._start_timer()
         verdict = self._gate.begin_trial()
         self._writer.go_on()
+        if self._writer.is_idle:
+            self._gate.note_success()
         await verdict
 
     def _start_timer(self) -> None:
-        self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(self._pause_limit_s, self._on_limit)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pause_limit_s, self._on_limit)
 
     def _stop_timer(self) -> None:
+        # Not while a write is tried: none may come for a long time, and the storage has answered.
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _on_limit(self) -> None:
-        logger.warning("the storage is in trouble for %.0f s: the ranges are given up", self._pause_limit_s)
+        logger.warning("the storage does not answer for %.0f s: the ranges are given up", self._pause_limit_s)
         self._given_up = True
         self._give_up()
 

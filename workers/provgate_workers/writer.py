@@ -59,6 +59,11 @@ class BatchWriter:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no batch runs and none waits."""
+        return not self._running_count and not any(worker.has_waiting for worker in self._turns.values())
+
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
         if worker.has_waiting and not worker.busy:
