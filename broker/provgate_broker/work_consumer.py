@@ -34,6 +34,9 @@ class WorkConsumerListener(Protocol):
     def delivered(self, delivery: Delivery) -> None:
         """A package is in hand until it is acked or requeued, or `taken_back` says that it is not."""
 
+    def suspended(self, queue: str) -> None:
+        """The consumer of a queue is cancelled as asked for: no more is delivered. What is in hand stays there."""
+
     def taken_back(self, queue: str) -> None:
         """The broker has taken back every package of a queue that was in hand: it delivers them again, to whomever."""
 
@@ -143,6 +146,7 @@ class WorkConsumer:
             elif subscription.wanted is _Wanted.CHANNEL and consumer_tag is not None:
                 await _cancel(amqp_channel, consumer_tag)
                 consumer_tag = None
+                self._listener.suspended(subscription.queue)
             else:
                 await subscription.change()
 

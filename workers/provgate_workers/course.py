@@ -75,5 +75,9 @@ def understands_nack(delivery: Delivery) -> bool:
 
 
 def nack_of(delivery: Delivery, reason: DeadLetterReason, message: str) -> Nack:
-    """Returns the reply that refuses a package."""
-    return Nack(reason.value, message[:_NACK_MESSAGE_MAX_LENGTH], claimed_row_count(delivery.body))
+    """Returns the reply that refuses a package.
+
+    It counts no row of a poisonous one: the program that ended may have stored them before.
+    """
+    rejected_count = 0 if reason is DeadLetterReason.POISON else claimed_row_count(delivery.body)
+    return Nack(reason.value, message[:_NACK_MESSAGE_MAX_LENGTH], rejected_count)

@@ -22,6 +22,7 @@ from provgate_workers.range_worker import Batch, RangeWorker
 from provgate_workers.recovery import StorageRecovery
 from provgate_workers.room import Room
 from provgate_workers.settlement import Settlement
+from provgate_workers.turned_away import TurnedAway
 from provgate_workers.writer import BatchWriter
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class RangeHost:
         self._stray_row_counts: dict[str, int] = {}
         self._taking = False
         self._stopping = False
+        self._turned_away = TurnedAway()
         self._room = Room(configuration.process_in_hand_bytes, configuration.prefetch_count)
         self._gate = StorageGate()
         self._outbox = Outbox(configuration.parameters, f"{name} replies")
@@ -112,9 +114,10 @@ class RangeHost:
     def delivered(self, delivery: Delivery) -> None:
         """Takes a package in hand, and decides what is done with it."""
         if not self._taking:
+            self._turned_away.keep(delivery)
             return
         if not self._room.admit(delivery.queue, len(delivery.body)):
-            delivery.requeue()
+            self._turned_away.keep(delivery)
             self._consumer.suspend(delivery.queue)
             return
         course = course_of(delivery, self._poison_after, broker_counts=self._broker_counts)
@@ -127,8 +130,13 @@ class RangeHost:
             worker.add(delivery)
             self._writer.offer(worker)
 
+    def suspended(self, queue: str) -> None:
+        """Gives back what found no room: it does not come here again for now."""
+        self._turned_away.give_back(queue)
+
     def taken_back(self, queue: str) -> None:
         """Forgets the packages of a queue that wait. Those that are being written are settled as ever, to no effect."""
+        self._turned_away.forget(queue)
         for delivery in self._workers[queue].drop(queue):
             self._on_settled(delivery)
 
@@ -154,10 +162,11 @@ class RangeHost:
     def _on_settled(self, delivery: Delivery) -> None:
         if delivery.queue not in self._workers:
             # It comes from quarantine, one at a time, and was never counted in.
+            self._quarantine.settled(delivery)
             return
         for queue in self._room.leave(len(delivery.body)):
             if self._taking:
-                self._consumer.register(queue)
+                self._register(queue)
 
     def _note_strays(self, queue: str, row_count: int) -> None:
         if row_count:
@@ -165,7 +174,14 @@ class RangeHost:
                 logger.warning("rows of other ranges come to queue %s; they are stored", queue)
             self._stray_row_counts[queue] = self._stray_row_counts.get(queue, 0) + row_count
 
+    def _register(self, queue: str) -> None:
+        self._consumer.register(queue)
+        # Where it was never cancelled nothing else would ever free its prefetch window.
+        self._turned_away.give_back(queue)
+
     def _give_up(self) -> None:
+        if self._stopping:
+            return
         self._taking = False
         for queue in self._workers:
             self._consumer.release(queue)
@@ -176,7 +192,7 @@ class RangeHost:
         self._taking = True
         self._room.forget_cut_off()
         for queue in self._workers:
-            self._consumer.register(queue)
+            self._register(queue)
 
     async def _wind_up(self) -> None:
         self._taking = False
@@ -189,6 +205,7 @@ class RangeHost:
                 await self._outbox.drained()
         except TimeoutError:
             logger.warning("not all replies went out")
+        self._quarantine.let_go()
 
 
 def _workers_by_queue(assignment: Assignment) -> dict[str, RangeWorker]:

@@ -8,13 +8,13 @@ import random
 from collections import deque
 from typing import Final
 
-from provgate_broker.aside import DeadLetterReason, source_of
+from provgate_broker.aside import ID_HEADER, DeadLetterReason, source_of
 from provgate_broker.declaration import QUARANTINE_QUEUE
 from provgate_broker.delivery import Delivery
 from provgate_broker.errors import ConnectionLostError, TopologyError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import parse_binding_key
-from provgate_workers.batch import Outcome, Refused
+from provgate_workers.batch import Outcome, Refused, Stored
 from provgate_workers.course import was_tried
 from provgate_workers.gate import StorageGate
 from provgate_workers.recovery import StorageRecovery
@@ -36,8 +36,9 @@ class QuarantineWorker:
 
     Each is taken when nothing else is being written, and none beside it: a package of that queue that comes with a
     delivery before is one that a program did not survive, and becomes a dead letter. A program that lost its connection
-    meanwhile remembers that it did survive. One that was killed by something else in that moment does not: then a dead
-    letter is made of a harmless package, and an operator may replay it.
+    meanwhile remembers that it did survive, and that one which it never saw may have been on its way to it. One that
+    was killed by something else in that moment remembers nothing: then a dead letter is made of a harmless package,
+    which may even be stored, and an operator may replay it.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class QuarantineWorker:
         self._recovery = recovery
         self._settlement = settlement
         self._survived: deque[str] = deque(maxlen=_REMEMBERED_COUNT)
+        self._lost_unseen = False
+        self._committed: set[Delivery] = set()
         self._wakened = asyncio.Event()
 
     def look(self) -> None:
@@ -64,11 +67,30 @@ class QuarantineWorker:
         """Looks into the quarantine now and then, until it is cancelled."""
         while True:
             try:
-                while self._gate.is_open and await self._getter.message_count(QUARANTINE_QUEUE):
+                while self._may_write and await self._getter.message_count(QUARANTINE_QUEUE):
                     await self._handle_next()
             except ConnectionLostError as error:
                 logger.debug("no look into the quarantine: %s", error)
             await self._pause()
+
+    def settled(self, delivery: Delivery) -> None:
+        """Notes that a package of the quarantine is not in hand any more."""
+        self._committed.discard(delivery)
+
+    def let_go(self) -> None:
+        """Acks what is committed and still waits for its reply to go out: the program ends now.
+
+        The next holder would take it for poison, since nobody tells it that this program survived. That costs the
+        reply. A package of a work queue is not let go so: it is stored again, and answered then.
+        """
+        for delivery in self._committed:
+            delivery.ack()
+        self._committed.clear()
+
+    @property
+    def _may_write(self) -> bool:
+        # On trial too: this may be the only package that there is to try.
+        return self._gate.admits(0)
 
     async def _pause(self) -> None:
         try:
@@ -80,9 +102,19 @@ class QuarantineWorker:
 
     async def _handle_next(self) -> None:
         async with self._writer.alone():
-            delivery = await self._getter.get(QUARANTINE_QUEUE)
+            # The last of the writes that were waited for may have closed it.
+            if not self._may_write:
+                return
+            delivery = await self._next()
             if delivery is not None:
                 await self._handle(delivery)
+
+    async def _next(self) -> Delivery | None:
+        try:
+            return await self._getter.get(QUARANTINE_QUEUE)
+        except ConnectionLostError:
+            self._lost_unseen = True
+            raise
 
     async def _handle(self, delivery: Delivery) -> None:
         outcome = await self._outcome(delivery)
@@ -90,18 +122,26 @@ class QuarantineWorker:
             # As a new copy: the one in hand would be known for a killer if it went back as it is.
             self._settlement.quarantine(delivery, source_of(delivery), lambda: None)
         else:
+            if isinstance(outcome, Stored):
+                self._committed.add(delivery)
             self._settlement.settle(delivery, outcome, source_of(delivery))
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
-        key = f"{source_of(delivery)} {delivery.headers.get('provgate-id')}"
+        key = f"{source_of(delivery)} {delivery.headers.get(ID_HEADER)}"
         if was_tried(delivery) and key not in self._survived:
+            if self._lost_unseen:
+                self._lost_unseen = False
+                return None
             return Refused(DeadLetterReason.POISON, "a program ended while it handled this package and nothing else")
+        # Before anything else: whoever reads this again has survived whatever comes now.
+        self._survived.append(key)
         try:
             operation, range_number = parse_binding_key(source_of(delivery)[1])
         except TopologyError as error:
             return Refused(DeadLetterReason.MALFORMED, str(error))
         report = await self._writer.write(operation, range_number, delivery.body)
-        self._survived.append(key)
-        if report.trouble is not None:
+        if report.trouble is None:
+            self._gate.note_success()
+        else:
             self._recovery.note_trouble(report.trouble)
         return report.outcomes[0]

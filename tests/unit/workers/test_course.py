@@ -87,3 +87,8 @@ def test_a_nack_says_how_many_rows_were_refused() -> None:
     nack = nack_of(package, DeadLetterReason.REFUSED, "m" * 5000)
     assert (nack.error, nack.rejected_count, len(nack.message)) == ("refused", 2, 1000)
     assert nack_of(delivery(body=b"?"), DeadLetterReason.MALFORMED, "m").rejected_count == 0
+
+
+def test_a_nack_of_poison_counts_nothing_as_refused_since_it_may_be_stored() -> None:
+    package = delivery(body=encode_package([(b"i" * 20,)]))
+    assert nack_of(package, DeadLetterReason.POISON, "m").rejected_count == 0

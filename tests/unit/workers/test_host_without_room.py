@@ -1,0 +1,131 @@
+"""Packages that a process cannot take go back to the broker, once and without being lost sight of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import pytest
+
+from provgate_broker.getter import Getter
+from provgate_broker.session import AmqpParameters
+from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.topology import RangePolicy
+from provgate_broker.work_consumer import WorkConsumerListener
+from provgate_storage.local import LocalStorage
+from provgate_workers import host as host_module
+from provgate_workers.assignment import Assignment, all_ranges
+from provgate_workers.configuration import WorkerConfiguration
+from provgate_workers.host import RangeHost
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.unit.deliveries import FakeAmqpChannel, delivery
+
+QUEUE = "content_add.unknown.0"
+OTHER = "directory_add.unknown.0"
+
+
+class FakeConsumer:
+    """Writes down what is wanted of queues."""
+
+    def __init__(
+        self,
+        _parameters: AmqpParameters,
+        _name: str,
+        _listener: WorkConsumerListener,
+        _delays_s: Mapping[str, float],
+        *,
+        prefetch_count: int,
+        exclusive: bool,
+    ) -> None:
+        assert (prefetch_count, exclusive) == (10, False)
+        self.getter = Getter()
+        self.wanted: dict[str, str] = {}
+
+    def register(self, queue: str) -> None:
+        self.wanted[queue] = "registered"
+
+    def suspend(self, queue: str) -> None:
+        self.wanted[queue] = "suspended"
+
+    def release(self, queue: str) -> None:
+        self.wanted[queue] = "released"
+
+
+class Bench:
+    """A host that takes packages and stores none: no thread runs here."""
+
+    def __init__(self) -> None:
+        policy = RangePolicy.of(dict.fromkeys(("content", "directory", "location", "origin", "revision"), 1))
+        assignment = Assignment(tuple(all_ranges(policy)), ())
+        parameters = AmqpParameters("amqp://localhost", 10)
+        settings = RabbitMqSettings(max_in_hand_bytes=100)
+        configuration = WorkerConfiguration(settings, parameters, policy, (assignment,))
+        storage = cast("LocalStorage", InMemoryProvenanceStorage())
+        self.host = RangeHost(configuration, assignment, storage, "test", lambda: None)
+        # What is in hand stays there.
+        self.host._writer._held = True
+        self.consumer = cast("FakeConsumer", self.host._consumer)
+        self.amqp_channel = FakeAmqpChannel()
+        self.host._take_again()
+
+    def deliver(self, tag: int, size_bytes: int, queue: str = QUEUE) -> None:
+        self.host.delivered(delivery(queue, b"b" * size_bytes, amqp_channel=self.amqp_channel, delivery_tag=tag))
+
+
+def on_a_loop(test: Callable[[Bench], None]) -> None:
+    async def run() -> None:
+        test(Bench())
+
+    asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def _fake_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "WorkConsumer", FakeConsumer)
+
+
+def test_what_finds_no_room_goes_back_when_its_queue_sends_no_more() -> None:
+    def test(bench: Bench) -> None:
+        bench.deliver(1, 60)
+        bench.deliver(2, 60)
+        bench.deliver(3, 60)
+        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([], "suspended")
+        bench.host.suspended(QUEUE)
+        bench.host.suspended(QUEUE)
+        assert bench.amqp_channel.requeued == [2, 3]
+
+    on_a_loop(test)
+
+
+def test_what_finds_no_room_goes_back_where_its_queue_is_let_in_before_it_was_cut_off() -> None:
+    def test(bench: Bench) -> None:
+        bench.deliver(1, 60, OTHER)
+        bench.deliver(2, 60)
+        assert bench.amqp_channel.requeued == []
+        bench.host.taken_back(OTHER)
+        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([2], "registered")
+
+    on_a_loop(test)
+
+
+def test_what_the_broker_took_back_is_not_given_back() -> None:
+    def test(bench: Bench) -> None:
+        bench.deliver(1, 60)
+        bench.deliver(2, 60)
+        bench.host.taken_back(QUEUE)
+        bench.host.suspended(QUEUE)
+        assert bench.amqp_channel.requeued == []
+
+    on_a_loop(test)
+
+
+def test_what_comes_between_giving_up_and_taking_again_goes_back() -> None:
+    def test(bench: Bench) -> None:
+        bench.host._give_up()
+        bench.deliver(1, 10)
+        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([], "released")
+        bench.host._take_again()
+        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([1], "registered")
+
+    on_a_loop(test)

@@ -1,0 +1,196 @@
+"""What is handled alone: when, and who is taken for a killer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from provgate_broker.aside import EXCHANGE_HEADER, ID_HEADER, ROUTING_KEY_HEADER, DeadLetterReason, Source
+from provgate_broker.declaration import QUARANTINE_QUEUE
+from provgate_broker.delivery import Delivery
+from provgate_broker.errors import ConnectionLostError
+from provgate_broker.getter import Getter
+from provgate_broker.topology import RangePolicy
+from provgate_broker.wire import encode_package
+from provgate_storage.errors import RetryableStorageError, StorageFullError
+from provgate_storage.local import LocalStorage
+from provgate_workers import quarantine as quarantine_module
+from provgate_workers.batch import Refused, Stored
+from provgate_workers.gate import StorageGate
+from provgate_workers.quarantine import QuarantineWorker
+from provgate_workers.recovery import StorageRecovery
+from provgate_workers.settlement import Settlement
+from provgate_workers.writer import BatchWriter
+from tests.contract.reference import InMemoryProvenanceStorage
+from tests.unit.deliveries import FakeAmqpChannel, delivery
+from tests.unit.workers.eventually import until
+
+FULL = StorageFullError("full")
+
+
+class FakeGetter:
+    """A quarantine in memory; a lost connection is an answer that never came."""
+
+    def __init__(self) -> None:
+        self.answers: deque[Delivery | ConnectionLostError] = deque()
+
+    async def message_count(self, _queue: str) -> int:
+        return len(self.answers)
+
+    async def get(self, _queue: str) -> Delivery | None:
+        answer = self.answers.popleft() if self.answers else None
+        if isinstance(answer, ConnectionLostError):
+            raise answer
+        return answer
+
+
+class FakeSettlement:
+    """Writes down what becomes of packages."""
+
+    def __init__(self) -> None:
+        self.settled: list[Stored | Refused] = []
+        self.renewed: list[Delivery] = []
+
+    def settle(self, _delivery: Delivery, outcome: Stored | Refused, _source: Source) -> None:
+        self.settled.append(outcome)
+
+    def quarantine(self, package: Delivery, _source: Source, _then: Callable[[], None]) -> None:
+        self.renewed.append(package)
+
+
+class FakeRecovery:
+    """Closes the gate, and leaves it to the test to open it."""
+
+    def __init__(self, gate: StorageGate) -> None:
+        self._gate = gate
+
+    def note_trouble(self, trouble: RetryableStorageError) -> None:
+        self._gate.note_trouble(trouble)
+
+
+class Bench:
+    """A quarantine worker with everything around it."""
+
+    def __init__(self) -> None:
+        storage = InMemoryProvenanceStorage()
+        storage.open()
+        self.gate = StorageGate()
+        self.getter = FakeGetter()
+        self.settlement = FakeSettlement()
+        self.amqp_channel = FakeAmqpChannel()
+        self.worker = QuarantineWorker(
+            cast("Getter", self.getter),
+            BatchWriter(
+                cast("LocalStorage", storage),
+                RangePolicy(),
+                self.gate,
+                thread_count=1,
+                batch_size=1,
+                on_written=lambda *_: None,
+            ),
+            self.gate,
+            cast("StorageRecovery", FakeRecovery(self.gate)),
+            cast("Settlement", self.settlement),
+        )
+
+    def package(self, id: str, *, redelivered: bool = False) -> Delivery:
+        headers = {ID_HEADER: id, EXCHANGE_HEADER: "content", ROUTING_KEY_HEADER: "content_add.unknown.0"}
+        return delivery(
+            QUARANTINE_QUEUE,
+            encode_package([(b"\0" * 20,)]),
+            amqp_channel=self.amqp_channel,
+            redelivered=redelivered,
+            headers=headers,
+        )
+
+    def come(self, *answers: Delivery | ConnectionLostError) -> None:
+        self.getter.answers.extend(answers)
+        self.worker.look()
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Bench]:
+    bench = Bench()
+    task = asyncio.create_task(bench.worker.run())
+    try:
+        yield bench
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine_module, "_LOOK_MIN_S", 0.005)
+    monkeypatch.setattr(quarantine_module, "_LOOK_MAX_S", 0.01)
+
+
+def reasons(outcomes: list[Stored | Refused]) -> list[DeadLetterReason | None]:
+    return [outcome.reason if isinstance(outcome, Refused) else None for outcome in outcomes]
+
+
+def test_a_harmless_package_is_stored_and_one_that_was_tried_before_is_poison() -> None:
+    async def test() -> None:
+        async with running() as bench:
+            bench.come(bench.package("a"), bench.package("b", redelivered=True))
+            await until(lambda: len(bench.settlement.settled) == 2)
+            assert reasons(bench.settlement.settled) == [None, DeadLetterReason.POISON]
+
+    asyncio.run(test())
+
+
+def test_a_package_that_this_program_survived_is_no_poison() -> None:
+    async def test() -> None:
+        async with running() as bench:
+            bench.come(bench.package("a"), bench.package("a", redelivered=True))
+            await until(lambda: len(bench.settlement.settled) == 2)
+            assert bench.settlement.settled == [Stored(1), Stored(1)]
+
+    asyncio.run(test())
+
+
+def test_a_package_may_have_been_on_its_way_over_a_lost_connection() -> None:
+    async def test() -> None:
+        async with running() as bench:
+            bench.come(ConnectionLostError("lost"), bench.package("a", redelivered=True))
+            await until(lambda: bool(bench.settlement.renewed))
+            assert bench.settlement.settled == []
+            bench.come(bench.package("b", redelivered=True))
+            await until(lambda: bool(bench.settlement.settled))
+            assert reasons(bench.settlement.settled) == [DeadLetterReason.POISON]
+
+    asyncio.run(test())
+
+
+def test_a_package_of_the_quarantine_is_tried_after_trouble_and_opens_the_gate() -> None:
+    async def test() -> None:
+        async with running() as bench:
+            bench.gate.note_trouble(FULL)
+            bench.come(bench.package("a"))
+            await asyncio.sleep(0.05)
+            assert bench.settlement.settled == []
+            verdict = bench.gate.begin_trial()
+            await asyncio.wait_for(verdict, 10)
+            await until(lambda: bench.settlement.settled == [Stored(1)])
+            assert bench.gate.is_open
+
+    asyncio.run(test())
+
+
+def test_what_is_committed_and_not_answered_is_let_go_at_the_end_once() -> None:
+    async def test() -> None:
+        async with running() as bench:
+            answered, waiting = bench.package("a"), bench.package("b")
+            bench.come(answered, waiting, bench.package("poison", redelivered=True))
+            await until(lambda: len(bench.settlement.settled) == 3)
+            bench.worker.settled(answered)
+            bench.worker.let_go()
+            bench.worker.let_go()
+            assert bench.amqp_channel.acked == [waiting.delivery_tag]
+
+    asyncio.run(test())
