@@ -29,6 +29,13 @@ class _Sending:
     expendable: bool
     published: bool = False
     returned: bool = False
+    retry: asyncio.TimerHandle | None = None
+
+    def note_unpublished(self) -> None:
+        self.published = self.returned = False
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
 
 
 class Outbox:
@@ -78,7 +85,8 @@ class Outbox:
     def publisher_lost(self) -> None:
         """Has everything published again on the next connection."""
         for sending in self._sending.values():
-            sending.published = sending.returned = False
+            # One that waits for its next try too: the next connection has it published before, and must not twice.
+            sending.note_unpublished()
 
     def confirmed(self, token: str) -> None:
         """Tells that a message is safe, unless it is one that the broker returned."""
@@ -148,11 +156,10 @@ class Outbox:
         self._finish(oldest)
 
     def _retry_later(self, sending: _Sending) -> None:
-        sending.returned = False
-        asyncio.get_running_loop().call_later(_REFUSED_RETRY_S, self._retry, sending)
+        sending.retry = asyncio.get_running_loop().call_later(_REFUSED_RETRY_S, self._retry, sending)
 
     def _retry(self, sending: _Sending) -> None:
-        sending.published = False
+        sending.note_unpublished()
         self._flush()
 
     def _finish(self, sending: _Sending) -> None:

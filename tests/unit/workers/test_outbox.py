@@ -140,6 +140,24 @@ def test_a_refused_copy_is_sent_again_and_a_refused_reply_given_up(monkeypatch: 
     on_a_loop(test)
 
 
+def test_what_waits_for_its_next_try_is_published_once_over_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "_REFUSED_RETRY_S", 0.01)
+
+    async def test(bench: Bench) -> None:
+        bench.connect()
+        bench.copy("c")
+        bench.outbox.nacked("c")
+        bench.lose()
+        bench.connect()
+        assert bench.publisher.published == ["c", "c"]
+        await asyncio.sleep(0.05)
+        assert bench.publisher.published == ["c", "c"]
+        bench.outbox.confirmed("c")
+        assert bench.done == ["c"]
+
+    on_a_loop(test)
+
+
 def test_the_replies_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "KEPT_REPLIES_MAX_COUNT", 3)
 
