@@ -1,0 +1,103 @@
+"""Packages that come twice, late, in another order, or to a database that holds a part of them already."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from provgate_broker.topology import Operation, RangePolicy, WriteMethod, binding_key, exchange_of, location_id
+from provgate_broker.wire import Entry, encode_package
+from provgate_stack.stack import Stack
+from provgate_storage import get_provenance_storage
+from tests.amqp_sender import AmqpSender
+from tests.faults.checker import Call, Checker
+from tests.faults.conftest import FEW_RANGES
+from tests.faults.held_writes import rows_held
+from tests.faults.load import check, random_writes
+from tests.faults.packages import DATE, content_ids, publish, stored_count
+
+pytestmark = pytest.mark.faults
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package, and how many rows a reply to it counts."""
+
+    exchange: str
+    queue: str
+    body: bytes
+    row_count: int
+
+
+@pytest.fixture
+def sender(small_stack: Stack, broker_url: str) -> Iterator[AmqpSender]:
+    small_stack.start_workers()
+    with AmqpSender(broker_url) as sender:
+        yield sender
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_twice_late_and_in_any_order(sender: AmqpSender, database_dsn: str, checker: Checker, seed: int) -> None:
+    draw = random.Random(seed)
+    writes = list(islice(random_writes(seed), 60))
+    packages = [package for method, *arguments in writes for package in packages_of(method, *arguments)]
+    assert len({package.queue for package in packages}) == len(list(RangePolicy.of(FEW_RANGES).queues()))
+    sent = [package for package in packages for _ in range(draw.randint(1, 3))]
+    draw.shuffle(sent)
+    late = len(sent) // 3
+    for wave in (sent[late:], sent[:late]):
+        ids = [sender.publish(package.exchange, package.queue, package.body) for package in wave]
+        assert sender.replies_to(*ids, timeout_s=60) == [package.row_count for package in wave]
+    for method, *arguments in writes:
+        checker.record(Call(method, tuple(arguments), acked=True, error=None))
+    check(checker, database_dsn)
+
+
+def packages_of(method: str, *arguments: Any) -> list[Package]:
+    """Returns a write as packages, one of each queue that it concerns."""
+    relation = arguments[0] if len(arguments) == 2 else None
+    operation = Operation(WriteMethod(method), relation)
+    policy = RangePolicy.of(FEW_RANGES)
+    exchange = exchange_of(operation)
+    by_range: dict[int, list[Entry]] = {}
+    for entry in entries_of(arguments[-1]):
+        id = entry[0] if method != "location_add" else location_id(entry[0])
+        by_range.setdefault(policy.ranges_by_first_byte[exchange][id[0]], []).append(entry)
+    return [
+        Package(exchange.value, binding_key(operation, number), encode_package(entries), len(entries))
+        for number, entries in by_range.items()
+    ]
+
+
+def entries_of(argument: Any) -> list[Entry]:
+    if isinstance(argument, set):
+        return [(path,) for path in argument]
+    return [
+        entry
+        for id, value in argument.items()
+        for entry in ([(id, row.dst, row.path) for row in value] if isinstance(value, set) else [(id, value)])
+    ]
+
+
+def test_a_redelivered_package_of_which_a_part_is_stored_is_acked_when_all_of_it_is(
+    small_stack: Stack, sender: AmqpSender, database_dsn: str
+) -> None:
+    ids = content_ids(100, first_byte=0x10)
+    with get_provenance_storage("postgresql", db=database_dsn) as storage:
+        storage.content_add(dict.fromkeys(ids[:50], DATE))
+    with rows_held(database_dsn, ids[-1:]) as held:
+        (sent,) = publish(sender, ids)
+        held.wait_waiting("INSERT")
+        small_stack.workers[0].kill()
+        small_stack.start_workers()
+        # The session of the one that was killed waits too, and knows nothing of it yet.
+        held.wait_waiting("INSERT", 2)
+        assert sender.replies_to(*publish(sender, content_ids(10, first_byte=0xF0))) == [10]
+        assert sent not in sender.replies
+    assert sender.replies_to(sent) == [100]
+    assert stored_count(database_dsn, ids) == 100

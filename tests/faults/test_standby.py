@@ -1,0 +1,100 @@
+"""Several worker programs: who serves which range, and who takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+
+import pytest
+
+from provgate_broker.declaration import DEAD_LETTER_QUEUE
+from provgate_broker.topology import RangePolicy
+from provgate_stack.programs import WorkerProgram
+from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.stack import Stack
+from tests.amqp_sender import AmqpSender
+from tests.faults.checker import Checker
+from tests.faults.conftest import FEW_RANGES
+from tests.faults.load import Load, check_all_acked
+from tests.faults.packages import content_ids, publish
+from tests.faults.queues import active_programs, consumers
+from tests.integration.gateway_calls import eventually
+
+pytestmark = pytest.mark.faults
+
+TAKEN_OVER_S = 60.0
+
+# Long enough for the second program to be there before the first takes what is left.
+STANDBY_DELAY_S = 10.0
+
+PREFERRED = {"low": ["content.0-1"], "high": ["content.2-3", "directory", "location", "origin", "revision"]}
+QUEUES = {queue.name for queue in RangePolicy.of(FEW_RANGES).queues()}
+
+
+@pytest.fixture
+def sender(small_stack: Stack, broker_url: str) -> Iterator[AmqpSender]:
+    with AmqpSender(broker_url) as sender:
+        yield sender
+
+
+@pytest.mark.parametrize("order", list(permutations(PREFERRED)), ids="-".join)
+def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
+    small_stack: Stack,
+    rabbitmq_node: RabbitMqNode,
+    broker_url: str,
+    database_dsn: str,
+    checker: Checker,
+    order: tuple[str, str],
+) -> None:
+    def serving() -> dict[str, WorkerProgram]:
+        return active_programs(rabbitmq_node, broker_url, small_stack.workers)
+
+    def started(name: str) -> WorkerProgram:
+        return small_stack.start_workers(wait=False, preferred=PREFERRED[name], standby_delay=STANDBY_DELAY_S)
+
+    def wait_serving(name: str) -> None:
+        eventually(lambda: programs[name] in serving().values(), f"{name} serves", TAKEN_OVER_S)
+
+    programs: dict[str, WorkerProgram] = {}
+    for name in order:
+        programs[name] = started(name)
+        wait_serving(name)
+    split = {queue: programs["low" if is_low(queue) else "high"] for queue in QUEUES}
+    assert serving() == split
+    small_stack.start_gateway(listen=small_stack.address)
+    with Load(small_stack.address, checker) as load:
+        load.wait_for_acks()
+        for program in programs.values():
+            program.wait_ready()
+        # Each is registered for everything by now, and has taken nothing from the other.
+        assert serving() == split
+        programs["low"].kill()
+        load.wait_for_acks(TAKEN_OVER_S)
+        assert serving() == dict.fromkeys(QUEUES, programs["high"])
+        added = started("low")
+        added.wait_ready()
+        assert serving() == dict.fromkeys(QUEUES, programs["high"])
+        programs["high"].kill()
+        load.wait_for_acks(TAKEN_OVER_S)
+        assert serving() == dict.fromkeys(QUEUES, added)
+        check_all_acked(load, checker, database_dsn)
+
+
+def is_low(queue: str) -> bool:
+    method, relation, range_number = queue.split(".")
+    return range_number in "01" and (method == "content_add" or relation.startswith("content_"))
+
+
+def test_classic_queues_are_served_by_one_program_at_a_time(
+    small_stack: Stack, sender: AmqpSender, broker_url: str, rabbitmq_node: RabbitMqNode
+) -> None:
+    first = small_stack.start_workers(queue_type="classic")
+    small_stack.start_workers(queue_type="classic")
+    queues = consumers(rabbitmq_node, broker_url)
+    assert {name for name in queues if not name.startswith("amq.")} == QUEUES
+    assert all(len(found) == 1 for found in queues.values())
+    replied = publish(sender, content_ids(5_000), package_size=10)
+    sender.wait_until(lambda: len(sender.replies) > 10)
+    first.kill()
+    sender.replies_to(*replied, timeout_s=TAKEN_OVER_S)
+    assert sender.message_count(DEAD_LETTER_QUEUE) == 0
