@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 
 log_level_option = click.option(
     "--log-level",

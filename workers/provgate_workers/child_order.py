@@ -24,7 +24,7 @@ class ChildOrder(msgspec.Struct, frozen=True):
     Attributes:
         settings: of the program. They may hold secrets, which is why they come through a pipe.
         number: which of the program's processes it is; says what ranges it hosts.
-        log_level: one of `program_log.LEVELS`.
+        log_level: one that `set_up_logging` takes.
     """
 
     settings: RabbitMqSettings

@@ -11,8 +11,8 @@ import click
 
 from provgate_broker.settings import SECTION, RabbitMqSettings
 from provgate_config import ConfigDocument, load_section
+from provgate_config.logs import log_level_option, set_up_logging
 from provgate_workers.configuration import PATH
-from provgate_workers.program_log import LEVELS, set_up_log
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,15 +23,7 @@ logger = logging.getLogger(__name__)
 
 def program_options(command: F) -> F:
     """Gives a command the options that say where its settings are and what it logs."""
-    command = click.option(
-        "--log-level",
-        type=click.Choice(LEVELS),
-        default="info",
-        show_default=True,
-        envvar=f"{ENV_PREFIX}_LOG_LEVEL",
-        show_envvar=True,
-        help="What is logged to standard error.",
-    )(command)
+    command = log_level_option(command)
     return click.option(
         "--config",
         "config_path",
@@ -46,7 +38,7 @@ def loaded_settings(context: click.Context) -> RabbitMqSettings:
     Raises:
         ConfigurationError: they are wrong.
     """
-    set_up_log(context.params["log_level"])
+    set_up_logging(context.params["log_level"])
     document = ConfigDocument.load(context.params["config_path"])
     for warning in document.warnings:
         logger.warning("%s", warning)

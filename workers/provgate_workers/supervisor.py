@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from provgate_config.ready_file import write_ready_file
 from provgate_workers.child_order import FATAL_EXIT_CODE, READY_LINE, ChildOrder
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
@@ -30,7 +31,7 @@ class Supervisor:
 
     Args:
         configuration: of the program.
-        log_level: one of `program_log.LEVELS`.
+        log_level: one that `set_up_logging` takes.
         ready_file: is made when every consumer of every process is registered, and removed at the end.
     """
 
@@ -73,7 +74,7 @@ class Supervisor:
         death_count = 0
         while not stop.is_set():
             started_at = time.monotonic()
-            code = await self._run_child(number)
+            code = await self._run_child(number, stop)
             if stop.is_set():
                 return
             if code == FATAL_EXIT_CODE:
@@ -84,7 +85,7 @@ class Supervisor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
 
-    async def _run_child(self, number: int) -> int:
+    async def _run_child(self, number: int, stop: asyncio.Event) -> int:
         # -P: the directory that the program was started in is no place to import from.
         command = (sys.executable, "-P", "-m", "provgate_workers.child")
         child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
@@ -92,6 +93,9 @@ class Supervisor:
         if child.stdin is None or child.stdout is None:
             raise FatalError("a worker process has no pipes")
         child.stdin.write(ChildOrder(self._configuration.settings, number, self._log_level).line())
+        if stop.is_set():
+            # It was not there yet when all others were told.
+            child.stdin.close()
         async for line in child.stdout:
             if line == READY_LINE:
                 self._note_ready(number)
@@ -102,19 +106,13 @@ class Supervisor:
             self._unready.discard(number)
             if not self._unready:
                 logger.info("ready: every consumer is registered")
-                self._write_ready_file()
+                if self._ready_file is not None:
+                    write_ready_file(self._ready_file, str(os.getpid()))
 
     def _stop_children(self) -> None:
         for child in self._children.values():
             if child.stdin is not None:
                 child.stdin.close()
-
-    def _write_ready_file(self) -> None:
-        if self._ready_file is not None:
-            # Whoever waits for the file sees all of it or none.
-            draft = self._ready_file.with_name(f"{self._ready_file.name}.{os.getpid()}")
-            draft.write_text(f"{os.getpid()}\n", encoding="ascii")
-            draft.replace(self._ready_file)
 
     def _remove_ready_file(self) -> None:
         if self._ready_file is not None:
