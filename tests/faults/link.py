@@ -134,6 +134,7 @@ class _Connection:
         self._far = far
         self._passed_bytes = 0
         self._said_it = False
+        self._half_closed = False
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -150,6 +151,7 @@ class _Connection:
 
     def half_close(self) -> None:
         if self._near.can_write_eof():
+            self._half_closed = True
             self._near.write_eof()
 
     async def _hand_on(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
@@ -164,6 +166,8 @@ class _Connection:
         self._passed_bytes += len(piece)
         if self._link.cut_after_bytes is not None and self._passed_bytes > self._link.cut_after_bytes:
             self.reset()
+            return
+        if writer is self._near and self._half_closed:
             return
         writer.write(piece)
         await writer.drain()
