@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from provgate.v1 import model_pb2, provenance_storage_pb2
@@ -18,6 +20,7 @@ from provgate_storage.model import EntityType, Id, RelationType, RevisionData
 from provgate_storage.values import check_id, check_path, check_relation_path, check_url
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_MIN: Final = -62_135_596_800  # 0001-01-01T00:00:00Z
@@ -37,6 +40,19 @@ ENTITY_TYPES: Final = {
     model_pb2.ENTITY_TYPE_REVISION: EntityType.REVISION,
     model_pb2.ENTITY_TYPE_ORIGIN: EntityType.ORIGIN,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class MessageKind(Generic[M]):
+    """What is in the messages of a write.
+
+    Attributes:
+        operation: tells what a message adds.
+        entries: checks a message, and returns what is in it. Either raises `CallError`.
+    """
+
+    operation: Callable[[M], Operation]
+    entries: Callable[[M], list[Entry]]
 
 
 class _FieldError(Exception):
@@ -195,3 +211,16 @@ def _of_enum(known: dict[Any, T], number: int, field_path: str) -> T:
         what = "unspecified" if number == 0 else f"{number}, which is not known"
         raise invalid(InvalidValueError(InvalidValue.ENUM, f"the value is {what}"), field_path)
     return value
+
+
+def _always(method: WriteMethod) -> Callable[[Message], Operation]:
+    operation = Operation(method)
+    return lambda _: operation
+
+
+CONTENT_ADD: Final = MessageKind(_always(WriteMethod.CONTENT_ADD), content_entries)
+DIRECTORY_ADD: Final = MessageKind(_always(WriteMethod.DIRECTORY_ADD), directory_entries)
+REVISION_ADD: Final = MessageKind(_always(WriteMethod.REVISION_ADD), revision_entries)
+ORIGIN_ADD: Final = MessageKind(_always(WriteMethod.ORIGIN_ADD), origin_entries)
+LOCATION_ADD: Final = MessageKind(_always(WriteMethod.LOCATION_ADD), location_entries)
+RELATION_ADD: Final = MessageKind(relation_operation, relation_entries)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import grpc
@@ -23,10 +22,10 @@ from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.flow_control import FlowControl, Load
 from provgate_gateway.health import SERVICE, HealthWatch
+from provgate_gateway.intake import Intake
 from provgate_gateway.range_agreement import agree_on_ranges
 from provgate_gateway.servicer import ProvenanceStorageServicer
 from provgate_gateway.settings import GatewaySettings
-from provgate_gateway.splitting import split
 from provgate_gateway.streamed_read import StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall, WritePolicy
@@ -175,7 +174,7 @@ class Gateway:
         policy = WritePolicy(
             settings.wait_min_s,
             settings.wait_per_batch_s,
-            partial(split, policy=self._backends.policy, batch_size=settings.batch_size),
+            Intake(self._backends.policy, settings.batch_size),
         )
         return lambda: WriteCall(dispatcher, flow_control.share(), policy)
 

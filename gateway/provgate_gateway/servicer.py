@@ -6,20 +6,19 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1 import provenance_storage_pb2_grpc as pb2_grpc
-from provgate_broker.topology import Operation, WriteMethod
-from provgate_broker.wire import Entry
 from provgate_gateway import answers, errors, requests
 from provgate_gateway.call_slots import CallSlots
 from provgate_gateway.calls_in_flight import CallsInFlight
 from provgate_gateway.decoding import Undecodable
 from provgate_gateway.errors import CallError
+from provgate_gateway.requests import MessageKind
 from provgate_gateway.streamed_read import StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall
@@ -33,12 +32,6 @@ M = TypeVar("M", bound=Message)
 
 Query: TypeAlias = Callable[[], RowStream[T]]
 """Opens a stream; called on a thread."""
-
-_CONTENT_ADD: Final = Operation(WriteMethod.CONTENT_ADD)
-_DIRECTORY_ADD: Final = Operation(WriteMethod.DIRECTORY_ADD)
-_REVISION_ADD: Final = Operation(WriteMethod.REVISION_ADD)
-_ORIGIN_ADD: Final = Operation(WriteMethod.ORIGIN_ADD)
-_LOCATION_ADD: Final = Operation(WriteMethod.LOCATION_ADD)
 
 
 class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
@@ -70,28 +63,27 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         self._in_flight = in_flight
 
     async def ContentAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.ContentAddResponse]:
-        async for progress in self._write(request_iterator, _CONTENT_ADD, requests.content_entries, context):
+        async for progress in self._write(request_iterator, requests.CONTENT_ADD, context):
             yield pb2.ContentAddResponse(progress=progress)
 
     async def DirectoryAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.DirectoryAddResponse]:
-        async for progress in self._write(request_iterator, _DIRECTORY_ADD, requests.directory_entries, context):
+        async for progress in self._write(request_iterator, requests.DIRECTORY_ADD, context):
             yield pb2.DirectoryAddResponse(progress=progress)
 
     async def RevisionAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.RevisionAddResponse]:
-        async for progress in self._write(request_iterator, _REVISION_ADD, requests.revision_entries, context):
+        async for progress in self._write(request_iterator, requests.REVISION_ADD, context):
             yield pb2.RevisionAddResponse(progress=progress)
 
     async def OriginAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.OriginAddResponse]:
-        async for progress in self._write(request_iterator, _ORIGIN_ADD, requests.origin_entries, context):
+        async for progress in self._write(request_iterator, requests.ORIGIN_ADD, context):
             yield pb2.OriginAddResponse(progress=progress)
 
     async def LocationAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.LocationAddResponse]:
-        async for progress in self._write(request_iterator, _LOCATION_ADD, requests.location_entries, context):
+        async for progress in self._write(request_iterator, requests.LOCATION_ADD, context):
             yield pb2.LocationAddResponse(progress=progress)
 
     async def RelationAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.RelationAddResponse]:
-        operation = requests.relation_operation
-        async for progress in self._write(request_iterator, operation, requests.relation_entries, context):
+        async for progress in self._write(request_iterator, requests.RELATION_ADD, context):
             yield pb2.RelationAddResponse(progress=progress)
 
     async def ContentGet(self, request: pb2.ContentGetRequest, context: Any) -> AsyncIterator[pb2.ContentGetResponse]:
@@ -176,17 +168,15 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     async def _write(
         self,
         messages: Any,
-        operation: Operation | Callable[[Any], Operation],
-        entries: Callable[[Any], list[Entry]],
+        kind: MessageKind[Any],
         context: Any,
     ) -> AsyncIterator[pb2.AddProgress]:
         write = self._new_write()
-        operation_of = (lambda _: operation) if isinstance(operation, Operation) else operation
         async with self._call(context, write):
             write.hold(self._slots.take())
             # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
             context.add_done_callback(lambda _: write.close())
-            async for progress in write.responses(messages, operation_of, entries, context):
+            async for progress in write.responses(messages, kind, context):
                 yield progress
 
     async def _stream(

@@ -16,8 +16,12 @@ from provgate_broker.topology import (
     location_id,
 )
 from provgate_broker.wire import Entry, EntryEncoder
+from provgate_gateway.flow_control import Load
 
 PACKAGE_MAX_BYTES: Final = 1024 * 1024
+
+# What a package takes in memory beside its body: measured with packages of one entry.
+_OVERHEAD_BYTES: Final = 600
 
 # What a body holds beside its rows: the map, its key, and the header of the list.
 _FRAME_BYTES: Final = 16
@@ -38,6 +42,11 @@ class Package:
     routing_key: str
     body: bytes
     entry_count: int
+
+    @property
+    def load(self) -> Load:
+        """What the package takes of what may be unacked."""
+        return Load(self.entry_count, len(self.body) + _OVERHEAD_BYTES)
 
 
 def split(operation: Operation, entries: Sequence[Entry], policy: RangePolicy, batch_size: int) -> list[Package]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -22,14 +22,15 @@ from google.protobuf.message import Message
 
 from provgate.v1 import errors_pb2
 from provgate.v1.provenance_storage_pb2 import AddProgress
-from provgate_broker.topology import Operation
-from provgate_broker.wire import Entry, Nack
+from provgate_broker.wire import Nack
 from provgate_gateway import errors
 from provgate_gateway.call_slots import Slot
 from provgate_gateway.decoding import Undecodable
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
 from provgate_gateway.flow_control import CallShare, CrowdedError, Load
+from provgate_gateway.intake import Intake
+from provgate_gateway.requests import MessageKind
 from provgate_gateway.splitting import Package
 from provgate_gateway.waiting import within
 
@@ -38,12 +39,6 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 
 _RESPONSE_INTERVAL_S: Final = 0.02
-
-# A message up to this size is checked and cut on the event loop; a larger one on a thread.
-_ON_LOOP_MAX_BYTES: Final = 256 * 1024
-
-# What a package takes in memory beside its body: measured with packages of one entry.
-_PACKAGE_OVERHEAD_BYTES: Final = 600
 
 # How long before its deadline a call is ended, so that its status still reaches the client.
 _DEADLINE_MARGIN_S: Final = 0.25
@@ -63,12 +58,12 @@ class WritePolicy:
     Attributes:
         wait_min_s: how long it may go without progress, whatever it waits for.
         wait_per_batch_s: the same for each package that is not acked, where that is more.
-        split: cuts entries into packages.
+        intake: makes packages of messages.
     """
 
     wait_min_s: float
     wait_per_batch_s: float
-    split: Callable[[Operation, Sequence[Entry]], list[Package]]
+    intake: Intake
 
 
 class WriteCall:
@@ -112,24 +107,22 @@ class WriteCall:
 
     async def responses(
         self,
-        requests: AsyncIterable[M],
-        operation: Callable[[M], Operation],
-        entries: Callable[[M], list[Entry]],
+        requests: AsyncIterable[M | Undecodable],
+        kind: MessageKind[M],
         call: ServerCall,
     ) -> AsyncIterator[AddProgress]:
         """Yields the progress of the call until everything it received is acked.
 
         Args:
             requests: the messages.
-            operation: tells what a message adds.
-            entries: checks a message, and returns what is in it.
+            kind: tells what is in them.
             call: tells the deadline.
 
         Raises:
             CallError: the call fails.
         """
         deadline = _deadline_of(call)
-        self._reader = asyncio.create_task(self._read(requests, operation, entries))
+        self._reader = asyncio.create_task(self._read(requests, kind))
         try:
             sent: AddProgress | None = None
             while True:
@@ -169,7 +162,7 @@ class WriteCall:
         """Counts a package that is committed."""
         self._acked_count += package.entry_count
         self._packages_in_hand -= 1
-        self._share.release(_load_of(package))
+        self._share.release(package.load)
         self._progress_made()
 
     def refused(self, nack: Nack) -> None:
@@ -215,12 +208,10 @@ class WriteCall:
                 # What it would take in now could not be told any more.
                 self._reader.cancel()
 
-    async def _read(
-        self, requests: AsyncIterable[M], operation: Callable[[M], Operation], entries: Callable[[M], list[Entry]]
-    ) -> None:
+    async def _read(self, requests: AsyncIterable[M | Undecodable], kind: MessageKind[M]) -> None:
         try:
             async for request in requests:
-                await self._take(request, operation, entries)
+                await self._take(request, kind)
         except CallError as error:
             self._fail(error)
         except Exception:
@@ -230,13 +221,11 @@ class WriteCall:
             self._half_closed = True
             self._progress_made()
 
-    async def _take(self, request: M, operation: Callable[[M], Operation], entries: Callable[[M], list[Entry]]) -> None:
-        if isinstance(request, Undecodable):
-            raise errors.malformed()
-        packages = await self._prepared(request, lambda: self._policy.split(operation(request), entries(request)))
+    async def _take(self, request: M | Undecodable, kind: MessageKind[M]) -> None:
+        packages = await self._policy.intake.packages(request, kind)
         load = Load()
         for package in packages:
-            load.add(_load_of(package))
+            load.add(package.load)
         self._received_count += load.entry_count
         self._progress_made()
         try:
@@ -245,12 +234,6 @@ class WriteCall:
             raise errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait") from None
         self._packages_in_hand += len(packages)
         self._dispatcher.submit(packages, self)
-
-    async def _prepared(self, request: Message, prepare: Callable[[], list[Package]]) -> list[Package]:
-        # A large message would keep the loop, and with it heartbeats and health, for tens of milliseconds and more.
-        if request.ByteSize() > _ON_LOOP_MAX_BYTES:
-            return await asyncio.to_thread(prepare)
-        return prepare()
 
     async def _wait_for_change(self, deadline: float | None) -> None:
         """Waits until there is something to tell, and raises the failure of the call if that is it."""
@@ -305,7 +288,3 @@ def _deadline_of(call: ServerCall) -> float | None:
     if remaining_s is None:
         return None
     return time.monotonic() + max(remaining_s - _DEADLINE_MARGIN_S, remaining_s / 2)
-
-
-def _load_of(package: Package) -> Load:
-    return Load(package.entry_count, len(package.body) + _PACKAGE_OVERHEAD_BYTES)
