@@ -19,7 +19,7 @@ from psycopg2.extensions import (
     cursor,
 )
 
-from provgate_storage.errors import StorageBusyError, StorageUnavailableError
+from provgate_storage.errors import StorageBusyError, StorageError, StorageUnavailableError
 from provgate_storage.postgresql.failures import translated_errors
 
 
@@ -58,14 +58,18 @@ class ConnectionPool:
 
     def give_back(self, taken: connection) -> None:
         """Takes a connection back, rolling back the transaction that it may be in; drops it if it is broken."""
-        if not (_rolled_back(taken) and self._kept(taken)):
-            taken.close()
-        self._free.release()
+        try:
+            if not (_rolled_back(taken) and self._kept(taken)):
+                taken.close()
+        finally:
+            self._free.release()
 
     def discard(self, taken: connection) -> None:
         """Closes a connection that `take` gave, without a word to the server."""
-        taken.close()
-        self._free.release()
+        try:
+            taken.close()
+        finally:
+            self._free.release()
 
     def cancel(self, taken: connection) -> None:
         """Ends the statement that a connection in use runs, over a short connection of its own to the server.
@@ -146,7 +150,8 @@ def _rolled_back(taken: connection) -> bool:
         try:
             with translated_errors():
                 taken.rollback()
-        except StorageUnavailableError:
+        except StorageError:
+            # Whatever it is: a connection that cannot even roll back is not worth a second look.
             return False
         status = taken.info.transaction_status
     # Anything else is a statement that still runs, or a broken connection.

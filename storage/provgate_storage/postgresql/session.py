@@ -55,11 +55,15 @@ def connect(session: Session) -> connection:
     Raises:
         StorageUnavailableError: the server cannot be reached or refuses the connection.
     """
+    level = ISOLATION_LEVEL_REPEATABLE_READ if session.readonly else ISOLATION_LEVEL_READ_COMMITTED
     with translated_errors():
         made = psycopg2.connect(session.dsn, connection_factory=WatchedConnection, cursor_factory=WatchedCursor)
-    made.answer_timeout_s = session.answer_timeout_s
-    level = ISOLATION_LEVEL_REPEATABLE_READ if session.readonly else ISOLATION_LEVEL_READ_COMMITTED
-    made.set_session(isolation_level=level, readonly=session.readonly, autocommit=False)
+        try:
+            made.answer_timeout_s = session.answer_timeout_s
+            made.set_session(isolation_level=level, readonly=session.readonly, autocommit=False)
+        except BaseException:
+            made.close()
+            raise
     return made
 
 
