@@ -48,10 +48,22 @@ class LocalStorage(ProvenanceStorageInterface, Protocol):
     """
 
     def setup(self, range_counts: Mapping[str, int]) -> None:
-        """Creates schema and indexes where they are missing, and records the range count of each exchange.
+        """Creates schema and indexes where they are missing, and records range counts where none are recorded.
+
+        Programs that call it at once agree afterwards, or all but those with the counts that are recorded raise.
+
+        Args:
+            range_counts: of each exchange.
 
         Raises:
-            SchemaMismatchError: the database holds another version of the schema.
+            SchemaMismatchError: the database holds another version of the schema, or other range counts.
+        """
+
+    def replace_range_counts(self, range_counts: Mapping[str, int]) -> None:
+        """Records the range count of each exchange in place of those recorded. No program that has those may run.
+
+        Raises:
+            SchemaMismatchError: the schema is missing, or another version.
         """
 
     def check(self, range_counts: Mapping[str, int] | None) -> None:
@@ -62,7 +74,7 @@ class LocalStorage(ProvenanceStorageInterface, Protocol):
         """
 
     def recorded_range_counts(self) -> dict[str, int] | None:
-        """Returns the range count of each exchange that `setup` recorded last; None where there is no schema."""
+        """Returns the range count of each exchange that was recorded last; None where there is no schema."""
 
     def probe(self) -> None:
         """Makes one round trip to the database. Raises `StorageUnavailableError` where it fails."""

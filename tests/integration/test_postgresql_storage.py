@@ -109,6 +109,21 @@ class TestSchema:
         assert rows_of(admin, "SELECT count(*) FROM schema_version") == [(1,)]
         assert dict(rows_of(admin, "SELECT exchange, range_count FROM exchange_range")) == RANGES
 
+    def test_of_programs_that_disagree_and_set_up_at_once_one_goes_on(self, postgres_dsn: str) -> None:
+        def set_up(count: int) -> dict[str, int] | None:
+            counts = {**RANGES, "content": count}
+            with ProvenanceStoragePostgreSql(db=postgres_dsn) as own:
+                try:
+                    own.setup(counts)
+                except SchemaMismatchError:
+                    return None
+                return counts
+
+        with ThreadPoolExecutor(4) as threads:
+            agreed = [counts for counts in threads.map(set_up, (2, 4, 8, 32)) if counts]
+        with ProvenanceStoragePostgreSql(db=postgres_dsn) as storage:
+            assert agreed == [storage.recorded_range_counts()]
+
     def test_setup_restores_what_is_missing(self, storage: ProvenanceStoragePostgreSql, admin: connection) -> None:
         rows_of(admin, "DROP INDEX content_in_directory_dst")
         with pytest.raises(SchemaMismatchError, match="lacks content_in_directory_dst: run `provgate-workers setup`"):
@@ -116,9 +131,14 @@ class TestSchema:
         storage.setup(RANGES)
         storage.check(RANGES)
 
-    def test_setup_records_other_range_counts(self, storage: ProvenanceStoragePostgreSql) -> None:
+    def test_other_range_counts_are_refused_unless_they_are_to_replace(
+        self, storage: ProvenanceStoragePostgreSql
+    ) -> None:
         other = {"content": 32, "origin": 1}
-        storage.setup(other)
+        with pytest.raises(SchemaMismatchError, match="content: 16 recorded, 32 configured"):
+            storage.setup(other)
+        assert storage.recorded_range_counts() == RANGES
+        storage.replace_range_counts(other)
         assert storage.recorded_range_counts() == other
         storage.check(other)
         storage.check(None)
@@ -279,7 +299,7 @@ class TestWrites:
             assert storage.content_add({entry_id(1): DAY}) is True
 
     def test_a_statement_that_takes_too_long_is_retryable(self, postgres_dsn: str) -> None:
-        with opened(postgres_dsn, write_timeout_s=0.05, lock_timeout_s=10) as storage:
+        with opened(postgres_dsn, write_timeout_s=0.5, lock_timeout_s=10) as storage:
             with closing(psycopg2.connect(postgres_dsn)) as other, other.cursor() as cursor:
                 cursor.execute("LOCK TABLE location")
                 with pytest.raises(StorageUnavailableError, match="statement timeout"):

@@ -78,6 +78,7 @@ async def _check_database(configuration: WorkerConfiguration, storage: LocalStor
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
     if recorded is None:
         logger.info("the database is empty: it is set up")
+        # Of programs that see it empty at once one is first; the others have the counts of that one, or fail here.
         await asyncio.to_thread(storage.setup, counts)
     elif recorded != counts:
         raise FatalError(_difference(recorded, counts))
@@ -85,11 +86,14 @@ async def _check_database(configuration: WorkerConfiguration, storage: LocalStor
 
 
 async def _set_up_database(configuration: WorkerConfiguration, storage: LocalStorage, session: AmqpSession) -> None:
+    counts = _counts(configuration.policy)
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
-    if recorded is not None:
-        await asyncio.to_thread(storage.check, None)
-        await remove_outgrown_queues(session, RangePolicy.of(recorded), configuration.policy)
-    await asyncio.to_thread(storage.setup, _counts(configuration.policy))
+    if recorded is None or recorded == counts:
+        await asyncio.to_thread(storage.setup, counts)
+        return
+    await asyncio.to_thread(storage.check, None)
+    await remove_outgrown_queues(session, RangePolicy.of(recorded), configuration.policy)
+    await asyncio.to_thread(storage.replace_range_counts, counts)
 
 
 def _counts(policy: RangePolicy) -> dict[str, int]:

@@ -19,14 +19,14 @@ _SETUP_COMMAND: Final = "`provgate-workers setup`"
 
 
 def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
-    """Creates what is missing and records the range counts, in the transaction of a cursor.
+    """Creates what is missing and records the range counts where none are, in the transaction of a cursor.
 
     Of several programs that do so at once, one does it and the others find it done.
 
     Raises:
-        SchemaMismatchError: another version, or the tables of somebody else, are there.
+        SchemaMismatchError: another version, the tables of somebody else, or other range counts are there.
     """
-    open_cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
+    _lock(open_cursor)
     missing = _missing(open_cursor)
     if "schema_version" not in missing:
         _check_version(open_cursor)
@@ -39,8 +39,20 @@ def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
             open_cursor.execute(statement)
     if "schema_version" in missing:
         open_cursor.execute("INSERT INTO schema_version (version) VALUES (%s)", (VERSION,))
-    if _range_counts(open_cursor) != dict(range_counts):
+    if not _range_counts(open_cursor):
         _record(open_cursor, range_counts)
+    check(open_cursor, range_counts)
+
+
+def replace_range_counts(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
+    """Records range counts in place of those that are recorded, in the transaction of a cursor.
+
+    Raises:
+        SchemaMismatchError: the schema is not what is expected.
+    """
+    _lock(open_cursor)
+    check(open_cursor, None)
+    _record(open_cursor, range_counts)
 
 
 def check(open_cursor: cursor, range_counts: Mapping[str, int] | None) -> None:
@@ -62,6 +74,10 @@ def check(open_cursor: cursor, range_counts: Mapping[str, int] | None) -> None:
 def recorded_range_counts(open_cursor: cursor) -> dict[str, int] | None:
     """Returns the recorded range count of each exchange; None where there is no schema."""
     return None if "exchange_range" in _missing(open_cursor) else _range_counts(open_cursor)
+
+
+def _lock(open_cursor: cursor) -> None:
+    open_cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
 
 
 def _missing(open_cursor: cursor) -> set[str]:

@@ -85,9 +85,14 @@ class ProvenanceStoragePostgreSql:
             pools.close()
 
     def setup(self, range_counts: Mapping[str, int]) -> None:
-        """Creates what is missing of the schema, and records the range counts in place of those recorded before."""
+        """Creates what is missing of the schema, and records the range counts where none are recorded."""
         with self._open_pools.writes.transaction() as cursor:
             schema.set_up(cursor, range_counts)
+
+    def replace_range_counts(self, range_counts: Mapping[str, int]) -> None:
+        """Records the range counts in place of those recorded before."""
+        with self._open_pools.writes.transaction() as cursor:
+            schema.replace_range_counts(cursor, range_counts)
 
     def check(self, range_counts: Mapping[str, int] | None) -> None:
         """Compares schema and range counts with what the program expects; None compares the schema alone."""
@@ -95,7 +100,7 @@ class ProvenanceStoragePostgreSql:
             schema.check(cursor, range_counts)
 
     def recorded_range_counts(self) -> dict[str, int] | None:
-        """Returns the range count of each exchange that `setup` recorded last; None where there is no schema."""
+        """Returns the range count of each exchange that was recorded last; None where there is no schema."""
         with self._open_pools.reads.transaction() as cursor:
             return schema.recorded_range_counts(cursor)
 
