@@ -70,16 +70,13 @@ class ChildProgram:
             raise StackError(f"{self.command[0]} runs already")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command,
+                [*self._as_user(), *self.command],
                 cwd="/",
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=self._user.uid if self._user else None,
-                group=self._user.gid if self._user else None,
-                extra_groups=[] if self._user else None,
             )
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
@@ -145,6 +142,12 @@ class ChildProgram:
     def cont(self) -> None:
         """Lets a suspended program go on (SIGCONT)."""
         self._signal_group(signal.SIGCONT)
+
+    def _as_user(self) -> list[str]:
+        # Not by Popen: to change the user it has to fork, which a launcher with gRPC's threads may not survive.
+        if self._user is None:
+            return []
+        return ["setpriv", f"--reuid={self._user.uid}", f"--regid={self._user.gid}", "--clear-groups", "--"]
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
