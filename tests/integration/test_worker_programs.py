@@ -22,7 +22,6 @@ from provgate_broker.aside import REASON_HEADER
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.wire import encode_package
 from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
 from provgate_stack.rabbitmq import RabbitMqNode
@@ -202,32 +201,6 @@ def test_a_package_that_kills_its_process_becomes_a_dead_letter(
     assert (properties.headers or {})[REASON_HEADER] == "poison"
     assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
     assert stored_count(postgres_dsn, harmless) == len(harmless)
-
-
-@pytest.mark.parametrize("pause_limit", [60, 1])
-def test_packages_wait_for_a_database_that_is_away(
-    small_stack: Stack,
-    sender: AmqpSender,
-    postgres_cluster: PostgreSqlCluster,
-    postgres_dsn: str,
-    amqp_url: str,
-    rabbitmq_node: RabbitMqNode,
-    pause_limit: float,
-) -> None:
-    program = small_stack.start_workers(pause_limit=pause_limit)
-    ids = content_ids(1_000)
-    sender.replies_to(*publish(sender, ids))
-    postgres_cluster.stop("immediate")
-    try:
-        replied = publish(sender, content_ids(1_000, "more"), package_size=10)
-        time.sleep(3)
-        served = [queue for queue in consumers(rabbitmq_node, amqp_url) if queue.startswith("content_add")]
-        assert len(served) == (4 if pause_limit > 3 else 0)
-    finally:
-        postgres_cluster.start()
-    sender.replies_to(*replied)
-    assert stored_count(postgres_dsn, content_ids(1_000, "more")) == 1_000
-    assert len(program.log_path.read_text().splitlines()) < 100
 
 
 def test_a_suspended_program_is_replaced_and_comes_back(
