@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_client.errors import CallError
+from provgate_client.errors import CallError, StorageClosedError
 from provgate_client.progress import WriteProgress
 from provgate_storage import RelationData, RelationType, RevisionData, get_provenance_storage
 from tests.faults.checker import Checker
@@ -99,6 +99,8 @@ class Load:
                 acked = self._checker.write(self._storage, method, *arguments)
             except CallError as error:
                 self.failures.append(error)
+            except StorageClosedError:
+                return
             else:
                 with self._lock:
                     self.acked_count += acked
