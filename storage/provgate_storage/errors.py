@@ -21,6 +21,10 @@ class StorageConflictError(RetryableStorageError):
     """Two writers met (a deadlock, a serialization failure, a lock not granted): repeat at once."""
 
 
+class StorageLockedError(StorageConflictError):
+    """A lock was not granted in time. Repeating at once may wait as long again: once, and then after a while."""
+
+
 class StorageUnavailableError(RetryableStorageError):
     """The database cannot be reached or is shutting down: repeat after a while, over a new connection."""
 

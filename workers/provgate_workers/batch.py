@@ -9,7 +9,9 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from tenacity import (
+    RetryCallState,
     Retrying,
+    before_sleep_log,
     retry_if_exception_type,
     retry_if_not_exception_type,
     stop_after_attempt,
@@ -27,6 +29,7 @@ from provgate_storage.errors import (
     RetryableStorageError,
     SchemaMismatchError,
     StorageConflictError,
+    StorageLockedError,
     StorageUnavailableError,
 )
 from provgate_storage.interface import ProvenanceStorageInterface
@@ -179,8 +182,9 @@ class _Batch:
     def _add(self, packages: Sequence[_Package]) -> None:
         retrying = Retrying(
             retry=retry_if_exception_type(StorageConflictError),
-            stop=stop_after_attempt(_CONFLICT_TRIES),
+            stop=stop_after_attempt(_CONFLICT_TRIES) | _is_locked_out,
             wait=wait_random(0, _CONFLICT_WAIT_MAX_S),
+            before_sleep=before_sleep_log(logger, logging.INFO),
             reraise=True,
         )
         retrying(self._add_once, packages)
@@ -189,6 +193,12 @@ class _Batch:
         entries = chain.from_iterable(entries for _, entries in packages)
         if not add_all(self._storage, self._operation, entries):
             raise StorageUnavailableError("the storage asks to be called again")
+
+
+def _is_locked_out(state: RetryCallState) -> bool:
+    # Each try waits for the lock as long as the storage lets it, and holds a storage thread meanwhile.
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, StorageLockedError) and state.attempt_number > 1
 
 
 def _stray_row_count(policy: RangePolicy, operation: Operation, range_number: int, entries: list[Entry]) -> int:

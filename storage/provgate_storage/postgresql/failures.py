@@ -14,6 +14,7 @@ from provgate_storage.errors import (
     StorageConflictError,
     StorageError,
     StorageFullError,
+    StorageLockedError,
     StorageUnavailableError,
 )
 
@@ -26,7 +27,7 @@ _CLASSES: Final[dict[str, type[StorageError]]] = {
     "3F": SchemaMismatchError,  # no such schema
     "42": SchemaMismatchError,  # no such table or column, or no right to it
     "40": StorageConflictError,  # serialization failure, deadlock
-    "55P03": StorageConflictError,  # lock not available
+    "55P03": StorageLockedError,  # lock not available
     "53100": StorageFullError,  # disk full
     "58030": StorageFullError,  # input/output error
 }

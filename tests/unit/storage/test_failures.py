@@ -12,6 +12,7 @@ from provgate_storage.errors import (
     StorageConflictError,
     StorageError,
     StorageFullError,
+    StorageLockedError,
     StorageUnavailableError,
 )
 from provgate_storage.postgresql.failures import error_class, translated_errors
@@ -39,7 +40,7 @@ EXPECTED: dict[str | None, type[StorageError]] = {
     "53300": StorageUnavailableError,
     "54000": DataRefusedError,
     "55006": StorageUnavailableError,
-    "55P03": StorageConflictError,
+    "55P03": StorageLockedError,
     "57014": StorageUnavailableError,
     "57P01": StorageUnavailableError,
     "57P02": StorageUnavailableError,

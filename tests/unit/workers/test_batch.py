@@ -17,6 +17,7 @@ from provgate_storage.errors import (
     StorageConflictError,
     StorageError,
     StorageFullError,
+    StorageLockedError,
     StorageUnavailableError,
 )
 from provgate_storage.model import RelationData, RelationType, RevisionData
@@ -135,6 +136,19 @@ def test_a_conflict_without_end_is_trouble() -> None:
     report = store(reference(lambda _: StorageConflictError("deadlock")), package(1))
     assert report.outcomes == [None]
     assert isinstance(report.trouble, StorageConflictError)
+
+
+@pytest.mark.parametrize("before", [[], [StorageConflictError("deadlock")]])
+def test_a_lock_that_is_not_granted_is_told_and_waited_for_once_more(
+    before: list[StorageError], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answers = iter([*before, StorageLockedError("locked"), StorageLockedError("locked")])
+    storage = reference(lambda _: next(answers))
+    report = store(storage, package(1))
+    assert isinstance(report.trouble, StorageLockedError)
+    assert len(storage.calls) == 2
+    assert "locked" in caplog.text
 
 
 def test_a_storage_that_says_false_is_in_trouble() -> None:
