@@ -9,6 +9,12 @@ from provgate_storage.interface import ProvenanceStorageInterface
 
 ENTRY_POINT_GROUP: Final = "provgate.storage"
 
+RABBITMQ_INSTEAD: Final = (
+    "RabbitMQ is no storage: set provenance.storage to {cls: grpc, url: HOST:PORT}, the address of the gateway, and"
+    " move what is here to provenance.rabbitmq, which provgate-gateway and provgate-workers read"
+)
+"""What is said to a configuration that names the storage `rabbitmq`, as existing ones do."""
+
 # The name that existing configurations use for the database that the workers write to.
 _ALIASES: Final = {"local": "postgresql"}
 
@@ -30,6 +36,8 @@ def get_provenance_storage(cls: str, **kwargs: Any) -> ProvenanceStorageInterfac
         UnknownStorageError: there is no such name, or what it needs is not installed.
         ConfigurationError: the class does not take these arguments.
     """
+    if cls == "rabbitmq":
+        raise UnknownStorageError(RABBITMQ_INSTEAD)
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     point = found.get(_ALIASES.get(cls, cls))
     if point is None:

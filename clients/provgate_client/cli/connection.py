@@ -11,6 +11,7 @@ import msgspec
 from provgate_client.adapter import GrpcSettings, ProvenanceStorageGrpc
 from provgate_client.adapter.settings import SECTION, SECTION_PATH
 from provgate_config import ConfigDocument, ConfigurationError, load_section
+from provgate_storage import RABBITMQ_INSTEAD
 
 
 class Connection:
@@ -46,12 +47,9 @@ def _of_grpc(section: dict[str, Any]) -> dict[str, Any]:
     cls = section.pop("cls", "grpc")
     if cls == "grpc":
         return section
-    instead = f"set {SECTION_PATH} to {{cls: grpc, url: HOST:PORT}}, the address of the gateway"
     if cls == "rabbitmq":
-        raise ConfigurationError(
-            f"{SECTION_PATH}.cls: clients do not talk to RabbitMQ themselves. Move what is here to "
-            f"provenance.rabbitmq, which provgate-gateway and provgate-workers read, and {instead}"
-        )
+        raise ConfigurationError(f"{SECTION_PATH}.cls: {RABBITMQ_INSTEAD}")
+    instead = f"set {SECTION_PATH} to {{cls: grpc, url: HOST:PORT}}, the address of the gateway"
     raise ConfigurationError(f"{SECTION_PATH}.cls: {cls!r} is not reached by this program: {instead}")
 
 

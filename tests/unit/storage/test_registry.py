@@ -25,3 +25,8 @@ def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
 def test_wrong_arguments_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="unknown field `dsn`"):
         get_provenance_storage("postgresql", db="", dsn="")
+
+
+def test_a_configuration_for_rabbitmq_is_told_what_to_use_instead() -> None:
+    with pytest.raises(UnknownStorageError, match=r"provenance\.storage to \{cls: grpc, url: HOST:PORT\}"):
+        get_provenance_storage("rabbitmq", url="amqp://localhost")

@@ -1,0 +1,26 @@
+"""What the workers say of settings that they cannot work with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from provgate_config import ConfigurationError
+from provgate_workers.configuration import local_storage
+
+
+@pytest.mark.parametrize(
+    ("storage_config", "text"),
+    [
+        ({}, "provenance.rabbitmq.storage_config.cls: missing"),
+        ({"cls": "rabbitmq", "url": "amqp://"}, "provenance.rabbitmq.storage_config.cls: RabbitMQ is no storage: set"),
+        ({"cls": "nosql"}, "provenance.rabbitmq.storage_config.cls: no storage is called 'nosql'"),
+        ({"cls": "grpc", "url": "localhost:1"}, "provenance.rabbitmq.storage_config.cls: 'grpc' is no database"),
+        ({"cls": "postgresql", "db": "", "dsn": ""}, "provenance.rabbitmq.storage_config"),
+    ],
+)
+def test_a_storage_that_cannot_be_written_to(storage_config: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        local_storage(storage_config, 1)
+    assert str(caught.value).startswith(text)
