@@ -78,7 +78,11 @@ def _end_processes(directory: Path, data_directories: Sequence[Path]) -> None:
 def _remove_shared_memory(data_directory: Path) -> None:
     # The System V segment of a killed PostgreSQL; one that stops by itself removes its own. Its key and id are the
     # seventh line: https://www.postgresql.org/docs/current/storage-file-layout.html
-    lines = (data_directory / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    try:
+        lines = (data_directory / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        # It stopped by itself after all.
+        return
     fields = lines[6].split() if len(lines) > 6 else []
     if len(fields) == 2:
         subprocess.run(["ipcrm", "-m", fields[1]], stderr=subprocess.DEVNULL, check=False)
