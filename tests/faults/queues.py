@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import psutil
@@ -11,50 +12,43 @@ import psutil
 from provgate_stack.programs import WorkerProgram
 from provgate_stack.rabbitmq import RabbitMqNode
 
+# Of each queue with an active consumer: its name, and the name of the connection that consumes it. A connection may be
+# gone meanwhile.
+_ACTIVE_CONNECTION_NAMES: Final = """
+    Connection = fun(Channel) -> proplists:get_value(connection, rabbit_channel:info(Channel, [connection])) end,
+    Properties = fun(Pid) -> proplists:get_value(client_properties, rabbit_reader:info(Pid, [client_properties])) end,
+    Name = fun(Channel) ->
+        try lists:keyfind(<<"connection_name">>, 1, Properties(Connection(Channel))) of
+            {_, _, Text} -> Text;
+            false -> <<>>
+        catch _:_ -> <<>> end end,
+    [{element(4, proplists:get_value(queue_name, C)), Name(proplists:get_value(channel_pid, C))}
+        || C <- rabbit_amqqueue:consumers_all(<<"VHOST">>), proplists:get_value(active, C)]."""
+
 Consumers = dict[str, list[tuple[bool, str]]]
 
 
 def consumers(node: RabbitMqNode, url: str) -> Consumers:
     """Returns, of each queue, whether its consumers are active and what their status is."""
     found: Consumers = {}
-    for consumer in listed(node, url, "consumers", "queue_name", "active", "activity_status"):
+    columns = ("queue_name", "active", "activity_status")
+    for consumer in json.loads(node.ctl("list_consumers", "-p", _vhost(url), "--formatter", "json", *columns)):
         found.setdefault(consumer["queue_name"], []).append((consumer["active"], consumer["activity_status"]))
     return found
 
 
 def active_programs(node: RabbitMqNode, url: str, programs: list[WorkerProgram]) -> dict[str, WorkerProgram]:
     """Returns which of some worker programs consumes each queue that one of them consumes."""
-    # In this order, so that what each consumer belongs to is there.
-    active = {
-        consumer["queue_name"]: _local(consumer["channel_pid"])
-        for consumer in listed(node, url, "consumers", "queue_name", "channel_pid", "active")
-        if consumer["active"]
-    }
-    connection_of = {
-        _local(channel["pid"]): _local(channel["connection"])
-        for channel in listed(node, None, "channels", "pid", "connection")
-    }
-    name_of = {
-        _local(connection["pid"]): _connection_name(connection["client_properties"])
-        for connection in listed(node, None, "connections", "pid", "client_properties")
-    }
     program_of = {
         f"provgate-workers {child.pid} deliveries": program
         for program in programs
         if program.alive
         for child in psutil.Process(program.pid).children()
     }
-    names = {queue: name_of.get(connection_of.get(channel, ""), "") for queue, channel in active.items()}
-    return {queue: program_of[name] for queue, name in names.items() if name in program_of}
-
-
-def _local(pid: str) -> str:
-    # The first number of three is another one for every rabbitmqctl.
-    return pid.partition(".")[2]
-
-
-def _connection_name(client_properties: list[list[str]]) -> str:
-    return next((value for key, _, value in client_properties if key == "connection_name"), "")
+    answer = node.evaluate(_ACTIVE_CONNECTION_NAMES.replace("VHOST", _vhost(url)))
+    # rabbitmqctl breaks long texts at the end of a line.
+    pairs = re.findall(r'\{<<"([^"]*)">>,\s*<<"([^"]*)">>\}', re.sub(r'"\s*\n\s*"', "", answer))
+    return {queue: program_of[name] for queue, name in pairs if name in program_of}
 
 
 def unacked_count(node: RabbitMqNode, url: str) -> int:
@@ -65,13 +59,6 @@ def unacked_count(node: RabbitMqNode, url: str) -> int:
 def message_count(node: RabbitMqNode, url: str) -> int:
     """Returns how many packages the durable queues hold, which are quorum queues, delivered or not."""
     return _asked(node, url, "query_messages_total")
-
-
-def listed(node: RabbitMqNode, url: str | None, what: str, *columns: str) -> list[dict[str, Any]]:
-    """Returns what `rabbitmqctl list_<what>` lists, of one virtual host unless that is None."""
-    place = [] if url is None else ["-p", _vhost(url)]
-    rows: list[dict[str, Any]] = json.loads(node.ctl(f"list_{what}", *place, "--formatter", "json", *columns))
-    return rows
 
 
 def _asked(node: RabbitMqNode, url: str, query: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import permutations
 
 import pytest
 
@@ -37,7 +36,9 @@ def sender(small_stack: Stack, broker_url: str) -> Iterator[AmqpSender]:
         yield sender
 
 
-@pytest.mark.parametrize("order", list(permutations(PREFERRED)), ids="-".join)
+@pytest.mark.parametrize(
+    "order", [("low", "high"), pytest.param(("high", "low"), marks=pytest.mark.long)], ids="-".join
+)
 def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
     small_stack: Stack,
     rabbitmq_node: RabbitMqNode,
@@ -49,8 +50,8 @@ def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
     def serving() -> dict[str, WorkerProgram]:
         return active_programs(rabbitmq_node, broker_url, small_stack.workers)
 
-    def started(name: str) -> WorkerProgram:
-        return small_stack.start_workers(wait=False, preferred=PREFERRED[name], standby_delay=STANDBY_DELAY_S)
+    def started(name: str, standby_delay_s: float = STANDBY_DELAY_S) -> WorkerProgram:
+        return small_stack.start_workers(wait=False, preferred=PREFERRED[name], standby_delay=standby_delay_s)
 
     def wait_serving(name: str) -> None:
         eventually(lambda: programs[name] in serving().values(), f"{name} serves", TAKEN_OVER_S)
@@ -71,7 +72,7 @@ def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
         programs["low"].kill()
         load.wait_for_acks(TAKEN_OVER_S)
         assert serving() == dict.fromkeys(QUEUES, programs["high"])
-        added = started("low")
+        added = started("low", standby_delay_s=0)
         added.wait_ready()
         assert serving() == dict.fromkeys(QUEUES, programs["high"])
         programs["high"].kill()
