@@ -182,7 +182,7 @@ class _Batch:
     def _add(self, packages: Sequence[_Package]) -> None:
         retrying = Retrying(
             retry=retry_if_exception_type(StorageConflictError),
-            stop=stop_after_attempt(_CONFLICT_TRIES) | _is_locked_out,
+            stop=_was_tried_enough,
             wait=wait_random(0, _CONFLICT_WAIT_MAX_S),
             before_sleep=before_sleep_log(logger, logging.INFO),
             reraise=True,
@@ -195,10 +195,10 @@ class _Batch:
             raise StorageUnavailableError("the storage asks to be called again")
 
 
-def _is_locked_out(state: RetryCallState) -> bool:
-    # Each try waits for the lock as long as the storage lets it, and holds a storage thread meanwhile.
+def _was_tried_enough(state: RetryCallState) -> bool:
+    # Each try waits for a lock as long as the storage lets it, and holds a storage thread meanwhile.
     error = state.outcome.exception() if state.outcome else None
-    return isinstance(error, StorageLockedError) and state.attempt_number > 1
+    return state.attempt_number >= (2 if isinstance(error, StorageLockedError) else _CONFLICT_TRIES)
 
 
 def _stray_row_count(policy: RangePolicy, operation: Operation, range_number: int, entries: list[Entry]) -> int:
