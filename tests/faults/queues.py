@@ -19,10 +19,10 @@ _ACTIVE_CONNECTION_NAMES: Final = """
     Properties = fun(Pid) -> proplists:get_value(client_properties, rabbit_reader:info(Pid, [client_properties])) end,
     Name = fun(Channel) ->
         try lists:keyfind(<<"connection_name">>, 1, Properties(Connection(Channel))) of
-            {_, _, Text} -> Text;
-            false -> <<>>
-        catch _:_ -> <<>> end end,
-    [{element(4, proplists:get_value(queue_name, C)), Name(proplists:get_value(channel_pid, C))}
+            {_, _, Text} -> binary_to_list(Text);
+            false -> ""
+        catch _:_ -> "" end end,
+    [{binary_to_list(element(4, proplists:get_value(queue_name, C))), Name(proplists:get_value(channel_pid, C))}
         || C <- rabbit_amqqueue:consumers_all(<<"VHOST">>), proplists:get_value(active, C)]."""
 
 Consumers = dict[str, list[tuple[bool, str]]]
@@ -47,7 +47,7 @@ def active_programs(node: RabbitMqNode, url: str, programs: list[WorkerProgram])
     }
     answer = node.evaluate(_ACTIVE_CONNECTION_NAMES.replace("VHOST", _vhost(url)))
     # rabbitmqctl breaks long texts at the end of a line.
-    pairs = re.findall(r'\{<<"([^"]*)">>,\s*<<"([^"]*)">>\}', re.sub(r'"\s*\n\s*"', "", answer))
+    pairs = re.findall(r'\{"([^"]*)",\s*"([^"]*)"\}', re.sub(r'"\s*\n\s*"', "", answer))
     return {queue: program_of[name] for queue, name in pairs if name in program_of}
 
 
