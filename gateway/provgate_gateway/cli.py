@@ -11,19 +11,18 @@ from typing import Any, Final
 
 import click
 
+from provgate_broker.configured import PATH, amqp_parameters, range_policy
 from provgate_broker.errors import TopologyError
-from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import RangePolicy
-from provgate_config import ConfigDocument, ConfigurationError, load_section, setting_options
+from provgate_config import ConfigDocument, load_section, setting_options
 from provgate_config.logs import log_level_option, set_up_logging
 from provgate_config.ready_file import write_ready_file
 from provgate_gateway.server import Backends, Gateway, ListenError
 from provgate_gateway.settings import SECTION, GatewaySettings
+from provgate_storage.configured import local_storage
 from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.local import LocalStorage
-from provgate_storage.registry import UnknownStorageError, get_provenance_storage
 
 logger = logging.getLogger(__name__)
 
@@ -81,39 +80,23 @@ async def _run(gateway: Gateway, ready_file: Path | None) -> None:
 
 
 def _backends(document: ConfigDocument, settings: GatewaySettings) -> Backends:
-    path = f"{_ROOT}.{RABBITMQ_SECTION}"
-    rabbitmq = load_section(click.get_current_context(), RabbitMqSettings, document.section(RABBITMQ_SECTION), path)
+    rabbitmq = load_section(click.get_current_context(), RabbitMqSettings, document.section(RABBITMQ_SECTION), PATH)
     existing = rabbitmq.topology == "existing"
-    try:
-        parameters = AmqpParameters(rabbitmq.url, rabbitmq.heartbeat_s)
-    except ValueError as error:
-        raise ConfigurationError(f"{path}.url: {error}") from error
-    try:
-        policy = RangePolicy.of(rabbitmq.ranges)
-    except ValueError as error:
-        raise ConfigurationError(f"{path}.ranges.{error}") from error
+    parameters, policy = amqp_parameters(rabbitmq), range_policy(rabbitmq)
     storage = None if existing else _storage(settings, rabbitmq)
     return Backends(parameters, policy, storage, sum_replies=existing)
 
 
 def _storage(settings: GatewaySettings, rabbitmq: RabbitMqSettings) -> LocalStorage:
-    section = SECTION if settings.storage_config is not None else RABBITMQ_SECTION
-    path = f"{_ROOT}.{section}.storage_config"
-    config = settings.storage_config if settings.storage_config is not None else rabbitmq.storage_config
-    if "cls" not in config:
-        raise ConfigurationError(f"{path}.cls: Object missing required field `cls`")
-    # One connection more for the probe of the health service.
-    connections = {"read_connections": settings.unary_reads + 1, "stream_connections": settings.streamed_reads}
-    try:
-        storage = get_provenance_storage(**{**connections, **config})
-    except UnknownStorageError as error:
-        raise ConfigurationError(f"{path}.cls: {error}") from error
-    except ConfigurationError as error:
-        # It starts with `storage_config`: a storage does not know in which section it is configured.
-        raise ConfigurationError(f"{_ROOT}.{section}.{error}") from error
-    if not isinstance(storage, LocalStorage):
-        raise ConfigurationError(f"{path}.cls: {config['cls']} holds no data itself: name the workers' database")
-    return storage
+    own = settings.storage_config
+    return local_storage(
+        rabbitmq.storage_config if own is None else own,
+        PATH if own is None else f"{_ROOT}.{SECTION}",
+        # One connection more for the probe of the health service.
+        read_connections=settings.unary_reads + 1,
+        stream_connections=settings.streamed_reads,
+        application_name="provgate-gateway",
+    )
 
 
 if __name__ == "__main__":

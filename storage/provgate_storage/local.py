@@ -43,8 +43,9 @@ class LocalStorage(ProvenanceStorageInterface, Protocol):
     A write raises `RetryableStorageError`, `DataRefusedError` or `SchemaMismatchError` where the interface's contract
     would let it return False, so that a worker knows what to do.
 
-    The class takes, beside settings of its own, `read_connections` and `stream_connections`: how many unary reads and
-    how many streamed reads the gateway makes at once.
+    The class takes, beside settings of its own, what programs set where the configuration does not: `application_name`,
+    and how many writes (`write_connections`), unary reads (`read_connections`) and streamed reads
+    (`stream_connections`) run at once.
     """
 
     def setup(self, range_counts: Mapping[str, int]) -> None:

@@ -36,6 +36,12 @@ def get_provenance_storage(cls: str, **kwargs: Any) -> ProvenanceStorageInterfac
         UnknownStorageError: there is no such name, or what it needs is not installed.
         ConfigurationError: the class does not take these arguments.
     """
+    storage: ProvenanceStorageInterface = storage_class(cls)(**kwargs)
+    return storage
+
+
+def storage_class(cls: str) -> type[Any]:
+    """Returns the class behind a name, as `get_provenance_storage` takes it. Raises `UnknownStorageError`."""
     if cls == "rabbitmq":
         raise UnknownStorageError(RABBITMQ_INSTEAD)
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
@@ -43,8 +49,7 @@ def get_provenance_storage(cls: str, **kwargs: Any) -> ProvenanceStorageInterfac
     if point is None:
         raise UnknownStorageError(f"no storage is called {cls!r}; there are {', '.join(sorted(found))}")
     try:
-        factory = point.load()
+        found_class: type[Any] = point.load()
     except ModuleNotFoundError as error:
         raise UnknownStorageError(f"{error.name} is missing: pip install 'provgate[{point.name}]'") from error
-    storage: ProvenanceStorageInterface = factory(**kwargs)
-    return storage
+    return found_class

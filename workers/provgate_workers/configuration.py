@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from provgate_broker.configured import PATH, amqp_parameters, range_policy
 from provgate_broker.session import AmqpParameters
-from provgate_broker.settings import SECTION, RabbitMqSettings
+from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import RangePolicy
 from provgate_config import ConfigurationError
+from provgate_storage.configured import local_storage
 from provgate_storage.local import LocalStorage
-from provgate_storage.registry import UnknownStorageError, get_provenance_storage
 from provgate_workers.assignment import Assignment, deal, preferred_ranges
-
-PATH: Final = f"provenance.{SECTION}"
 
 # Floors: existing configurations have 100 in both, which suits one package a transaction.
 _BATCH_SIZE_MIN: Final = 10_000
@@ -58,7 +56,12 @@ class WorkerConfiguration:
         Raises:
             ConfigurationError: the settings name none that can be written to.
         """
-        return local_storage(self.settings.storage_config, self.settings.storage_threads)
+        return local_storage(
+            self.settings.storage_config,
+            PATH,
+            write_connections=self.settings.storage_threads,
+            application_name="provgate-workers",
+        )
 
 
 def configuration_of(settings: RabbitMqSettings) -> WorkerConfiguration:
@@ -72,45 +75,9 @@ def configuration_of(settings: RabbitMqSettings) -> WorkerConfiguration:
             f"{PATH}.topology: `existing` is for a gateway in front of another deployment's workers; these workers"
             " need `own`"
         )
-    try:
-        parameters = AmqpParameters(settings.url, settings.heartbeat_s)
-    except ValueError as error:
-        raise ConfigurationError(f"{PATH}.url: {error}") from error
-    try:
-        policy = RangePolicy.of(settings.ranges)
-    except ValueError as error:
-        raise ConfigurationError(f"{PATH}.ranges.{error}") from error
+    parameters, policy = amqp_parameters(settings), range_policy(settings)
     preferred = preferred_ranges(settings.preferred, policy)
     assignments = tuple(deal(policy, preferred, settings.processes))
     configuration = WorkerConfiguration(settings, parameters, policy, assignments)
     configuration.storage()
     return configuration
-
-
-def local_storage(storage_config: Mapping[str, Any], thread_count: int) -> LocalStorage:
-    """Returns the local storage of a configuration, not yet open.
-
-    Args:
-        storage_config: `cls` and what that class takes.
-        thread_count: how many threads will write at once.
-
-    Raises:
-        ConfigurationError: there is no such storage, it is not a local one, or it does not take these settings.
-    """
-    values = dict(storage_config)
-    name = values.pop("cls", None)
-    path = f"{PATH}.storage_config"
-    if not isinstance(name, str):
-        raise ConfigurationError(f"{path}.cls: missing; it names the storage, for example `postgresql`")
-    if name in ("postgresql", "local"):
-        values.setdefault("write_connections", thread_count)
-        values.setdefault("application_name", "provgate-workers")
-    try:
-        storage = get_provenance_storage(name, **values)
-    except UnknownStorageError as error:
-        raise ConfigurationError(f"{path}.cls: {error}") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{PATH}.{error.message}") from error
-    if not isinstance(storage, LocalStorage):
-        raise ConfigurationError(f"{path}.cls: {name!r} is no database; the workers write to one")
-    return storage

@@ -10,13 +10,13 @@ from typing import Any, Final
 import click
 
 from provgate_broker.aside import DeadLetter
+from provgate_broker.configured import amqp_parameters
 from provgate_broker.dead_letter_queue import DeadLetterQueue, Replayer, ReplayError, open_dead_letter_queue
 from provgate_broker.errors import BrokerError
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.wire import Nack, claimed_row_count
-from provgate_config import ConfigurationError, setting_options
-from provgate_workers.configuration import PATH
+from provgate_config import setting_options
 from provgate_workers.dead_letter_text import details, summary
 from provgate_workers.errors import WorkerError
 from provgate_workers.program_options import ENV_PREFIX, loaded_settings, program_options
@@ -160,15 +160,8 @@ def _line(letter: DeadLetter) -> str:
     return f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
 
 
-def _parameters(settings: RabbitMqSettings) -> AmqpParameters:
-    try:
-        return AmqpParameters(settings.url, settings.heartbeat_s)
-    except ValueError as error:
-        raise ConfigurationError(f"{PATH}.url: {error}") from error
-
-
 def _run(context: click.Context, work: Callable[[DeadLetterQueue], Awaitable[None]]) -> None:
-    parameters = _parameters(loaded_settings(context))
+    parameters = amqp_parameters(loaded_settings(context))
     try:
         asyncio.run(_with_queue(parameters, work))
     except BrokerError as error:

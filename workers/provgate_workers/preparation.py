@@ -9,13 +9,14 @@ from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from provgate_broker.configured import PATH
 from provgate_broker.declaration import check_topology, declare_topology, remove_outgrown_queues
 from provgate_broker.errors import ConnectionLostError, TopologyError
 from provgate_broker.session import AmqpSession, open_session
 from provgate_broker.topology import RangePolicy
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
-from provgate_workers.configuration import PATH, WorkerConfiguration
+from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
 
 logger = logging.getLogger(__name__)

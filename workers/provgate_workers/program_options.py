@@ -9,10 +9,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from provgate_broker.configured import PATH
 from provgate_broker.settings import SECTION, RabbitMqSettings
 from provgate_config import ConfigDocument, load_section
 from provgate_config.logs import log_level_option, set_up_logging
-from provgate_workers.configuration import PATH
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,0 +1,29 @@
+"""The broker and the ranges that a configuration names, for gateway and workers alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from provgate_broker.session import AmqpParameters
+from provgate_broker.settings import SECTION, RabbitMqSettings
+from provgate_broker.topology import RangePolicy
+from provgate_config import ConfigurationError
+
+PATH: Final = f"provenance.{SECTION}"
+"""The path of the section in the configuration file."""
+
+
+def amqp_parameters(settings: RabbitMqSettings) -> AmqpParameters:
+    """Returns where the broker is. Raises `ConfigurationError`, whose text never quotes the URL."""
+    try:
+        return AmqpParameters(settings.url, settings.heartbeat_s)
+    except ValueError as error:
+        raise ConfigurationError(f"{PATH}.url: {error}") from error
+
+
+def range_policy(settings: RabbitMqSettings) -> RangePolicy:
+    """Returns the range counts. Raises `ConfigurationError`."""
+    try:
+        return RangePolicy.of(settings.ranges)
+    except ValueError as error:
+        raise ConfigurationError(f"{PATH}.ranges.{error}") from error
