@@ -157,6 +157,8 @@ def under_load(linked: LinkedStack) -> Iterator[ProvenanceStorageStub]:
     """Writes before, during and after what the test does; in the end every write is acked, and what is acked stored."""
     with Load(linked.stack.address, linked.checker) as load, connected(linked.stack.address) as (channel, stub):
         load.wait_for_acks()
+        # Every kind of connection is made by now.
+        assert outcome_of(stub.EntityGetAll(CONTENTS, timeout=20)).ok
         linked.mark()
         try:
             yield stub
