@@ -91,7 +91,7 @@ def refused(nack: Nack) -> CallError:
     return CallError(
         grpc.StatusCode.INVALID_ARGUMENT,
         errors_pb2.ERROR_REASON_PACKAGE_REFUSED,
-        "a worker refused a package; it is a dead letter now, and nothing of it is stored",
+        "a worker refused a package, which is a dead letter now",
         metadata={"worker_reason": nack.error, "rejected_count": str(nack.rejected_count)},
     )
 

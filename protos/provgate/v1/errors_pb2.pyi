@@ -46,9 +46,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_LIMIT: _ErrorReason.ValueType  # 6
     """INVALID_ARGUMENT: a limit is below 1."""
     ERROR_REASON_PACKAGE_REFUSED: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT: a worker refused a package that the gateway had let through; nothing of it is stored. The metadata
-    has the worker's reason as "worker_reason" ("malformed", "refused", "poison" or "unexpected") and the entries of the
-    package as "rejected_count".
+    """INVALID_ARGUMENT: a worker refused a package that the gateway had let through, and made a dead letter of it. The
+    metadata has the worker's reason as "worker_reason" ("malformed", "refused", "poison" or "unexpected") and the entries
+    that are not stored as "rejected_count"; 0 for "poison", of which that is not known.
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
@@ -103,9 +103,9 @@ ERROR_REASON_INVALID_ENUM: ErrorReason.ValueType  # 5
 ERROR_REASON_INVALID_LIMIT: ErrorReason.ValueType  # 6
 """INVALID_ARGUMENT: a limit is below 1."""
 ERROR_REASON_PACKAGE_REFUSED: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT: a worker refused a package that the gateway had let through; nothing of it is stored. The metadata
-has the worker's reason as "worker_reason" ("malformed", "refused", "poison" or "unexpected") and the entries of the
-package as "rejected_count".
+"""INVALID_ARGUMENT: a worker refused a package that the gateway had let through, and made a dead letter of it. The
+metadata has the worker's reason as "worker_reason" ("malformed", "refused", "poison" or "unexpected") and the entries
+that are not stored as "rejected_count"; 0 for "poison", of which that is not known.
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
