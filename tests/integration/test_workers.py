@@ -10,21 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 from pika.spec import BasicProperties
 
 from provgate_broker.aside import (
-    EXCHANGE_HEADER,
-    MESSAGE_HEADER,
     REASON_HEADER,
-    REDELIVERED_HEADER,
-    ROUTING_KEY_HEADER,
-    TIME_HEADER,
 )
 from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
-from provgate_broker.wire import NACK_HEADER, Entry, Nack, decode_package, encode_package
+from provgate_broker.wire import Entry, decode_package, encode_package
 from provgate_stack.directory import StackDirectory
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
@@ -33,18 +27,6 @@ from tests.amqp_sender import AmqpSender
 VECTORS = json.loads((Path(__file__).parent.parent / "data" / "wire_vectors.json").read_text())["vectors"]
 DATE = datetime(2020, 1, 2, 3, 4, 5, 678901, UTC)
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
-
-MALFORMED = {
-    "no msgpack": b"\xc1\xff\x00 not msgpack",
-    "claims 2**32-1 elements": b"\x81\xa4data\xdd\xff\xff\xff\xff",
-    "nests 100,000 deep": b"\x81\xa4data\x91" + b"\x91" * 100_000,
-    "extra bytes": encode_package([(b"e" * 20, DATE)]) + b"\x00",
-    "an unknown tag": b"\x81\xa4data\x91\x92\xc4\x14" + b"t" * 20 + b"\xc7\x01\x05\x00",
-    "a date as text": encode_package([(b"d" * 20, "yesterday")]),
-    "a huge timestamp": b"\x81\xa4data\x91\x92\xc4\x14" + b"h" * 20 + b"\xc7\x0c\xff" + struct.pack(">Iq", 0, 2**62),
-    "an id of 3 bytes": encode_package([(b"abc", DATE)]),
-    "empty": b"",
-}
 
 
 def content_id(text: str, range_number: int = 0xA) -> bytes:
@@ -103,36 +85,6 @@ def test_a_reply_counts_duplicates(sender: AmqpSender) -> None:
     assert sender.call("content", "content_add.unknown.a", body) == 3
 
 
-def test_only_what_cannot_be_decoded_becomes_a_dead_letter(
-    sender: AmqpSender, storage: ProvenanceStorageInterface
-) -> None:
-    key = "content_add.unknown.a"
-    good = [content_id(f"good {number}") for number in range(1000)]
-    sent: list[str] = []
-    bad: dict[str, bytes] = {}
-    bodies = list(MALFORMED.values())
-    for index, id in enumerate(good):
-        if index % 100 == 50 and bodies:
-            body = bodies.pop()
-            bad[sender.publish("content", key, body, headers={NACK_HEADER: True})] = body
-        sent.append(sender.publish("content", key, encode_package([(id, DATE)])))
-    assert sender.replies_to(*sent) == [1] * len(good)
-    nacks = sender.replies_to(*bad)
-    assert all(isinstance(nack, Nack) and nack.error == "malformed" for nack in nacks)
-    assert set(storage.content_get(good)) == set(good)
-    while bad:
-        properties, body = sender.take(DEAD_LETTER_QUEUE)
-        headers = properties.headers or {}
-        assert body == bad.pop(str(properties.correlation_id))
-        assert (headers[EXCHANGE_HEADER], headers[ROUTING_KEY_HEADER]) == ("content", key)
-        assert headers[REASON_HEADER] == "malformed"
-        assert headers[MESSAGE_HEADER]
-        assert headers[REDELIVERED_HEADER] == 0
-        assert headers[NACK_HEADER] is True
-        assert abs((datetime.now(UTC) - datetime.fromisoformat(str(headers[TIME_HEADER]))).total_seconds()) < 60
-    assert sender.message_count(DEAD_LETTER_QUEUE) == 0
-
-
 def test_a_sender_that_understands_no_nack_gets_none(sender: AmqpSender) -> None:
     refused = sender.publish("content", "content_add.unknown.a", b"nonsense")
     sender.take(DEAD_LETTER_QUEUE)
@@ -145,28 +97,6 @@ def test_rows_of_another_operation_are_a_dead_letter(sender: AmqpSender) -> None
     sender.publish("content", "content_add.unknown.a", body)
     properties, _ = sender.take(DEAD_LETTER_QUEUE)
     assert (properties.headers or {})[REASON_HEADER] == "malformed"
-
-
-def test_what_the_database_refuses_is_isolated(
-    sender: AmqpSender, storage: ProvenanceStorageInterface, module_postgres_dsn: str
-) -> None:
-    refused = content_id("refused by a constraint")
-    with psycopg2.connect(module_postgres_dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '5s'")
-        cursor.execute(f"ALTER TABLE content ADD CONSTRAINT no_such_id CHECK (id <> '\\x{refused.hex()}')")
-    good = [content_id(f"beside {number}") for number in range(40)]
-    sent = [sender.publish("content", "content_add.unknown.a", encode_package([(id, DATE)])) for id in good[:20]]
-    nacked = sender.publish(
-        "content", "content_add.unknown.a", encode_package([(refused, DATE)]), headers={NACK_HEADER: True}
-    )
-    sent += [sender.publish("content", "content_add.unknown.a", encode_package([(id, DATE)])) for id in good[20:]]
-    assert sender.replies_to(*sent) == [1] * len(good)
-    (nack,) = sender.replies_to(nacked)
-    assert isinstance(nack, Nack)
-    assert (nack.error, nack.rejected_count) == ("refused", 1)
-    properties, _ = sender.take(DEAD_LETTER_QUEUE)
-    assert (properties.headers or {})[REASON_HEADER] == "refused"
-    assert set(storage.content_get([*good, refused])) == set(good)
 
 
 @pytest.mark.parametrize(
