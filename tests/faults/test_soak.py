@@ -7,6 +7,7 @@ when, and what the clients do. How the two meet is never the same twice.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import threading
@@ -45,6 +46,10 @@ RECOVERY_S: Final = 120.0
 END_S: Final = 180.0
 
 RANGES: Final = dict.fromkeys(("content", "directory", "location", "origin", "revision"), 4)
+
+# A connection that is reset between the end of connect(2) and pika's callback for it: pika raises at its event loop,
+# and the attempt ends only with its timeout. The programs recover from it.
+PIKA_RACE: Final = re.compile(r"Exception in callback None\(\)\n.*?\nValueError: Expected connected socket", re.DOTALL)
 
 pytestmark = pytest.mark.faults
 
@@ -201,4 +206,5 @@ def test_faults_at_random_lose_nothing(
         soak.checker.check(held)
     soak.memory.check()
     for program in scene.programs:
-        assert "Traceback" not in program.log_path.read_text(), f"an error that nobody expected: {program.log_path}"
+        unexpected = PIKA_RACE.sub("", program.log_path.read_text())
+        assert "Traceback" not in unexpected, unexpected[unexpected.index("Traceback") - 500 :][:4000]

@@ -209,7 +209,7 @@ class SimulatedConsumer:
         asyncio.get_running_loop().call_soon(self._listener.registered, queue)
 
     def suspend(self, queue: str) -> None:
-        self._consuming[queue] = False
+        asyncio.get_running_loop().call_soon(self._cancel, queue)
 
     def release(self, queue: str) -> None:
         self._consuming[queue] = False
@@ -231,6 +231,10 @@ class SimulatedConsumer:
             asyncio.get_running_loop().call_soon(self._listener.taken_back, queue)
             if consuming:
                 asyncio.get_running_loop().call_soon(self._listener.registered, queue)
+
+    def _cancel(self, queue: str) -> None:
+        self._consuming[queue] = False
+        self._listener.suspended(queue)
 
     def _close(self, queue: str) -> None:
         channel = self._channels.pop(queue, None)
@@ -269,6 +273,7 @@ class SimulatedPublisher:
 
     def __init__(self, broker: SimulatedBroker, listener: PublisherListener) -> None:
         self.blocked = False
+        self.last_loss: ConnectionLostError | None = None
         self.underway: deque[Message] = deque()
         self._broker = broker
         self._listener = listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,7 +63,50 @@ HEADERS = st.dictionaries(
     HEADER_VALUES,
     max_size=3,
 )
-REPLY_TOS = st.sampled_from([None, "", "amq.gen-queue", "content_add.unknown.0", "provgate.dead-letters"])
+REPLY_QUEUE = "amq.gen-queue"
+REPLY_TOS = st.sampled_from([None, "", REPLY_QUEUE, REPLY_QUEUE, "content_add.unknown.0", "provgate.dead-letters"])
+
+
+@dataclass(frozen=True)
+class SentPackage:
+    """A package as its sender made it."""
+
+    operation: Operation
+    body: bytes
+    headers: dict[str, Any]
+    reply_to: str | None
+    correlated: bool
+
+    @property
+    def entries(self) -> list[Entry] | None:
+        """Its entries; None where it is malformed."""
+        try:
+            return decode_package(self.body, self.operation)
+        except MalformedPackageError:
+            return None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it can be stored."""
+        entries = self.entries
+        return entries is not None and not {entry[0] for entry in entries} & {REFUSED_ID, UNEXPECTED_ID}
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether its sender waits for a reply once it is stored."""
+        return self.reply_to == REPLY_QUEUE and self.correlated
+
+
+PACKAGES = st.sampled_from(OPERATIONS).flatmap(
+    lambda operation: st.builds(
+        SentPackage,
+        operation=st.just(operation),
+        body=bodies_of(operation),
+        headers=HEADERS,
+        reply_to=REPLY_TOS,
+        correlated=st.booleans(),
+    )
+)
 
 
 class HostMachine(RuleBasedStateMachine):
@@ -70,49 +114,52 @@ class HostMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.sent: dict[int, tuple[Operation, bytes]] = {}
+        self.sent: dict[int, SentPackage] = {}
+        self.replied: set[int] = set()
+        # Replies may be lost: publishes were blocked, or a reply queue was gone or full.
+        self.replies_may_be_lost = False
         self.poisoned = False
         self.storage = SimulatedStorage()
         self.storage.open()
         queues = [binding_key(operation, 0) for operation in OPERATIONS]
-        self.broker = SimulatedBroker(queues, self.is_stored, self.check_reply)
+        self.broker = SimulatedBroker(queues, self.may_be_forgotten, self.check_reply)
         self.process = SimulatedProcess(self.broker, self.storage)
 
     def is_stored(self, number: int) -> bool:
-        operation, body = self.sent[number]
-        try:
-            entries = decode_package(body, operation)
-        except MalformedPackageError:
-            return False
-        return holds(self.storage, operation, entries)
+        package = self.sent[number]
+        return package.entries is not None and holds(self.storage, package.operation, package.entries)
+
+    def may_be_forgotten(self, number: int) -> bool:
+        answered = number in self.replied or not self.sent[number].is_answered or self.replies_may_be_lost
+        return self.is_stored(number) and answered
 
     def check_reply(self, message: Message) -> None:
         reply = decode_reply(message.body)
         number = int(message.correlation_id or "")
-        operation, body = self.sent[number]
+        self.replied.add(number)
         if isinstance(reply, Nack):
             assert number in self.broker.dead_letters()
         else:
             assert self.is_stored(number)
-            assert reply == len(decode_package(body, operation))
+            assert reply == len(self.sent[number].entries or [])
 
-    @rule(data=st.data(), operation=st.sampled_from(OPERATIONS), headers=HEADERS, reply_to=REPLY_TOS)
-    def publish(self, data: st.DataObject, operation: Operation, headers: dict[str, Any], reply_to: str | None) -> None:
-        body = data.draw(bodies_of(operation))
-        number = len(self.sent)
-        self.sent[number] = (operation, body)
-        correlation_id = data.draw(st.sampled_from([None, str(number)]))
-        self.broker.queues[binding_key(operation, 0)].append(
-            Held(
-                number,
-                exchange_of(operation),
-                binding_key(operation, 0),
-                body,
-                reply_to,
-                correlation_id,
-                {**headers, NUMBER_HEADER: number},
+    @rule(packages=st.lists(PACKAGES, min_size=1, max_size=4))
+    def publish(self, packages: list[SentPackage]) -> None:
+        for package in packages:
+            number = len(self.sent)
+            self.sent[number] = package
+            queue = binding_key(package.operation, 0)
+            self.broker.queues[queue].append(
+                Held(
+                    number,
+                    exchange_of(package.operation),
+                    queue,
+                    package.body,
+                    package.reply_to,
+                    str(number) if package.correlated else None,
+                    {**package.headers, NUMBER_HEADER: number},
+                )
             )
-        )
 
     @rule(operation=st.sampled_from(OPERATIONS))
     def deliver(self, operation: Operation) -> None:
@@ -122,6 +169,12 @@ class HostMachine(RuleBasedStateMachine):
     def deliver_all(self) -> None:
         for operation in OPERATIONS:
             self.deliver(operation)
+
+    @rule()
+    def work(self) -> None:
+        self.deliver_all()
+        while self.process.job_count:
+            self.process.finish_job(0)
 
     @precondition(lambda self: self.process.job_count)
     @rule(number=st.integers(0, 3))
@@ -135,6 +188,8 @@ class HostMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.broker.publisher.underway and not self.broker.publisher.blocked)
     @rule(what=st.sampled_from(["confirm_next", "confirm_next", "refuse_next", "return_next"]))
     def broker_answers(self, what: str) -> None:
+        reply = not self.broker.publisher.underway[0].mandatory
+        self.replies_may_be_lost = self.replies_may_be_lost or (reply and what != "confirm_next")
         self.process.run(getattr(self.broker.publisher, what))
 
     @rule(arrived_count=st.integers(0, 5))
@@ -143,6 +198,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(blocked=st.booleans())
     def broker_blocks(self, blocked: bool) -> None:
+        self.replies_may_be_lost = self.replies_may_be_lost or blocked
         self.process.run(lambda: self.broker.publisher.block(blocked))
 
     @rule()
@@ -203,9 +259,7 @@ class HostMachine(RuleBasedStateMachine):
         self.broker.consumer.getter.connected = True
         self.broker_blocks(False)
         for _ in range(200):
-            self.deliver_all()
-            while self.process.job_count:
-                self.process.finish_job(0)
+            self.work()
             while self.broker.publisher.underway:
                 self.process.run(self.broker.publisher.confirm_next)
             self.process.pass_time(13.0)
@@ -224,24 +278,13 @@ class HostMachine(RuleBasedStateMachine):
 
     def _check_the_end(self) -> None:
         dead = self.broker.dead_letters()
-        for number, (operation, body) in self.sent.items():
-            note(f"{number}: {operation} {body!r}")
+        for number, package in self.sent.items():
+            note(f"{number}: {package}")
             assert self.is_stored(number) or number in dead
-            if self._is_good(operation, body) and not self.poisoned:
+            if package.is_good and not self.poisoned:
                 assert self.is_stored(number)
                 assert number not in dead
 
-    @staticmethod
-    def _is_good(operation: Operation, body: bytes) -> bool:
-        try:
-            entries = decode_package(body, operation)
-        except MalformedPackageError:
-            return False
-        return operation.method is WriteMethod.LOCATION_ADD or not {entry[0] for entry in entries} & {
-            REFUSED_ID,
-            UNEXPECTED_ID,
-        }
 
-
-HostMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+HostMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestHost: Any = HostMachine.TestCase
