@@ -13,6 +13,7 @@ import click
 
 from provgate_broker.configured import PATH, amqp_parameters, range_policy
 from provgate_broker.errors import TopologyError
+from provgate_broker.loop_errors import tell_network_errors_shortly
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_broker.settings import RabbitMqSettings
 from provgate_config import ConfigDocument, load_section, setting_options
@@ -66,6 +67,7 @@ def main(context: click.Context, /, config: Path | None, ready_file: Path | None
 
 
 async def _run(gateway: Gateway, ready_file: Path | None) -> None:
+    tell_network_errors_shortly()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop)

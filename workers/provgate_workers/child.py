@@ -14,6 +14,7 @@ from typing import Final
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from provgate_broker.errors import TopologyError
+from provgate_broker.loop_errors import tell_network_errors_shortly
 from provgate_config.logs import set_up_logging
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
@@ -61,6 +62,7 @@ def _collect_seldom() -> None:
 
 
 async def _work(order: ChildOrder) -> None:
+    tell_network_errors_shortly()
     stop = _stop_event()
     configuration = configuration_of(order.settings)
     storage = configuration.storage()
