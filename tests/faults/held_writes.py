@@ -28,44 +28,49 @@ class HeldWrites:
     """The writes that wait. Belongs to one thread.
 
     Args:
-        open_connection: to the database, not in a transaction.
+        watcher: a connection to the database, not in a transaction.
+        holder: another one, which holds the writes.
+        release: the statement with which it lets them go on.
     """
 
-    def __init__(self, open_connection: connection) -> None:
-        self._connection = open_connection
+    def __init__(self, watcher: connection, holder: connection, release: str) -> None:
+        self._watcher = watcher
+        self._holder = holder
+        self._release = release
+
+    def release(self) -> None:
+        """Lets them go on. Once."""
+        with self._holder.cursor() as cursor:
+            cursor.execute(self._release)
 
     def wait_waiting(self, begin: str, count: int = 1) -> None:
         """Returns when so many statements wait that begin so."""
         eventually(lambda: self._waiting_count(begin) >= count, f"{count} x {begin} wait", _HELD_S)
 
     def _waiting_count(self, begin: str) -> int:
-        with self._connection.cursor() as cursor:
+        with self._watcher.cursor() as cursor:
             cursor.execute(_WAITING)
             return sum(query.strip().startswith(begin) for (query,) in cursor.fetchall())
 
 
 @contextmanager
 def rows_held(dsn: str, ids: Iterable[bytes]) -> Iterator[HeldWrites]:
-    """Has whoever writes one of these contents wait until the end of the block."""
+    """Has whoever writes one of these contents wait, until the end of the block at the latest."""
     with _connected(dsn) as holder, _connected(dsn) as watcher:
         with holder.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute("INSERT INTO content (id) SELECT unnest(%s::bytea[])", (list(ids),))
-        yield HeldWrites(watcher)
-        with holder.cursor() as cursor:
-            cursor.execute("ROLLBACK")
+        yield HeldWrites(watcher, holder, "ROLLBACK")
 
 
 @contextmanager
 def commits_held(dsn: str) -> Iterator[HeldWrites]:
-    """Has whoever wrote contents wait at COMMIT until the end of the block. Once in the life of a database."""
+    """Has whoever wrote contents wait at COMMIT, until the end of the block at the latest. Once for each database."""
     with _connected(dsn) as holder, _connected(dsn) as watcher:
         with holder.cursor() as cursor:
             cursor.execute(_HOLD_COMMITS)
             cursor.execute("SELECT pg_advisory_lock(1)")
-        yield HeldWrites(watcher)
-        with holder.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(1)")
+        yield HeldWrites(watcher, holder, "SELECT pg_advisory_unlock(1)")
 
 
 @contextmanager

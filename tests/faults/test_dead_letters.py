@@ -103,7 +103,7 @@ def test_a_replayed_one_leaves_the_queue_after_its_commit_and_not_before(
     bury(sender, database_dsn)
     accept(database_dsn)
     command = [program_path("provgate-workers"), "dlq", "replay", "--all", "--config", str(small_stack.config)]
-    replay = ChildProgram(command, {}, small_stack.path / "replay.log")
+    replay = ChildProgram(command, small_stack.client_environment(), small_stack.path / "replay.log")
     with rows_held(database_dsn, [REFUSED]) as held:
         replay.start()
         held.wait_waiting("INSERT")

@@ -27,6 +27,7 @@ from provgate_stack.programs import WorkerProgram
 from provgate_stack.stack import Stack
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
+from tests.faults.held_writes import rows_held
 from tests.faults.load import Writing, check
 from tests.faults.packages import DATE, content_ids, content_queue, publish, stored_count
 
@@ -96,11 +97,13 @@ def test_only_what_cannot_be_stored_becomes_a_dead_letter(
     every = GOOD_COUNT // len(bodies)
     sent: list[str] = []
     nacked: list[str] = []
-    for index, body in enumerate(bodies):
-        sent += publish(sender, good[index * every :][: every // 2], package_size=1)
-        nacked.append(sender.publish("content", content_queue(refused), body, headers={NACK_HEADER: True}))
-        sent += publish(sender, good[index * every :][every // 2 : every], package_size=1)
-    sent += publish(sender, good[len(bodies) * every :], package_size=1)
+    # What is held lets the others come together, so that each bad one is in a batch with good ones.
+    with rows_held(database_dsn, good[:1]):
+        for index, body in enumerate(bodies):
+            sent += publish(sender, good[index * every :][: every // 2], package_size=1)
+            nacked.append(sender.publish("content", content_queue(refused), body, headers={NACK_HEADER: True}))
+            sent += publish(sender, good[index * every :][every // 2 : every], package_size=1)
+        sent += publish(sender, good[len(bodies) * every :], package_size=1)
     assert sender.replies_to(*sent, timeout_s=60) == [1] * GOOD_COUNT
     nacks = sender.replies_to(*nacked)
     assert all(isinstance(nack, Nack) and nack.error == reason for nack in nacks)

@@ -118,31 +118,31 @@ def linked_url(url: str, link: Link) -> str:
 
 
 def test_a_kill_before_commit(relay: Relay) -> None:
-    with relay.write() as write:
-        with rows_held(relay.dsn, dated(ENTRY_COUNT)) as held:
-            held.wait_waiting("INSERT")
-            write.wait_published()
-            assert write.acked_count == 0
-            relay.kill_writer()
+    with rows_held(relay.dsn, dated(ENTRY_COUNT)) as held, relay.write() as write:
+        held.wait_waiting("INSERT")
+        write.wait_published()
+        assert write.acked_count == 0
+        relay.kill_writer()
+        held.release()
         relay.check(write)
 
 
 def test_a_kill_during_commit(relay: Relay) -> None:
-    with relay.write() as write:
-        with commits_held(relay.dsn) as held:
-            held.wait_waiting("COMMIT")
-            write.wait_published()
-            assert write.acked_count == 0
-            # What the database does with a COMMIT that it has been given no longer depends on who gave it.
-            relay.kill_writer()
+    with commits_held(relay.dsn) as held, relay.write() as write:
+        held.wait_waiting("COMMIT")
+        write.wait_published()
+        assert write.acked_count == 0
+        # What the database does with a COMMIT that it has been given no longer depends on who gave it.
+        relay.kill_writer()
+        held.release()
         relay.check(write)
 
 
 def test_a_kill_between_commit_and_reply(relay: Relay) -> None:
-    with relay.write() as write:
-        with commits_held(relay.dsn) as held:
-            held.wait_waiting("COMMIT")
-            relay.link.mode = Mode.BLACK_HOLE
+    with commits_held(relay.dsn) as held, relay.write() as write:
+        held.wait_waiting("COMMIT")
+        relay.link.mode = Mode.BLACK_HOLE
+        held.release()
         committed_in_full(relay)
         assert write.acked_count == 0
         # None is acked to the broker, or it would be lost to the sender with its reply.
@@ -152,13 +152,12 @@ def test_a_kill_between_commit_and_reply(relay: Relay) -> None:
 
 
 def test_a_kill_between_reply_and_delivery_ack(relay: Relay) -> None:
-    with relay.write() as write:
-        with commits_held(relay.dsn) as held:
-            held.wait_waiting("COMMIT")
-            relay.link.mode = Mode.NO_ANSWER
+    with commits_held(relay.dsn) as held, relay.write() as write:
+        held.wait_waiting("COMMIT")
+        relay.link.mode = Mode.NO_ANSWER
+        held.release()
         write.result()
-        in_hand_count = unacked_count(relay.node, relay.url)
-        assert in_hand_count == message_count(relay.node, relay.url) > 0
+        assert unacked_count(relay.node, relay.url) == message_count(relay.node, relay.url) > 0
         relay.kill_writer()
         # The second replies to packages that are acked count for nothing.
         relay.check(write)
