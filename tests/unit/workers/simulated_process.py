@@ -245,7 +245,7 @@ class SimulatedProcess:
         return self._threads[-1]
 
 
-POISON_AFTER = 3
+POISON_AFTER = 1
 
 
 def _arguments(storage: SimulatedStorage) -> tuple[WorkerConfiguration, Assignment, LocalStorage]:

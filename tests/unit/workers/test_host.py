@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from hypothesis import note, settings
@@ -63,6 +64,7 @@ HEADERS = st.dictionaries(
     HEADER_VALUES,
     max_size=3,
 )
+ANSWERS = st.lists(st.sampled_from(["confirm_next", "refuse_next", "return_next"]), max_size=6)
 REPLY_QUEUE = "amq.gen-queue"
 REPLY_TOS = st.sampled_from([None, "", REPLY_QUEUE, REPLY_QUEUE, "content_add.unknown.0", "provgate.dead-letters"])
 
@@ -161,18 +163,20 @@ class HostMachine(RuleBasedStateMachine):
                 )
             )
 
-    @rule(operation=st.sampled_from(OPERATIONS))
-    def deliver(self, operation: Operation) -> None:
-        self.process.run(lambda: self.broker.consumer.deliver(binding_key(operation, 0)))
+    @rule(packages=st.lists(PACKAGES, min_size=1, max_size=4), answers=ANSWERS)
+    def handle(self, packages: list[SentPackage], answers: list[str]) -> None:
+        self.publish(packages)
+        self.work()
+        self.answer(answers)
 
     @rule()
-    def deliver_all(self) -> None:
+    def deliver(self) -> None:
         for operation in OPERATIONS:
-            self.deliver(operation)
+            self.process.run(partial(self.broker.consumer.deliver, binding_key(operation, 0)))
 
     @rule()
     def work(self) -> None:
-        self.deliver_all()
+        self.deliver()
         while self.process.job_count:
             self.process.finish_job(0)
 
@@ -185,12 +189,13 @@ class HostMachine(RuleBasedStateMachine):
     def storage_changes(self, trouble: Trouble) -> None:
         self.storage.trouble = trouble
 
-    @precondition(lambda self: self.broker.publisher.underway and not self.broker.publisher.blocked)
-    @rule(what=st.sampled_from(["confirm_next", "confirm_next", "refuse_next", "return_next"]))
-    def broker_answers(self, what: str) -> None:
-        reply = not self.broker.publisher.underway[0].mandatory
-        self.replies_may_be_lost = self.replies_may_be_lost or (reply and what != "confirm_next")
-        self.process.run(getattr(self.broker.publisher, what))
+    @rule(answers=ANSWERS)
+    def answer(self, answers: list[str]) -> None:
+        for answer in answers:
+            if self.broker.publisher.underway and not self.broker.publisher.blocked:
+                is_reply = not self.broker.publisher.underway[0].mandatory
+                self.replies_may_be_lost = self.replies_may_be_lost or (is_reply and answer != "confirm_next")
+                self.process.run(getattr(self.broker.publisher, answer))
 
     @rule(arrived_count=st.integers(0, 5))
     def publisher_is_lost(self, arrived_count: int) -> None:
@@ -201,13 +206,10 @@ class HostMachine(RuleBasedStateMachine):
         self.replies_may_be_lost = self.replies_may_be_lost or blocked
         self.process.run(lambda: self.broker.publisher.block(blocked))
 
-    @rule()
-    def deliveries_are_lost(self) -> None:
-        self.process.run(self.broker.lose_channels)
-
     @rule(connected=st.booleans())
-    def quarantine_is_out_of_reach(self, connected: bool) -> None:
+    def deliveries_are_lost(self, connected: bool) -> None:
         self.broker.consumer.getter.connected = connected
+        self.process.run(self.broker.lose_channels)
 
     @rule(seconds=st.sampled_from([0.5, 6.0, 15.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
@@ -286,5 +288,5 @@ class HostMachine(RuleBasedStateMachine):
                 assert number not in dead
 
 
-HostMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+HostMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestHost: Any = HostMachine.TestCase
