@@ -85,6 +85,28 @@ def test_rows_encoded_one_by_one_are_the_package(package: tuple[Operation, list[
     assert encoder.body([encoder.row(entry) for entry in package[1]]) == encode_package(package[1])
 
 
+@given(packages)
+def test_an_encoder_that_refused_an_entry_encodes_the_next_as_ever(package: tuple[Operation, list[Entry]]) -> None:
+    encoder = EntryEncoder()
+    rows = []
+    for entry in package[1]:
+        with pytest.raises(TypeError):
+            encoder.row((*entry, object()))
+        rows.append(encoder.row(entry))
+    assert encoder.body(rows) == encode_package(package[1])
+
+
+@given(packages, st.sampled_from(OPERATIONS))
+def test_a_package_in_a_queue_of_another_operation_is_entries_of_that_or_malformed(
+    package: tuple[Operation, list[Entry]], other: Operation
+) -> None:
+    try:
+        entries = decode_package(encode_package(package[1]), other)
+    except MalformedPackageError:
+        return
+    assert entries == package[1]
+
+
 @given(st.binary(max_size=200), st.sampled_from(OPERATIONS))
 def test_any_bytes_are_entries_or_malformed(body: bytes, operation: Operation) -> None:
     for candidate in (body, b"\x81\xa4data" + body):
