@@ -29,7 +29,8 @@ from tests.faults.queues import message_count, unacked_count
 from tests.faults.watched_write import WatchedWrite
 from tests.integration.gateway_calls import eventually
 
-pytestmark = pytest.mark.faults
+# Long: they hold locks and links still at exact points, and the bounds need a machine that does little else.
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 TAKEN_OVER_S = 90.0
 PACKAGE_SIZE = 100
