@@ -467,11 +467,11 @@ class TestStreams:
             streams.pop().close()
 
     def test_a_stream_that_nobody_reads_is_ended_by_the_server(self, postgres_dsn: str) -> None:
-        with opened(postgres_dsn, stream_idle_timeout_s=0.05) as storage:
+        with opened(postgres_dsn, stream_idle_timeout_s=1.0) as storage:
             fill_occurrences(storage, 3_000)
             chunks = iter(storage.content_find_all_stream(entry_id(1)))
             next(chunks)
-            time.sleep(0.3)
+            time.sleep(2.5)
             with pytest.raises(StorageUnavailableError):
                 next(chunks)
             assert len(list(storage.content_find_all(entry_id(1)))) == 3_000
