@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -152,12 +153,10 @@ _PATHS: Final[list[bytes | None]] = [b"path/%d" % number for number in range(_ID
 _DATES: Final = [None, *(_EPOCH + timedelta(days=number) for number in range(1_000))]
 _FAR: Final = datetime.max.replace(tzinfo=UTC)
 
-_ENTITIES: Final = {
-    EntityType.CONTENT: _CONTENTS,
-    EntityType.DIRECTORY: _DIRECTORIES,
-    EntityType.REVISION: _REVISIONS,
-    EntityType.ORIGIN: _ORIGINS,
-}
+_SHARED: Final = {"content": _CONTENTS, "directory": _DIRECTORIES, "revision": _REVISIONS, "origin": _ORIGINS}
+
+# Numbers of what is written once.
+_NEW: Final = itertools.count(1_000_000)
 
 
 def _some(drawn: random.Random, of: Sequence[Any]) -> list[Any]:
@@ -165,33 +164,41 @@ def _some(drawn: random.Random, of: Sequence[Any]) -> list[Any]:
     return drawn.sample(of, min(len(of), int(_CALL_MAX_ENTRIES ** drawn.random())))
 
 
-def _dated(drawn: random.Random, ids: Sequence[Id]) -> dict[Id, datetime | None]:
-    return {id: drawn.choice(_DATES) for id in _some(drawn, ids)}
+def _written(drawn: random.Random, kind: str) -> list[Id]:
+    """Returns ids to write: some of those that all clients share, and a few that nobody writes again.
+
+    The first meet in the database. Without the second, what is lost would be hidden by a later write of the same.
+    """
+    return [*_some(drawn, _SHARED[kind]), *(_id(kind, next(_NEW)) for _ in range(drawn.randint(1, 4)))]
+
+
+def _dated(drawn: random.Random, kind: str) -> dict[Id, datetime | None]:
+    return {id: drawn.choice(_DATES) for id in _written(drawn, kind)}
 
 
 def _revisions(drawn: random.Random) -> dict[Id, RevisionData]:
-    return {id: RevisionData(drawn.choice(_DATES), drawn.choice(_PREFERRED)) for id in _some(drawn, _REVISIONS)}
+    return {id: RevisionData(drawn.choice(_DATES), drawn.choice(_PREFERRED)) for id in _written(drawn, "revision")}
 
 
 def _rows(drawn: random.Random) -> tuple[str, RelationType, dict[Id, set[RelationData]]]:
     relation = drawn.choice(list(RelationType))
-    destinations = _ENTITIES[relation.destination]
+    destinations = _SHARED[relation.destination]
     paths = _PATHS if relation.has_path else [None]
     return (
         "relation_add",
         relation,
         {
             src: {RelationData(drawn.choice(destinations), drawn.choice(paths)) for _ in range(drawn.randint(1, 2))}
-            for src in _some(drawn, _ENTITIES[relation.source])
+            for src in _written(drawn, relation.source)
         },
     )
 
 
 _WRITES: Final[Sequence[Callable[[random.Random], tuple[Any, ...]]]] = (
-    lambda drawn: ("content_add", _dated(drawn, _CONTENTS)),
-    lambda drawn: ("directory_add", _dated(drawn, _DIRECTORIES)),
-    lambda drawn: ("location_add", set(_some(drawn, _PATHS))),
-    lambda drawn: ("origin_add", {id: f"https://{drawn.randrange(3)}.example" for id in _some(drawn, _ORIGINS)}),
+    lambda drawn: ("content_add", _dated(drawn, "content")),
+    lambda drawn: ("directory_add", _dated(drawn, "directory")),
+    lambda drawn: ("location_add", {b"new/%d" % next(_NEW), *_some(drawn, _PATHS)}),
+    lambda drawn: ("origin_add", {id: f"https://{drawn.randrange(3)}.example" for id in _written(drawn, "origin")}),
     lambda drawn: ("revision_add", _revisions(drawn)),
     _rows,
 )
