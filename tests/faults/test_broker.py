@@ -43,6 +43,7 @@ pytestmark = pytest.mark.faults
 
 RECOVERED_S = 60.0
 MIB = 1024 * 1024
+LONG_ROW_COUNT = 2048
 DATE = datetime(2020, 1, 2, tzinfo=UTC)
 CONTENTS = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_CONTENT)
 
@@ -236,8 +237,28 @@ def held_count(dsn: str, ids: Iterable[bytes]) -> int:
         return len(storage.content_get(ids))
 
 
-@pytest.mark.long
-def test_a_backlog_that_causes_an_alarm_ends_it(
+def test_what_is_lost_with_the_publisher_alone_is_published_again(
+    small_stack: Stack, rabbitmq_node: RabbitMqNode, database_dsn: str, checker: Checker
+) -> None:
+    small_stack.start()
+    with Writing(small_stack.address, checker) as writing, connected(small_stack.address) as (_, stub):
+        with alarm(rabbitmq_node, "memory"):
+            # It is published before the broker says that it blocks the connection, and read by nobody.
+            lost = writing.begin("content_add", [content_id(number) for number in range(100)])
+            assert_blocked(write(stub.ContentAdd, [contents(5)], timeout_s=1.0))
+            close_connection(rabbitmq_node, "provgate-gateway publisher")
+        assert lost.result(RECOVERED_S)
+    check(checker, database_dsn)
+
+
+def close_connection(node: RabbitMqNode, name: str) -> None:
+    given = "proplists:get_value(client_properties, rabbit_reader:info(P, [client_properties]))"
+    is_named = f'lists:member({{<<"connection_name">>, longstr, <<"{name}">>}}, {given})'
+    closed = f'rabbit_networking:close_connection(P, "a test") || P <- rabbit_networking:connections(), {is_named}'
+    assert node.evaluate(f"[{closed}].") == "[ok]"
+
+
+def test_a_backlog_that_causes_an_alarm_is_drained(
     small_stack: Stack, rabbitmq_node: RabbitMqNode, database_dsn: str, checker: Checker
 ) -> None:
     small_stack.start()
@@ -250,11 +271,26 @@ def test_a_backlog_that_causes_an_alarm_ends_it(
             begun = [writing.begin("relation_add", RelationType.CNT_IN_DIR, long_rows(n)) for n in range(12)]
             eventually(lambda: "memory" in alarms(rabbitmq_node), "the backlog causes an alarm", 60)
             workers.start()
-            assert all(each.result(100) for each in begun)
-        eventually(lambda: "memory" not in alarms(rabbitmq_node), "the alarm ends by itself", 60)
+            eventually(lambda: row_count(database_dsn) == 12 * LONG_ROW_COUNT, "the backlog is stored", 60)
+            eventually(lambda: gives_memory_back(rabbitmq_node), "the alarm ends", 60)
+            assert all(each.result(RECOVERED_S) for each in begun)
     finally:
         rabbitmq_node.ctl("set_vm_memory_high_watermark", "0.4")
     check(checker, database_dsn)
+
+
+def row_count(dsn: str) -> int:
+    with get_provenance_storage("postgresql", db=dsn) as storage:
+        return len(storage.relation_get_all(RelationType.CNT_IN_DIR))
+
+
+def gives_memory_back(node: RabbitMqNode) -> bool:
+    # A quorum queue's log keeps bodies in memory, consumed ones too, until its file is full or an alarm has it begin
+    # another one; the broker does that for one alarm in 20 s, and an earlier test may have had it. What idle processes
+    # of the broker have let go is free once they are looked at.
+    node.evaluate("ra_log_wal:force_roll_over(ra_log_wal).")
+    node.ctl("force_gc")
+    return "memory" not in alarms(node)
 
 
 def test_a_full_queue_refuses_and_takes_more_once_there_is_room(
@@ -282,5 +318,5 @@ def test_a_full_queue_refuses_and_takes_more_once_there_is_room(
 
 def long_rows(number: int) -> dict[bytes, set[RelationData]]:
     """Returns rows of 8 MiB in all."""
-    ids = [content_id(number * 2048 + each) for each in range(2048)]
+    ids = [content_id(number * LONG_ROW_COUNT + each) for each in range(LONG_ROW_COUNT)]
     return {id: {RelationData(id, (id.hex().encode() * 103)[:4096])} for id in ids}
