@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from provgate_stack.directory import StackDirectory
 from provgate_stack.stack import Stack
 from tests.integration.scripted_workers import ScriptedWorkers, set_up
+
+MakeStack = Callable[..., Stack]
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +38,20 @@ def scripted_workers(module_scripted_workers: ScriptedWorkers) -> ScriptedWorker
     """The module's scripted workers, which answer in full and have seen nothing yet."""
     module_scripted_workers.reset()
     return module_scripted_workers
+
+
+@pytest.fixture
+def make_stack(
+    workerless_stack: Stack, module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory
+) -> Iterator[MakeStack]:
+    """Makes a stack on the module's servers with settings of its own."""
+    made: list[Stack] = []
+
+    def make(postgres_dsn: str = module_postgres_dsn, amqp_url: str = module_amqp_url, **overrides: Any) -> Stack:
+        name = f"start-{secrets.token_hex(4)}"
+        made.append(Stack(amqp_url, postgres_dsn, stack_directory, overrides, name=name))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.kill()

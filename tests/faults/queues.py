@@ -51,6 +51,13 @@ def active_programs(node: RabbitMqNode, url: str, programs: list[WorkerProgram])
     return {queue: program_of[name] for queue, name in pairs if name in program_of}
 
 
+def queue_names(node: RabbitMqNode, url: str) -> set[str]:
+    """Returns the names of all queues, reply queues too."""
+    return {
+        queue["name"] for queue in json.loads(node.ctl("list_queues", "-p", _vhost(url), "--formatter", "json", "name"))
+    }
+
+
 def unacked_count(node: RabbitMqNode, url: str) -> int:
     """Returns how many packages of durable queues, which are quorum queues, are delivered and not acked."""
     return _asked(node, url, "query_messages_checked_out")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 import grpc
 import pytest
@@ -19,10 +17,11 @@ from provgate_stack.directory import StackDirectory
 from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from provgate_storage import get_provenance_storage
 from tests.faults.checker import Checker
 from tests.faults.client_program import group, running_client
 from tests.faults.footprint import MIB, Footprint
+from tests.faults.load import check
+from tests.faults.queues import message_count, queue_names
 from tests.integration.gateway_calls import (
     OpenWrite,
     connected,
@@ -54,14 +53,7 @@ class Served:
     program: GatewayProgram
     workers: ScriptedWorkers
     node: RabbitMqNode
-    vhost: str
-
-    def queues(self) -> dict[str, tuple[int, int]]:
-        """Returns the messages that wait and those in consumers' hands, by queue; reply queues have a random name."""
-        listed = self.node.ctl(
-            "list_queues", "-p", self.vhost, "--formatter", "json", "name", "messages_ready", "messages_unacknowledged"
-        )
-        return {q["name"]: (q["messages_ready"], q["messages_unacknowledged"]) for q in json.loads(listed)}
+    url: str
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +69,7 @@ def module_gateway(
         program = stack.start_gateway(
             wait_min=WAIT_MIN_S, wait_per_batch=0, max_calls=MAX_CALLS, max_unacked_entries=MAX_UNACKED
         )
-        yield Served(program, workers, rabbitmq_node, vhost)
+        yield Served(program, workers, rabbitmq_node, url)
         assert program.terminate() == 0
         # What gRPC says of a client that goes away in the middle of a response is not ours.
         assert " ERROR provgate" not in program.log_path.read_text(encoding="utf-8")
@@ -141,12 +133,13 @@ def _cancel_many(gateway: Served, stub: ProvenanceStorageStub, count: int) -> No
 def test_a_hundred_cancelled_calls_leave_nothing_behind(gateway: Served, stub: ProvenanceStorageStub) -> None:
     gateway.workers.script = _one_only
     _cancel_many(gateway, stub, 20)
-    queues, before = gateway.queues(), Footprint.of(gateway.program.pid)
+    queues, before = queue_names(gateway.node, gateway.url), Footprint.of(gateway.program.pid)
     _cancel_many(gateway, stub, 100)
     after = Footprint.of(gateway.program.pid)
     assert after.memory_bytes - before.memory_bytes < GROWTH_MAX_BYTES, f"{before}; {after}"
     assert after.file_count <= before.file_count
-    assert gateway.queues() == queues
+    assert queue_names(gateway.node, gateway.url) == queues
+    assert message_count(gateway.node, gateway.url) == 0
 
 
 def test_a_few_cancelled_calls_leave_nothing_behind(gateway: Served, stub: ProvenanceStorageStub) -> None:
@@ -246,28 +239,22 @@ def _kill_clients(address: str, seeds: range, checker: Checker) -> None:
 
 @pytest.mark.long
 def test_a_hundred_killed_clients_lose_nothing_and_leave_nothing(
-    bare_stack: Stack, postgres_dsn: str, amqp_url: str, rabbitmq_node: RabbitMqNode
+    small_stack: Stack, checker: Checker, database_dsn: str, broker_url: str, rabbitmq_node: RabbitMqNode
 ) -> None:
-    checker = Checker()
-    bare_stack.start_workers()
-    program = bare_stack.start_gateway(max_calls=15)
-    served = Served(program, None, rabbitmq_node, _vhost(amqp_url))  # type: ignore[arg-type]
+    small_stack.start_workers()
+    program = small_stack.start_gateway(max_calls=15)
+
+    def all_stored() -> bool:
+        return message_count(rabbitmq_node, broker_url) == 0
+
     _kill_clients(program.address, range(6), checker)
-    eventually(lambda: not _packages(served), "all is stored")
-    queues, before = served.queues(), Footprint.of(program.pid)
+    eventually(all_stored, "all is stored", timeout_s=60)
+    queues, before = queue_names(rabbitmq_node, broker_url), Footprint.of(program.pid)
     _kill_clients(program.address, range(6, 26), checker)
-    eventually(lambda: not _packages(served), "all is stored")
+    eventually(all_stored, "all is stored", timeout_s=60)
     after = Footprint.of(program.pid)
     assert after.memory_bytes - before.memory_bytes < GROWTH_MAX_BYTES, f"{before}; {after}"
     assert after.file_count <= before.file_count
-    assert served.queues() == queues
-    with get_provenance_storage("postgresql", db=postgres_dsn) as held:
-        checker.check(held)
-
-
-def _packages(served: Served) -> int:
-    return sum(ready + unacknowledged for ready, unacknowledged in served.queues().values())
-
-
-def _vhost(amqp_url: str) -> str:
-    return unquote(urlsplit(amqp_url).path[1:])
+    assert queue_names(rabbitmq_node, broker_url) == queues
+    check(checker, database_dsn)
+    assert program.terminate() == 0

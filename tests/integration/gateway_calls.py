@@ -100,6 +100,13 @@ def progress_of(outcome: Outcome) -> Outcome:
     return outcome
 
 
+def check_turned_away(outcome: Outcome, reason: str) -> None:
+    """Checks that a call was shed, and told when to try again."""
+    assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert outcome.reason == reason
+    assert outcome.details["RetryInfo"].retry_delay.ToSeconds() >= 1
+
+
 def _check_progress(outcome: Outcome) -> None:
     counts = [(p.received_count, p.published_count, p.acked_count) for p in outcome.responses]
     if outcome.details.get("ErrorInfo") and "acked_count" in outcome.details["ErrorInfo"].metadata:

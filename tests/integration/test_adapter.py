@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,26 +44,6 @@ def test_progress_ends_with_everything_acked(shared_stack: Stack) -> None:
         assert storage.relation_get(RelationType.CNT_IN_DIR, rows) == rows
     assert seen[-1] == ("relation_add", WriteProgress(3000, 3000, 3000))
     assert [each for _, each in seen] == sorted((each for _, each in seen), key=lambda each: each.acked_count)
-
-
-def test_a_write_survives_a_gateway_that_is_killed(stack: Stack) -> None:
-    contents = dict.fromkeys(make_ids(200_000, first=2_000_000), DATE)
-    moved = threading.Event()
-
-    def note(method: str, progress: WriteProgress) -> None:
-        if progress.acked_count:
-            moved.set()
-
-    with (
-        ProvenanceStorageGrpc(url=stack.address, progress=note, checkpoint_entries=20_000) as storage,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        writing = pool.submit(storage.content_add, contents)
-        assert moved.wait(30)
-        stack.gateways[0].kill()
-        stack.start_gateway(listen=stack.address)
-        assert writing.result(timeout=120) is True
-        assert storage.content_get(contents) == contents
 
 
 def test_closing_the_generator_ends_a_long_read(shared_stack: Stack) -> None:

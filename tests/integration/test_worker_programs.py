@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import psycopg2
 import pytest
-import yaml
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.wire import encode_package
 from provgate_stack.directory import StackDirectory
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
@@ -21,8 +17,9 @@ from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.amqp_sender import AmqpSender
 from tests.faults.conftest import FEW_RANGES
-from tests.faults.packages import DATE, content_ids, publish, stored_count
+from tests.faults.packages import content_ids, publish, stored_count
 from tests.faults.queues import consumers
+from tests.integration.worker_commands import config_with, run
 
 QUEUE_COUNT = 160
 
@@ -82,19 +79,6 @@ def test_what_does_not_fit_in_hand_waits_in_the_broker(
     assert sender.message_count(QUARANTINE_QUEUE) == sender.message_count(DEAD_LETTER_QUEUE) == 0
 
 
-def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [program_path("provgate-workers"), *arguments, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def config_with(stack: Stack, tmp_path: Path, **overrides: object) -> Path:
-    document = yaml.safe_load(stack.config.read_text())
-    document["provenance"]["rabbitmq"] |= overrides
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -116,42 +100,6 @@ def test_a_wrong_configuration_is_named(
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "secret" not in ended.stderr
-
-
-def test_queues_with_other_arguments_are_named(small_stack: Stack, sender: AmqpSender) -> None:
-    sender.amqp_channel.queue_declare("content_add.unknown.0", durable=True)
-    ended = run(small_stack.config, "run")
-    assert ended.returncode == 1
-    assert "queue content_add.unknown.0 is on the broker with other properties" in ended.stderr
-
-
-def test_the_range_count_changes_only_by_setup_and_never_under_packages(
-    small_stack: Stack, sender: AmqpSender, tmp_path: Path
-) -> None:
-    assert run(small_stack.config, "setup").returncode == 0
-    sender.publish("content", "content_add.unknown.3", encode_package([(b"\xff" * 20, DATE)]))
-    config = config_with(small_stack, tmp_path, ranges={**FEW_RANGES, "content": 2})
-    refused = run(config, "run")
-    assert refused.returncode == 1
-    assert "provenance.rabbitmq.ranges.content is 2, and the database was set up with 4" in refused.stderr
-    refused = run(config, "setup")
-    assert refused.returncode == 1
-    assert "queue content_add.unknown.3 holds 1 packages" in refused.stderr
-    sender.amqp_channel.queue_purge("content_add.unknown.3")
-    assert run(config, "setup").returncode == 0
-    refused = run(small_stack.config, "run")
-    assert refused.returncode == 1
-    assert "provenance.rabbitmq.ranges.content is 4, and the database was set up with 2" in refused.stderr
-
-
-def test_a_schema_of_a_newer_program_is_named(small_stack: Stack, postgres_dsn: str) -> None:
-    assert run(small_stack.config, "setup").returncode == 0
-    with psycopg2.connect(postgres_dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("UPDATE schema_version SET version = version + 1")
-    for command in ("run", "setup"):
-        refused = run(small_stack.config, command)
-        assert refused.returncode == 1
-        assert "newer than version" in refused.stderr
 
 
 def test_a_program_waits_for_its_servers_until_it_is_told_to_stop(

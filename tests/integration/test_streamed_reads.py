@@ -1,11 +1,9 @@
-"""What the gateway holds at most, and that it gives all of it back."""
+"""Reads that stream: bounded in number and in time, and what they held is given back."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,22 +16,14 @@ from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import (
-    OpenWrite,
-    Outcome,
+    check_turned_away,
     connected,
-    contents,
     eventually,
     outcome_of,
     outcome_of_unary,
-    write,
 )
-from tests.integration.scripted_workers import ScriptedWorkers, silent
 
-MAX_CALLS = 3
-MAX_UNACKED = 100
-MAX_UNACKED_PER_CALL = 60
 IDLE_S = 0.8
-SHORT_S = 0.7
 
 FIRST = pb2.ContentFindFirstRequest(id=b"\x01" * 20)
 LARGE = pb2.RelationGetAllRequest(relation=model_pb2.RELATION_TYPE_CNT_IN_DIR)
@@ -42,12 +32,8 @@ SMALL = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_ORIGIN)
 
 
 @pytest.fixture(scope="module")
-def gateway(workerless_stack: Stack, module_postgres_dsn: str) -> Iterator[ProvenanceStorageStub]:
+def stub(workerless_stack: Stack) -> Iterator[ProvenanceStorageStub]:
     program = workerless_stack.start_gateway(
-        batch_size=10,
-        max_calls=MAX_CALLS,
-        max_unacked_entries=MAX_UNACKED,
-        max_unacked_entries_per_call=MAX_UNACKED_PER_CALL,
         streamed_reads=1,
         streamed_read_wait=0.3,
         streamed_read_idle=IDLE_S,
@@ -56,118 +42,6 @@ def gateway(workerless_stack: Stack, module_postgres_dsn: str) -> Iterator[Prove
         yield stub
     assert program.terminate() == 0
     assert " ERROR " not in program.log_path.read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def stub(gateway: ProvenanceStorageStub, scripted_workers: ScriptedWorkers) -> ProvenanceStorageStub:
-    # The calls of the test before may have been cancelled only just now.
-    eventually(lambda: outcome_of_unary(lambda: gateway.ContentFindFirst(FIRST, timeout=5)).ok, "a call is taken")
-    return gateway
-
-
-def test_one_call_too_many_is_turned_away(stub: ProvenanceStorageStub) -> None:
-    calls = [OpenWrite(stub) for _ in range(MAX_CALLS)]
-    for call in calls:
-        call.send(contents(1))
-        call.wait_for(lambda progress: progress.acked_count == 1)
-    outcome = write(stub.ContentAdd, [contents(1)])
-    _check_turned_away(outcome, "TOO_MANY_CALLS")
-    assert outcome.counts == (0, 0, 0)
-    _check_turned_away(outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5)), "TOO_MANY_CALLS")
-    # The calls in flight are not disturbed, and what they leave is for others.
-    assert all(call.end().ok for call in calls)
-    assert write(stub.ContentAdd, [contents(1)]).ok
-
-
-def _check_turned_away(outcome: Outcome, reason: str) -> None:
-    assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert outcome.reason == reason
-    assert outcome.details["RetryInfo"].retry_delay.ToSeconds() >= 1
-
-
-def test_cancelled_calls_leave_nothing_behind(stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers) -> None:
-    scripted_workers.script = silent
-    for _ in range(20):
-        call = OpenWrite(stub)
-        call.send(contents(MAX_UNACKED_PER_CALL))
-        call.send(contents(MAX_UNACKED_PER_CALL))
-        call.wait_for(lambda progress: progress.received_count == 2 * MAX_UNACKED_PER_CALL)
-        call.cancel()
-    scripted_workers.reset()
-    # Each of the two needs most of the total, together all of it: neither entries nor a slot is lost.
-    with ThreadPoolExecutor(2) as threads:
-        messages = [[contents(MAX_UNACKED // 2, start=1000 * number)] for number in range(2)]
-        outcomes = list(threads.map(lambda message: write(stub.ContentAdd, message, 5), messages))
-    assert [outcome.counts for outcome in outcomes] == [(50, 50, 50)] * 2
-    call = OpenWrite(stub)
-    scripted_workers.script = silent
-    call.send(contents(MAX_UNACKED))
-    assert call.wait_for(lambda progress: progress.published_count == MAX_UNACKED)
-    call.cancel()
-
-
-def test_calls_that_wait_outlive_the_cancelled_one_before_them(
-    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
-) -> None:
-    scripted_workers.script = silent
-    gone = OpenWrite(stub)
-    for _ in range(2):
-        gone.send(contents(MAX_UNACKED_PER_CALL))
-    gone.wait_for(lambda progress: progress.received_count == 2 * MAX_UNACKED_PER_CALL)
-    scripted_workers.reset()
-    waiting = OpenWrite(stub, timeout_s=5)
-    waiting.send(contents(MAX_UNACKED_PER_CALL))
-    waiting.wait_for(lambda progress: progress.received_count == MAX_UNACKED_PER_CALL)
-    gone.cancel()
-    assert waiting.end().counts == (60, 60, 60)
-
-
-def test_at_its_bound_a_call_is_not_read_further(
-    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
-) -> None:
-    scripted_workers.script = silent
-    outcome = write(stub.ContentAdd, [contents(30, start=30 * part) for part in range(5)], timeout_s=SHORT_S)
-    assert outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    # Two are published, the third was read and waits.
-    assert outcome.counts == (90, 60, 0)
-
-
-def test_a_call_that_others_keep_waiting_may_be_tried_again(
-    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
-) -> None:
-    scripted_workers.script = silent
-    holder = OpenWrite(stub)
-    holder.send(contents(MAX_UNACKED_PER_CALL))
-    holder.wait_for(lambda progress: progress.published_count == MAX_UNACKED_PER_CALL)
-    outcome = write(stub.ContentAdd, [contents(MAX_UNACKED_PER_CALL)], timeout_s=SHORT_S)
-    _check_turned_away(outcome, "FLOW_CONTROL")
-    assert outcome.counts == (60, 0, 0)
-    holder.cancel()
-
-
-def test_a_message_larger_than_every_bound_is_admitted_alone(stub: ProvenanceStorageStub) -> None:
-    assert write(stub.ContentAdd, [contents(500), contents(500, start=500)]).counts == (1000, 1000, 1000)
-
-
-def test_many_calls_share_a_narrow_bound(stub: ProvenanceStorageStub) -> None:
-    start = threading.Barrier(MAX_CALLS)
-
-    def call(number: int) -> tuple[int, int, int]:
-        start.wait(10)
-        return write(stub.ContentAdd, [contents(40, start=1000 * number + 40 * part) for part in range(5)]).counts
-
-    with ThreadPoolExecutor(MAX_CALLS) as threads:
-        assert list(threads.map(call, range(MAX_CALLS))) == [(200, 200, 200)] * MAX_CALLS
-
-
-def test_a_client_that_does_not_read_is_acked_all_the_same(
-    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
-) -> None:
-    call = OpenWrite(stub)
-    for part in range(20):
-        call.send(contents(40, start=40 * part))
-    eventually(lambda: sum(len(r.entries) for r in list(scripted_workers.requests)) == 800, "all is published")
-    assert call.end().counts == (800, 800, 800)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +92,7 @@ def test_a_streamed_read_that_nobody_takes_is_ended(stub: ProvenanceStorageStub,
     next(call)
     assert _streams(database) == 1
     # While it runs, one more has no turn, and a unary read does not wait.
-    _check_turned_away(outcome_of(stub.EntityGetAll(SMALL, timeout=5)), "TOO_MANY_CALLS")
+    check_turned_away(outcome_of(stub.EntityGetAll(SMALL, timeout=5)), "TOO_MANY_CALLS")
     unary = outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5))
     assert unary.ok
     assert unary.elapsed_s < 0.3
