@@ -153,7 +153,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @contextmanager
-def under_load(linked: LinkedStack) -> Iterator[ProvenanceStorageStub]:
+def under_load(linked: LinkedStack) -> Iterator[tuple[Load, ProvenanceStorageStub]]:
     """Writes before, during and after what the test does; in the end every write is acked, and what is acked stored."""
     with Load(linked.stack.address, linked.checker) as load, connected(linked.stack.address) as (channel, stub):
         load.wait_for_acks()
@@ -161,7 +161,7 @@ def under_load(linked: LinkedStack) -> Iterator[ProvenanceStorageStub]:
         assert outcome_of(stub.EntityGetAll(CONTENTS, timeout=20)).ok
         linked.mark()
         try:
-            yield stub
+            yield load, stub
         finally:
             linked.mend()
         load.wait_for_acks(RECOVERED_S)
@@ -173,7 +173,7 @@ def under_load(linked: LinkedStack) -> Iterator[ProvenanceStorageStub]:
 
 
 def test_a_black_hole_is_noticed(linked: LinkedStack, name: str) -> None:
-    with under_load(linked) as stub:
+    with under_load(linked) as (_, stub):
         linked.links[name].mode = Mode.BLACK_HOLE
         # Nothing hangs past its deadline, whether it needs the link or not.
         for outcome in (
@@ -207,7 +207,7 @@ def test_a_link_that_is_half_closed_is_made_again(linked: LinkedStack, name: str
 
 
 def test_a_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedStack, name: str) -> None:
-    with under_load(linked) as stub:
+    with under_load(linked) as (_, stub):
         # Anywhere: in a handshake, in a statement, in a reply.
         for limit_bytes in (500, 3_000, 20_000, 100_000):
             linked.links[name].cut_after_bytes = limit_bytes
@@ -218,8 +218,9 @@ def test_a_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedStack, 
 
 
 def test_a_slow_link_is_used_as_it_is(linked: LinkedStack, name: str) -> None:
-    with under_load(linked) as stub:
+    with under_load(linked) as (load, stub):
         linked.links[name].delay_s = 0.1
+        load.wait_for_acks(RECOVERED_S)
         # Of one row: all that the module has written comes in many pieces.
         for _ in range(4):
             assert outcome_of_unary(lambda: stub.ContentFindFirst(FIND_FIRST, timeout=20)).ok
