@@ -1,6 +1,7 @@
-"""Requests that are not messages, answered like every other bad request.
+"""Requests are decoded by the servicer, where that matters: when, and what is said of one that is not a message.
 
-gRPC for Python ends such a call with INTERNAL and says nothing more. The interceptor here lets the servicer see it.
+gRPC for Python ends a call whose request cannot be decoded with INTERNAL and says nothing more. And it decodes a
+message as soon as it comes: of as many writes as run at once, all together, each in several times its size.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ R = TypeVar("R")
 
 
 class Undecodable:
-    """Stands for a request that could not be decoded."""
+    """Stands for a single request that could not be decoded."""
 
 
 class DecodingInterceptor(grpc.aio.ServerInterceptor):
-    """Gives a method of a service an `Undecodable` for each request that is not a message of its type.
+    """Gives a method of a service an `Undecodable` for a request that is not a message of its type.
+
+    A method that takes a stream of requests gets each of them as the bytes that came.
 
     Args:
         service: the full name of the service that knows what to make of it.
@@ -34,10 +37,12 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Q, R] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Q, R] | None:
-        """Wraps the method's deserializer."""
+        """Wraps the method's deserializer, or leaves it out."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None or not self._decodes(handler_call_details):
             return handler
+        if handler.request_streaming:
+            return handler._replace(request_deserializer=None)  # type: ignore[attr-defined, no-any-return]
         deserialize = handler.request_deserializer
 
         def decode(body: bytes) -> Any:

@@ -1,15 +1,14 @@
-"""From a message to packages: checked whole, then cut, and never long on the event loop."""
+"""From a message to packages: decoded, checked whole, then cut, and never long on the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from provgate_broker.topology import RangePolicy
 from provgate_gateway import errors
-from provgate_gateway.decoding import Undecodable
 from provgate_gateway.requests import MessageKind
 from provgate_gateway.splitting import Package, split
 
@@ -32,13 +31,16 @@ class Intake:
         self._policy = policy
         self._batch_size = batch_size
 
-    async def packages(self, request: M | Undecodable, kind: MessageKind[M]) -> list[Package]:
-        """Returns the packages of a message. Raises `CallError` where any of it cannot be kept."""
-        if isinstance(request, Undecodable):
-            raise errors.malformed()
-        if request.ByteSize() > _ON_LOOP_MAX_BYTES:
-            return await asyncio.to_thread(self._packages, request, kind)
-        return self._packages(request, kind)
+    async def packages(self, body: bytes, kind: MessageKind[M]) -> list[Package]:
+        """Returns the packages of an encoded message. Raises `CallError` where any of it cannot be kept."""
+        if len(body) > _ON_LOOP_MAX_BYTES:
+            # As many at once as there are threads: decoded, a message takes several times the memory.
+            return await asyncio.to_thread(self._packages, body, kind)
+        return self._packages(body, kind)
 
-    def _packages(self, request: M, kind: MessageKind[M]) -> list[Package]:
+    def _packages(self, body: bytes, kind: MessageKind[M]) -> list[Package]:
+        try:
+            request = kind.decode(body)
+        except DecodeError as error:
+            raise errors.malformed() from error
         return split(kind.operation(request), kind.entries(request), self._policy, self._batch_size)

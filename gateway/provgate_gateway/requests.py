@@ -47,10 +47,12 @@ class MessageKind(Generic[M]):
     """What is in the messages of a write.
 
     Attributes:
+        decode: makes a message of bytes. Raises `DecodeError`.
         operation: tells what a message adds.
-        entries: checks a message, and returns what is in it. Either raises `CallError`.
+        entries: checks a message, and returns what is in it. Raises `CallError`, as `operation` does.
     """
 
+    decode: Callable[[bytes], M]
     operation: Callable[[M], Operation]
     entries: Callable[[M], list[Entry]]
 
@@ -218,9 +220,21 @@ def _always(method: WriteMethod) -> Callable[[Message], Operation]:
     return lambda _: operation
 
 
-CONTENT_ADD: Final = MessageKind(_always(WriteMethod.CONTENT_ADD), content_entries)
-DIRECTORY_ADD: Final = MessageKind(_always(WriteMethod.DIRECTORY_ADD), directory_entries)
-REVISION_ADD: Final = MessageKind(_always(WriteMethod.REVISION_ADD), revision_entries)
-ORIGIN_ADD: Final = MessageKind(_always(WriteMethod.ORIGIN_ADD), origin_entries)
-LOCATION_ADD: Final = MessageKind(_always(WriteMethod.LOCATION_ADD), location_entries)
-RELATION_ADD: Final = MessageKind(relation_operation, relation_entries)
+CONTENT_ADD: Final = MessageKind(
+    provenance_storage_pb2.ContentAddRequest.FromString, _always(WriteMethod.CONTENT_ADD), content_entries
+)
+DIRECTORY_ADD: Final = MessageKind(
+    provenance_storage_pb2.DirectoryAddRequest.FromString, _always(WriteMethod.DIRECTORY_ADD), directory_entries
+)
+REVISION_ADD: Final = MessageKind(
+    provenance_storage_pb2.RevisionAddRequest.FromString, _always(WriteMethod.REVISION_ADD), revision_entries
+)
+ORIGIN_ADD: Final = MessageKind(
+    provenance_storage_pb2.OriginAddRequest.FromString, _always(WriteMethod.ORIGIN_ADD), origin_entries
+)
+LOCATION_ADD: Final = MessageKind(
+    provenance_storage_pb2.LocationAddRequest.FromString, _always(WriteMethod.LOCATION_ADD), location_entries
+)
+RELATION_ADD: Final = MessageKind(
+    provenance_storage_pb2.RelationAddRequest.FromString, relation_operation, relation_entries
+)

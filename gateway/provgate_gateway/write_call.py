@@ -16,16 +16,13 @@ import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any, Final, Protocol
 
 from provgate.v1 import errors_pb2
 from provgate.v1.provenance_storage_pb2 import AddProgress
 from provgate_broker.wire import Nack
 from provgate_gateway import errors
 from provgate_gateway.call_slots import Slot
-from provgate_gateway.decoding import Undecodable
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
 from provgate_gateway.flow_control import CallShare, CrowdedError, Load
@@ -35,8 +32,6 @@ from provgate_gateway.splitting import Package
 from provgate_gateway.waiting import within
 
 logger = logging.getLogger(__name__)
-
-M = TypeVar("M", bound=Message)
 
 _RESPONSE_INTERVAL_S: Final = 0.02
 
@@ -107,14 +102,14 @@ class WriteCall:
 
     async def responses(
         self,
-        requests: AsyncIterable[M | Undecodable],
-        kind: MessageKind[M],
+        requests: AsyncIterable[bytes],
+        kind: MessageKind[Any],
         call: ServerCall,
     ) -> AsyncIterator[AddProgress]:
         """Yields the progress of the call until everything it received is acked.
 
         Args:
-            requests: the messages.
+            requests: the messages, encoded.
             kind: tells what is in them.
             call: tells the deadline.
 
@@ -208,10 +203,13 @@ class WriteCall:
                 # What it would take in now could not be told any more.
                 self._reader.cancel()
 
-    async def _read(self, requests: AsyncIterable[M | Undecodable], kind: MessageKind[M]) -> None:
+    async def _read(self, requests: AsyncIterable[bytes], kind: MessageKind[Any]) -> None:
         try:
-            async for request in requests:
-                await self._take(request, kind)
+            async for body in requests:
+                packages = await self._policy.intake.packages(body, kind)
+                # The packages may wait long.
+                del body
+                await self._take(packages)
         except CallError as error:
             self._fail(error)
         except Exception:
@@ -221,8 +219,7 @@ class WriteCall:
             self._half_closed = True
             self._progress_made()
 
-    async def _take(self, request: M | Undecodable, kind: MessageKind[M]) -> None:
-        packages = await self._policy.intake.packages(request, kind)
+    async def _take(self, packages: list[Package]) -> None:
         load = Load()
         for package in packages:
             load.add(package.load)
