@@ -1,0 +1,177 @@
+"""Calls over the bounds of a gateway: they are shed or wait, and those within go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from provgate.v1 import provenance_storage_pb2 as pb2
+from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_stack.programs import GatewayProgram
+from provgate_stack.stack import Stack
+from tests.faults.footprint import MIB, Footprint
+from tests.integration.gateway_calls import (
+    OpenWrite,
+    check_turned_away,
+    connected,
+    contents,
+    eventually,
+    outcome_of_unary,
+    write,
+)
+from tests.integration.scripted_workers import ScriptedWorkers, in_full, silent
+
+pytestmark = pytest.mark.faults
+
+MAX_CALLS = 3
+MAX_UNACKED = 100
+MAX_UNACKED_PER_CALL = 60
+SHORT_S = 0.7
+
+FIRST = pb2.ContentFindFirstRequest(id=b"\x01" * 20)
+
+
+@pytest.fixture(scope="module")
+def gateway(workerless_stack: Stack) -> Iterator[ProvenanceStorageStub]:
+    program = workerless_stack.start_gateway(
+        batch_size=10,
+        max_calls=MAX_CALLS,
+        max_unacked_entries=MAX_UNACKED,
+        max_unacked_entries_per_call=MAX_UNACKED_PER_CALL,
+    )
+    with connected(program.address) as (_, stub):
+        yield stub
+    assert program.terminate() == 0
+    assert " ERROR " not in program.log_path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def stub(gateway: ProvenanceStorageStub, scripted_workers: ScriptedWorkers) -> ProvenanceStorageStub:
+    # The calls of the test before may have been cancelled only just now.
+    eventually(lambda: outcome_of_unary(lambda: gateway.ContentFindFirst(FIRST, timeout=5)).ok, "a call is taken")
+    return gateway
+
+
+def test_one_call_too_many_is_turned_away(stub: ProvenanceStorageStub) -> None:
+    calls = [OpenWrite(stub) for _ in range(MAX_CALLS)]
+    for call in calls:
+        call.send(contents(1))
+        call.wait_for(lambda progress: progress.acked_count == 1)
+    outcome = write(stub.ContentAdd, [contents(1)])
+    check_turned_away(outcome, "TOO_MANY_CALLS")
+    assert outcome.counts == (0, 0, 0)
+    check_turned_away(outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5)), "TOO_MANY_CALLS")
+    # The calls in flight are not disturbed, and what they leave is for others.
+    assert all(call.end().ok for call in calls)
+    assert write(stub.ContentAdd, [contents(1)]).ok
+
+
+def test_calls_that_wait_outlive_the_cancelled_one_before_them(
+    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
+) -> None:
+    scripted_workers.script = silent
+    gone = OpenWrite(stub)
+    for _ in range(2):
+        gone.send(contents(MAX_UNACKED_PER_CALL))
+    gone.wait_for(lambda progress: progress.received_count == 2 * MAX_UNACKED_PER_CALL)
+    scripted_workers.reset()
+    waiting = OpenWrite(stub, timeout_s=5)
+    waiting.send(contents(MAX_UNACKED_PER_CALL))
+    waiting.wait_for(lambda progress: progress.received_count == MAX_UNACKED_PER_CALL)
+    gone.cancel()
+    assert waiting.end().counts == (60, 60, 60)
+
+
+def test_at_its_bound_a_call_is_not_read_further(
+    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
+) -> None:
+    scripted_workers.script = silent
+    outcome = write(stub.ContentAdd, [contents(30, start=30 * part) for part in range(5)], timeout_s=SHORT_S)
+    assert outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    # Two are published, the third was read and waits.
+    assert outcome.counts == (90, 60, 0)
+
+
+def test_a_call_that_others_keep_waiting_may_be_tried_again(
+    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers
+) -> None:
+    scripted_workers.script = silent
+    holder = OpenWrite(stub)
+    holder.send(contents(MAX_UNACKED_PER_CALL))
+    holder.wait_for(lambda progress: progress.published_count == MAX_UNACKED_PER_CALL)
+    outcome = write(stub.ContentAdd, [contents(MAX_UNACKED_PER_CALL)], timeout_s=SHORT_S)
+    check_turned_away(outcome, "FLOW_CONTROL")
+    assert outcome.counts == (60, 0, 0)
+    holder.cancel()
+
+
+def test_a_message_larger_than_every_bound_is_admitted_alone(stub: ProvenanceStorageStub) -> None:
+    assert write(stub.ContentAdd, [contents(500), contents(500, start=500)]).counts == (1000, 1000, 1000)
+
+
+def test_many_calls_share_a_narrow_bound(stub: ProvenanceStorageStub) -> None:
+    start = threading.Barrier(MAX_CALLS)
+
+    def call(number: int) -> tuple[int, int, int]:
+        start.wait(10)
+        return write(stub.ContentAdd, [contents(40, start=1000 * number + 40 * part) for part in range(5)]).counts
+
+    with ThreadPoolExecutor(MAX_CALLS) as threads:
+        assert list(threads.map(call, range(MAX_CALLS))) == [(200, 200, 200)] * MAX_CALLS
+
+
+def test_a_crowd_of_calls_is_shed_and_those_that_run_go_on(stub: ProvenanceStorageStub) -> None:
+    calls = [OpenWrite(stub, timeout_s=60) for _ in range(MAX_CALLS)]
+    for call in calls:
+        call.send(contents(1))
+        call.wait_for(lambda progress: progress.acked_count == 1)
+    with ThreadPoolExecutor(20) as threads:
+        for outcome in threads.map(lambda _: write(stub.ContentAdd, [contents(1)], timeout_s=None), range(200)):
+            check_turned_away(outcome, "TOO_MANY_CALLS")
+    for call in calls:
+        call.send(contents(50, start=1))
+    assert [call.end().counts for call in calls] == [(51, 51, 51)] * MAX_CALLS
+
+
+MAX_UNACKED_BYTES = 8 * MIB
+MAX_WAITING_BYTES = 64 * MIB
+
+# A little more than 1 MiB, as a message and as packages: 7 of them may be in hand, and 63 wait.
+LARGE = contents(45_000)
+CALLS = 150
+SHED_COUNT = CALLS - 7 - 63
+
+# A message of each call is taken in before it is refused. Decoded, it would be more than five times as large.
+GROWTH_MAX_BYTES = CALLS * 4 * MIB
+
+
+@pytest.fixture
+def narrow_gateway(workerless_stack: Stack, scripted_workers: ScriptedWorkers) -> Iterator[GatewayProgram]:
+    """A gateway that takes many calls and few bytes."""
+    scripted_workers.script = silent
+    program = workerless_stack.start_gateway(max_unacked_bytes=MAX_UNACKED_BYTES, max_waiting_bytes=MAX_WAITING_BYTES)
+    yield program
+    assert program.terminate() == 0
+
+
+@pytest.mark.long
+def test_calls_over_the_bound_on_memory_are_shed_and_those_within_go_on(
+    narrow_gateway: GatewayProgram, scripted_workers: ScriptedWorkers
+) -> None:
+    with connected(narrow_gateway.address) as (_, stub), ThreadPoolExecutor(CALLS) as threads:
+        before = Footprint.of(narrow_gateway.pid)
+        calls = [threads.submit(write, stub.ContentAdd, [LARGE], 120.0) for _ in range(CALLS)]
+        eventually(lambda: sum(call.done() for call in calls) >= SHED_COUNT, "the others are shed", timeout_s=60)
+        after = Footprint.of(narrow_gateway.pid)
+        assert after.memory_bytes - before.memory_bytes < GROWTH_MAX_BYTES, f"{before}; {after}"
+        shed, admitted = ([call for call in calls if call.done() is done] for done in (True, False))
+        for call in shed:
+            check_turned_away(call.result(), "FLOW_CONTROL")
+        scripted_workers.script = in_full
+        for request in list(scripted_workers.requests):
+            scripted_workers.answer(request, *in_full(request))
+        assert [call.result().counts for call in admitted] == [(45_000, 45_000, 45_000)] * (CALLS - SHED_COUNT)
