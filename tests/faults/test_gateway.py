@@ -128,7 +128,7 @@ def test_calls_in_flight_finish_before_the_end(
     assert "Traceback" not in log
 
 
-def test_at_theend_of_the_grace_period_calls_are_told_to_try_again(
+def test_at_the_end_of_the_grace_period_calls_are_told_to_try_again(
     make_stack: MakeStack, scripted_workers: ScriptedWorkers
 ) -> None:
     scripted_workers.script = silent
