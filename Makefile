@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 REPO ?= .
 STORAGE ?= postgresql
 MINUTES ?= 5
+FUZZ_SECONDS ?= 60
 SEED ?=
 # Arguments for pytest, for example: make test TESTS='tests/unit -k ranges'
 TESTS ?=
@@ -46,6 +47,10 @@ test-faults: venv ## Run the whole fault suite, the long tests too
 soak: venv ## Write and read for MINUTES=5 while faults are drawn at random (SEED=number repeats a run)
 	@$(STACK) install
 	@SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/pytest tests/faults/test_soak.py -s
+
+.PHONY: fuzz
+fuzz: venv ## Feed damaged packages to the codec for FUZZ_SECONDS=60 (SEED=number repeats a run)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz -s
 
 .PHONY: lint
 lint: venv ## Check style and format

@@ -29,8 +29,7 @@ from tests.faults.queues import message_count, unacked_count
 from tests.faults.watched_write import WatchedWrite
 from tests.integration.gateway_calls import eventually
 
-# Long: they hold locks and links still at exact points, and the bounds need a machine that does little else.
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = pytest.mark.faults
 
 TAKEN_OVER_S = 90.0
 PACKAGE_SIZE = 100
