@@ -63,12 +63,13 @@ def test_a_write_that_the_end_of_its_gateway_cuts_short_is_sent_to_the_next(
     small_stack: Stack, checker: Checker, database_dsn: str, replace: Replace
 ) -> None:
     small_stack.start_workers()
-    program = small_stack.start_gateway(listen=small_stack.address, grace=0.5)
+    program = small_stack.start_gateway(listen=small_stack.address, grace=0.5, max_unacked_entries=2_000)
     ids = content_ids(5_000)
-    with Writing(small_stack.address, checker, retry_time_s=RETRY_S) as writing:
+    with Writing(small_stack.address, checker, retry_time_s=RETRY_S, message_entries=1_000) as writing:
         with rows_held(database_dsn, ids[:1]):
             write = writing.begin("content_add", dict.fromkeys(ids, DATE))
-            writing.wait_published(len(ids))
+            # The next message is received, waits, and goes with the gateway.
+            writing.wait_published(2_000)
             assert program.terminate() == 0
             program = replace(program)
             assert not write.done()
