@@ -1,7 +1,8 @@
 """Requests are decoded by the servicer, where that matters: when, and what is said of one that is not a message.
 
-gRPC for Python ends a call whose request cannot be decoded with INTERNAL and says nothing more. And it decodes a
-message as soon as it comes: of as many writes as run at once, all together, each in several times its size.
+gRPC for Python ends a call whose request cannot be decoded with INTERNAL and says nothing more. And of a stream it
+holds the last message until the next one is asked for: decoded, in more than five times its size, for as long as the
+write waits to be admitted.
 """
 
 from __future__ import annotations

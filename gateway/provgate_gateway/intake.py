@@ -34,7 +34,6 @@ class Intake:
     async def packages(self, body: bytes, kind: MessageKind[M]) -> list[Package]:
         """Returns the packages of an encoded message. Raises `CallError` where any of it cannot be kept."""
         if len(body) > _ON_LOOP_MAX_BYTES:
-            # As many at once as there are threads: decoded, a message takes several times the memory.
             return await asyncio.to_thread(self._packages, body, kind)
         return self._packages(body, kind)
 

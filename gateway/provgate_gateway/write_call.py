@@ -206,10 +206,7 @@ class WriteCall:
     async def _read(self, requests: AsyncIterable[bytes], kind: MessageKind[Any]) -> None:
         try:
             async for body in requests:
-                packages = await self._policy.intake.packages(body, kind)
-                # The packages may wait long.
-                del body
-                await self._take(packages)
+                await self._take(await self._policy.intake.packages(body, kind))
         except CallError as error:
             self._fail(error)
         except Exception:

@@ -145,7 +145,7 @@ LARGE = contents(45_000)
 CALLS = 150
 SHED_COUNT = CALLS - 7 - 63
 
-# A message of each call is taken in before it is refused. Decoded, it would be more than five times as large.
+# A message of each call is taken in before it is refused. Kept decoded, it would take more than five times its size.
 GROWTH_MAX_BYTES = CALLS * 4 * MIB
 
 
