@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from provgate_storage.database import ends_of, names_with_paths
 from provgate_storage.model import EntityType, Id, RelationType
 from provgate_storage.postgresql.encoding import array_literal
-from provgate_storage.postgresql.tables import LOCATION, RELATIONS, ends_of
 
 IDS_OF_A_QUERY: Final = 1_000
 """Ids that one statement looks up: a read of more takes several."""
@@ -83,8 +83,7 @@ def all_entities(entity: EntityType) -> Iterator[Query]:
 
 def all_locations() -> Iterator[Query]:
     """Returns the query for all paths, those of relations included."""
-    tables = [LOCATION.name, *(RELATIONS[relation].name for relation in RelationType if relation.has_path)]
-    return iter([Query(" UNION ".join(f"SELECT path FROM {table}" for table in tables), {})])
+    return iter([Query(" UNION ".join(f"SELECT path FROM {table}" for table in names_with_paths()), {})])
 
 
 def first_occurrence(content: Id) -> Iterator[Query]:

@@ -1,5 +1,7 @@
 """The reads of the interface, each as a stream."""
 
+# ruff: noqa: D102 - what a method without a docstring does is said by `Reads`
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -17,8 +19,8 @@ from provgate_storage.values import check_entity, check_id, check_limit, check_r
 T = TypeVar("T")
 
 
-class Reads:
-    """Makes the stream of each read. Arguments are checked at once; a query starts with its stream.
+class PostgreSqlReads:
+    """Makes the stream of each read, as `Reads` says.
 
     Args:
         pool: where the streams take their connections from.
@@ -30,45 +32,35 @@ class Reads:
         self._chunk_row_count = chunk_row_count
 
     def contents(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, datetime]]:
-        """Returns the dates of contents that have one."""
         return self._stream(queries.dates(EntityType.CONTENT, checked_ids(ids)), _with_id)
 
     def directories(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, datetime]]:
-        """Returns the dates of directories that have one."""
         return self._stream(queries.dates(EntityType.DIRECTORY, checked_ids(ids)), _with_id)
 
     def revisions(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, RevisionData]]:
-        """Returns what is known of revisions."""
         return self._stream(queries.revisions(checked_ids(ids)), _revision)
 
     def origins(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, str]]:
-        """Returns the URLs of origins."""
         return self._stream(queries.origins(checked_ids(ids)), _with_id)
 
     def relations(
         self, relation: RelationType, ids: Iterable[Id], reverse: bool
     ) -> PostgreSqlRowStream[tuple[Id, RelationData]]:
-        """Returns the rows of a relation by their sources, or destinations if `reverse`."""
         return self._stream(queries.relations(check_relation(relation), checked_ids(ids), reverse), _relation)
 
     def all_relations(self, relation: RelationType) -> PostgreSqlRowStream[tuple[Id, RelationData]]:
-        """Returns all rows of a relation."""
         return self._stream(queries.all_relations(check_relation(relation)), _relation)
 
     def all_entities(self, entity: EntityType) -> PostgreSqlRowStream[Id]:
-        """Returns the ids of all entities of a type."""
         return self._stream(queries.all_entities(check_entity(entity)), _bytes)
 
     def all_locations(self) -> PostgreSqlRowStream[Path]:
-        """Returns all paths."""
         return self._stream(queries.all_locations(), _bytes)
 
     def first_occurrence(self, content: Id) -> PostgreSqlRowStream[ProvenanceResult]:
-        """Returns the earliest occurrence of a content, if there is one."""
         return self._stream(queries.first_occurrence(check_id(content)), _occurrence_of(content))
 
     def all_occurrences(self, content: Id, limit: int | None) -> PostgreSqlRowStream[ProvenanceResult]:
-        """Returns the occurrences of a content, in their order."""
         return self._stream(queries.all_occurrences(check_id(content), check_limit(limit)), _occurrence_of(content))
 
     def _stream(self, made: Iterable[Query], decode: Callable[[tuple[Any, ...]], T]) -> PostgreSqlRowStream[T]:

@@ -7,15 +7,18 @@ from typing import Final
 
 from psycopg2.extensions import cursor
 
-from provgate_storage.errors import SchemaMismatchError
+from provgate_storage.expected import (
+    VERSION,
+    check_nothing_missing,
+    check_range_counts,
+    check_version,
+    no_schema,
+    not_ours,
+)
 from provgate_storage.postgresql.tables import definitions
-
-VERSION: Final = 1
 
 # Any number that is the same in every program: "provgate" in ASCII.
 _SETUP_LOCK: Final = int.from_bytes(b"provgate")
-
-_SETUP_COMMAND: Final = "`provgate-workers setup`"
 
 
 def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
@@ -31,8 +34,7 @@ def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
     if "schema_version" not in missing:
         _check_version(open_cursor)
     elif len(missing) < len(definitions()):
-        there = ", ".join(sorted(definitions().keys() - missing))
-        raise SchemaMismatchError(f"the database holds tables that are not provgate's ({there}): give it its own one")
+        raise not_ours(definitions().keys() - missing, "tables")
     for name, statement in definitions().items():
         # Not IF NOT EXISTS: creating an index waits for the writers of its table before it looks whether there is one.
         if name in missing:
@@ -63,12 +65,11 @@ def check(open_cursor: cursor, range_counts: Mapping[str, int] | None) -> None:
     """
     missing = _missing(open_cursor)
     if "schema_version" in missing:
-        raise SchemaMismatchError(f"the database has no schema: run {_SETUP_COMMAND}")
+        raise no_schema()
     _check_version(open_cursor)
-    if missing:
-        raise SchemaMismatchError(f"the database lacks {', '.join(sorted(missing))}: run {_SETUP_COMMAND}")
+    check_nothing_missing(missing)
     if range_counts is not None:
-        _check_range_counts(_range_counts(open_cursor), range_counts)
+        check_range_counts(_range_counts(open_cursor), range_counts)
 
 
 def recorded_range_counts(open_cursor: cursor) -> dict[str, int] | None:
@@ -87,18 +88,7 @@ def _missing(open_cursor: cursor) -> set[str]:
 
 def _check_version(open_cursor: cursor) -> None:
     open_cursor.execute("SELECT version FROM schema_version")
-    found = [version for (version,) in open_cursor]
-    if found == [VERSION]:
-        return
-    if len(found) == 1 and found[0] > VERSION:
-        raise SchemaMismatchError(
-            f"the database holds version {found[0]} of the schema, newer than version {VERSION} of this program: "
-            "upgrade the program"
-        )
-    raise SchemaMismatchError(
-        f"the database holds no version of the schema that is known ({found}), version {VERSION} is expected: "
-        "restore it, or give the program an empty database"
-    )
+    check_version([version for (version,) in open_cursor])
 
 
 def _range_counts(open_cursor: cursor) -> dict[str, int]:
@@ -112,16 +102,3 @@ def _record(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
         "INSERT INTO exchange_range (exchange, range_count) SELECT * FROM unnest(%s::text[], %s::integer[])",
         (list(range_counts), list(range_counts.values())),
     )
-
-
-def _check_range_counts(recorded: Mapping[str, int], expected: Mapping[str, int]) -> None:
-    differing = [
-        f"{exchange}: {recorded.get(exchange, 'none')} recorded, {expected.get(exchange, 'none')} configured"
-        for exchange in sorted(recorded.keys() | expected.keys())
-        if recorded.get(exchange) != expected.get(exchange)
-    ]
-    if differing:
-        raise SchemaMismatchError(
-            f"the range counts differ from those of the database ({'; '.join(differing)}): "
-            f"configure every program alike, or change them with {_SETUP_COMMAND}"
-        )

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import psycopg2
 from msgspec import Meta
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from provgate_config import ConfigurationError, Settings, convert
-
-# Where the settings stand, as messages name it.
-CONFIG_PATH: Final = "storage_config"
+from provgate_config import ConfigurationError, convert
+from provgate_storage.settings import CONFIG_PATH, DatabaseSettings
 
 
-class PostgreSqlSettings(Settings, frozen=True):
-    """The settings of `ProvenanceStoragePostgreSql`."""
+class PostgreSqlSettings(DatabaseSettings, frozen=True, kw_only=True):
+    """The settings of `ProvenanceStoragePostgreSql`. The kind of use is added to the application's name."""
 
     db: Annotated[
         str | dict[str, str | int],
@@ -25,18 +23,6 @@ class PostgreSqlSettings(Settings, frozen=True):
             extra={"option": False},
         ),
     ]
-    application_name: Annotated[
-        str, Meta(description="The name by which PostgreSQL lists the connections; the kind of use is added.")
-    ] = "provgate"
-    write_connections: Annotated[int, Meta(ge=1, description="At most so many connections for writes.")] = 4
-    read_connections: Annotated[int, Meta(ge=1, description="At most so many connections for reads by id.")] = 4
-    stream_connections: Annotated[int, Meta(ge=1, description="At most so many streamed reads at once.")] = 8
-    connection_wait_s: Annotated[
-        float, Meta(ge=0, description="How long a write or a read by id waits for a free connection, in seconds.")
-    ] = 30.0
-    stream_wait_s: Annotated[
-        float, Meta(ge=0, description="How long a streamed read waits for a free connection, in seconds.")
-    ] = 2.0
     connect_timeout_s: Annotated[
         int, Meta(ge=2, description="How long making a connection may take, in seconds; libpq's minimum is 2.")
     ] = 5
@@ -46,25 +32,9 @@ class PostgreSqlSettings(Settings, frozen=True):
     lock_timeout_s: Annotated[
         float, Meta(gt=0, description="How long a write waits for a lock of another one, in seconds.")
     ] = 10.0
-    write_timeout_s: Annotated[
-        float, Meta(gt=0, description="How long one statement of a write may run, in seconds.")
-    ] = 120.0
-    read_timeout_s: Annotated[
-        float, Meta(gt=0, description="How long one statement of a read by id may run, in seconds.")
-    ] = 30.0
-    stream_timeout_s: Annotated[
-        float, Meta(gt=0, description="How long a streamed read may compute its next chunk, in seconds.")
-    ] = 600.0
     stream_idle_timeout_s: Annotated[
         float, Meta(gt=0, description="After so many seconds without being read the server ends a streamed read.")
     ] = 300.0
-    stream_chunk_row_count: Annotated[
-        int, Meta(ge=1, le=100_000, description="Rows of one chunk of a streamed read.")
-    ] = 1_000
-
-    def __repr__(self) -> str:
-        # `db` may hold a password.
-        return f"{type(self).__name__}(application_name={self.application_name!r}, ...)"
 
 
 def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> PostgreSqlSettings:

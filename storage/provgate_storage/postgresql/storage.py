@@ -1,48 +1,29 @@
 """The provenance index in PostgreSQL."""
 
-# ruff: noqa: D102 - what a method without a docstring does is said by the interface
-
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import chain
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
-from provgate_storage.arguments import (
-    checked_dates,
-    checked_locations,
-    checked_origins,
-    checked_relations,
-    checked_revisions,
-)
+from provgate_storage.database import DatabaseStorage
 from provgate_storage.errors import StorageUnavailableError
-from provgate_storage.local import RowStream
-from provgate_storage.merge import add_relations
-from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.postgresql import schema
 from provgate_storage.postgresql.pool import ConnectionPool
-from provgate_storage.postgresql.reads import Reads
+from provgate_storage.postgresql.reads import PostgreSqlReads
 from provgate_storage.postgresql.session import Session, connect, read_session, stream_session, write_session
 from provgate_storage.postgresql.settings import PostgreSqlSettings, parse_settings
-from provgate_storage.postgresql.tables import CONTENT, DIRECTORY, LOCATION, ORIGIN, RELATIONS, REVISION, Table
+from provgate_storage.postgresql.tables import TABLES
 from provgate_storage.postgresql.writes import write
-from provgate_storage.values import check_relation
-
-T = TypeVar("T")
 
 
-class ProvenanceStoragePostgreSql:
+class ProvenanceStoragePostgreSql(DatabaseStorage):
     """A `LocalStorage` over a PostgreSQL database.
 
     Thread-safe. Writes, reads by id and streamed reads have pools of their own and never wait for one another;
-    connections are made when they are needed. `content_find_all` and the `*_get_all` are streamed reads.
-
-    A write is one transaction, committed when it returns True; it raises `StorageError` otherwise, never returns
-    False, and may then be repeated where the error is retryable. Only writes and `setup` need more than SELECT rights.
+    connections are made when they are needed. A write is one transaction. Only writes and `setup` need more than SELECT
+    rights.
 
     Args:
         **kwargs: the fields of `PostgreSqlSettings`.
@@ -55,15 +36,6 @@ class ProvenanceStoragePostgreSql:
         self._settings = parse_settings(kwargs)
         self._lock = threading.Lock()
         self._pools: _Pools | None = None
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def open(self) -> None:
         """Connects; writes nothing and does not look at the schema, which `check` does.
@@ -108,93 +80,6 @@ class ProvenanceStoragePostgreSql:
         """Makes one round trip to the database."""
         self._open_pools.probe()
 
-    def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        return self._write(CONTENT, sorted(checked_dates(cnts).items(), key=_key))
-
-    def directory_add(self, dirs: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        return self._write(DIRECTORY, sorted(checked_dates(dirs).items(), key=_key))
-
-    def location_add(self, paths: Iterable[Path]) -> bool:
-        return self._write(LOCATION, [(path,) for path in sorted(checked_locations(paths))])
-
-    def origin_add(self, orgs: Mapping[Id, str]) -> bool:
-        return self._write(ORIGIN, sorted(checked_origins(orgs).items(), key=_key))
-
-    def revision_add(self, revs: Iterable[Id] | Mapping[Id, RevisionData]) -> bool:
-        known = sorted(checked_revisions(revs).items(), key=_key)
-        return self._write(REVISION, [(revision, data.date, data.origin) for revision, data in known])
-
-    def relation_add(self, relation: RelationType, data: Mapping[Id, set[RelationData]]) -> bool:
-        relation = check_relation(relation)
-        rows = checked_relations(relation, data)
-        if relation.has_path:
-            return self._write(RELATIONS[relation], sorted(rows))
-        return self._write(RELATIONS[relation], sorted((src, dst) for src, dst, _ in rows))
-
-    def content_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
-        return dict(_rows(self._by_id.contents(ids)))
-
-    def directory_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
-        return dict(_rows(self._by_id.directories(ids)))
-
-    def revision_get(self, ids: Iterable[Id]) -> dict[Id, RevisionData]:
-        return dict(_rows(self._by_id.revisions(ids)))
-
-    def origin_get(self, ids: Iterable[Id]) -> dict[Id, str]:
-        return dict(_rows(self._by_id.origins(ids)))
-
-    def relation_get(
-        self, relation: RelationType, ids: Iterable[Id], reverse: bool = False
-    ) -> dict[Id, set[RelationData]]:
-        return _by_source(self._by_id.relations(relation, ids, reverse))
-
-    def relation_get_all(self, relation: RelationType) -> dict[Id, set[RelationData]]:
-        return _by_source(self._streamed.all_relations(relation))
-
-    def entity_get_all(self, entity: EntityType) -> set[Id]:
-        return set(_rows(self._streamed.all_entities(entity)))
-
-    def location_get_all(self) -> set[Path]:
-        return set(_rows(self._streamed.all_locations()))
-
-    def content_find_first(self, id: Id) -> ProvenanceResult | None:
-        return next(iter([*_rows(self._by_id.first_occurrence(id))]), None)
-
-    def content_find_all(self, id: Id, limit: int | None = None) -> Generator[ProvenanceResult, None, None]:
-        return _rows(self._streamed.all_occurrences(id, limit))
-
-    def with_path(self) -> bool:
-        return True
-
-    def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
-        return self._streamed.contents(ids)
-
-    def directory_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
-        return self._streamed.directories(ids)
-
-    def revision_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, RevisionData]]:
-        return self._streamed.revisions(ids)
-
-    def origin_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, str]]:
-        return self._streamed.origins(ids)
-
-    def relation_get_stream(
-        self, relation: RelationType, ids: Iterable[Id], reverse: bool = False
-    ) -> RowStream[tuple[Id, RelationData]]:
-        return self._streamed.relations(relation, ids, reverse)
-
-    def relation_get_all_stream(self, relation: RelationType) -> RowStream[tuple[Id, RelationData]]:
-        return self._streamed.all_relations(relation)
-
-    def entity_get_all_stream(self, entity: EntityType) -> RowStream[Id]:
-        return self._streamed.all_entities(entity)
-
-    def location_get_all_stream(self) -> RowStream[Path]:
-        return self._streamed.all_locations()
-
-    def content_find_all_stream(self, id: Id, limit: int | None = None) -> RowStream[ProvenanceResult]:
-        return self._streamed.all_occurrences(id, limit)
-
     @property
     def _open_pools(self) -> _Pools:
         pools = self._pools
@@ -203,19 +88,18 @@ class ProvenanceStoragePostgreSql:
         return pools
 
     @property
-    def _by_id(self) -> Reads:
-        return Reads(self._open_pools.reads, self._settings.stream_chunk_row_count)
+    def _by_id(self) -> PostgreSqlReads:
+        return PostgreSqlReads(self._open_pools.reads, self._settings.stream_chunk_row_count)
 
     @property
-    def _streamed(self) -> Reads:
-        return Reads(self._open_pools.streams, self._settings.stream_chunk_row_count)
+    def _streamed(self) -> PostgreSqlReads:
+        return PostgreSqlReads(self._open_pools.streams, self._settings.stream_chunk_row_count)
 
-    def _write(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> bool:
+    def _write(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
         pools = self._open_pools
         if rows:
             with pools.writes.transaction() as cursor:
-                write(cursor, table, rows)
-        return True
+                write(cursor, TABLES[name], rows)
 
 
 class _Pools:
@@ -237,18 +121,3 @@ class _Pools:
 
 def _pool(session: Session, size: int, wait_s: float) -> ConnectionPool:
     return ConnectionPool(partial(connect, session), size, wait_s)
-
-
-def _key(entry: tuple[Id, Any]) -> Id:
-    return entry[0]
-
-
-def _rows(stream: RowStream[T]) -> Generator[T, None, None]:
-    with stream:
-        yield from chain.from_iterable(stream)
-
-
-def _by_source(stream: RowStream[tuple[Id, RelationData]]) -> dict[Id, set[RelationData]]:
-    found: dict[Id, set[RelationData]] = {}
-    add_relations(found, _rows(stream))
-    return found

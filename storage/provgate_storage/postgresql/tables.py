@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from provgate_storage.database import LOCATION
 from provgate_storage.model import EntityType, RelationType
 
 PATH_KEY: Final = "(CASE WHEN octet_length(path) < 32 THEN path ELSE sha256(path) END)"
@@ -52,26 +53,14 @@ _SRC: Final = ("src", ColumnType.BYTES)
 _DST: Final = ("dst", ColumnType.BYTES)
 _PATH: Final = ("path", ColumnType.BYTES)
 
-CONTENT: Final = Table("content", (_ID, _DATE), _DATE_CONFLICT)
-DIRECTORY: Final = Table("directory", (_ID, _DATE), _DATE_CONFLICT)
-REVISION: Final = Table("revision", (_ID, _DATE, ("origin", ColumnType.BYTES)), _REVISION_CONFLICT)
-ORIGIN: Final = Table("origin", (_ID, ("url", ColumnType.TEXT)))
-LOCATION: Final = Table("location", (_PATH,))
-RELATIONS: Final = {
-    relation: Table(relation.value, (_SRC, _DST, _PATH) if relation.has_path else (_SRC, _DST))
-    for relation in RelationType
-}
-
-
-def ends_of(entity: EntityType) -> list[tuple[str, str]]:
-    """Returns (table, column) of every column that names entities of a type, their own table's first."""
-    ends = [(entity.value, "id")]
-    for relation in RelationType:
-        ends += [(relation.value, "src")] if relation.source is entity else []
-        ends += [(relation.value, "dst")] if relation.destination is entity else []
-    if entity is EntityType.ORIGIN:
-        ends.append((REVISION.name, "origin"))
-    return ends
+TABLES: Final[dict[str, Table]] = {
+    EntityType.CONTENT: Table(EntityType.CONTENT, (_ID, _DATE), _DATE_CONFLICT),
+    EntityType.DIRECTORY: Table(EntityType.DIRECTORY, (_ID, _DATE), _DATE_CONFLICT),
+    EntityType.REVISION: Table(EntityType.REVISION, (_ID, _DATE, ("origin", ColumnType.BYTES)), _REVISION_CONFLICT),
+    EntityType.ORIGIN: Table(EntityType.ORIGIN, (_ID, ("url", ColumnType.TEXT))),
+    LOCATION: Table(LOCATION, (_PATH,)),
+} | {relation: Table(relation, (_SRC, _DST, _PATH)[: 2 + relation.has_path]) for relation in RelationType}
+"""The tables by the names of what they hold."""
 
 
 def definitions() -> dict[str, str]:

@@ -1,0 +1,45 @@
+"""The settings that every storage over a database takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from provgate_config import Settings
+
+CONFIG_PATH: Final = "storage_config"
+"""Where the settings of a storage stand, as messages name it."""
+
+
+class DatabaseSettings(Settings, frozen=True):
+    """How many calls run at once, and how long they wait."""
+
+    application_name: Annotated[str, Meta(description="The name by which the database lists the connections.")] = (
+        "provgate"
+    )
+    write_connections: Annotated[int, Meta(ge=1, description="At most so many connections for writes.")] = 4
+    read_connections: Annotated[int, Meta(ge=1, description="At most so many connections for reads by id.")] = 4
+    stream_connections: Annotated[int, Meta(ge=1, description="At most so many streamed reads at once.")] = 8
+    connection_wait_s: Annotated[
+        float, Meta(ge=0, description="How long a write or a read by id waits for a free connection, in seconds.")
+    ] = 30.0
+    stream_wait_s: Annotated[
+        float, Meta(ge=0, description="How long a streamed read waits for a free connection, in seconds.")
+    ] = 2.0
+    write_timeout_s: Annotated[
+        float, Meta(gt=0, description="How long one statement of a write may run, in seconds.")
+    ] = 120.0
+    read_timeout_s: Annotated[
+        float, Meta(gt=0, description="How long one statement of a read by id may run, in seconds.")
+    ] = 30.0
+    stream_timeout_s: Annotated[
+        float, Meta(gt=0, description="How long a streamed read may compute its next chunk, in seconds.")
+    ] = 600.0
+    stream_chunk_row_count: Annotated[
+        int, Meta(ge=1, le=100_000, description="Rows of one chunk of a streamed read.")
+    ] = 1_000
+
+    def __repr__(self) -> str:
+        # Where the database is may hold a password.
+        return f"{type(self).__name__}(application_name={self.application_name!r}, ...)"
