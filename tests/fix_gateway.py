@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from provgate_stack.directory import StackDirectory
-from provgate_stack.stack import Stack
+from provgate_stack.postgresql import postgresql_storage
+from provgate_stack.stack import Stack, StorageConfig
 from tests.integration.scripted_workers import ScriptedWorkers, set_up
 
 MakeStack = Callable[..., Stack]
@@ -20,8 +21,9 @@ def workerless_stack(
     module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory
 ) -> Iterator[Stack]:
     """A stack with topology and schema, of which nothing runs: a module starts the gateways that it needs."""
-    set_up(module_amqp_url, module_postgres_dsn)
-    stack = Stack(module_amqp_url, module_postgres_dsn, stack_directory, name=f"gateway-{secrets.token_hex(4)}")
+    storage_config = postgresql_storage(module_postgres_dsn)
+    set_up(module_amqp_url, storage_config)
+    stack = Stack(module_amqp_url, storage_config, stack_directory, name=f"gateway-{secrets.token_hex(4)}")
     yield stack
     stack.kill()
 
@@ -46,10 +48,11 @@ def make_stack(
 ) -> Iterator[MakeStack]:
     """Makes a stack on the module's servers with settings of its own."""
     made: list[Stack] = []
+    module_config = postgresql_storage(module_postgres_dsn)
 
-    def make(postgres_dsn: str = module_postgres_dsn, amqp_url: str = module_amqp_url, **overrides: Any) -> Stack:
+    def make(storage_config: StorageConfig = module_config, amqp_url: str = module_amqp_url, **overrides: Any) -> Stack:
         name = f"start-{secrets.token_hex(4)}"
-        made.append(Stack(amqp_url, postgres_dsn, stack_directory, overrides, name=name))
+        made.append(Stack(amqp_url, storage_config, stack_directory, overrides, name=name))
         return made[-1]
 
     yield make

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from provgate_stack.directory import StackDirectory
-from provgate_stack.stack import Stack
+from provgate_stack.postgresql import postgresql_storage
+from provgate_stack.stack import Stack, StorageConfig
 
 
 @pytest.fixture
 def bare_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack of which nothing is started yet: for tests that choose settings or start programs one by one."""
-    yield from _stack(amqp_url, postgres_dsn, stack_directory)
+    yield from _stack(amqp_url, postgresql_storage(postgres_dsn), stack_directory)
 
 
 @pytest.fixture
@@ -27,12 +28,12 @@ def stack(bare_stack: Stack) -> Stack:
 @pytest.fixture(scope="module")
 def shared_stack(module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack whose worker program and gateway run, for all tests of a module: they leave it running."""
-    for stack in _stack(module_amqp_url, module_postgres_dsn, stack_directory):
+    for stack in _stack(module_amqp_url, postgresql_storage(module_postgres_dsn), stack_directory):
         stack.start()
         yield stack
 
 
-def _stack(amqp_url: str, postgres_dsn: str, directory: StackDirectory) -> Iterator[Stack]:
-    stack = Stack(amqp_url, postgres_dsn, directory, name=f"stack-{secrets.token_hex(4)}")
+def _stack(amqp_url: str, storage_config: StorageConfig, directory: StackDirectory) -> Iterator[Stack]:
+    stack = Stack(amqp_url, storage_config, directory, name=f"stack-{secrets.token_hex(4)}")
     yield stack
     stack.kill()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from psycopg2.extensions import make_dsn
 
-from provgate_stack.postgresql import create_database, drop_database
+from provgate_stack.postgresql import create_database, drop_database, postgresql_storage
 
 AMQP_VARIABLE: Final = "PROVGATE_AMQP_URL"
 POSTGRES_VARIABLE: Final = "PROVGATE_POSTGRES_DSN"
@@ -51,9 +51,9 @@ class ExistingPostgreSql:
         dsn = os.environ.get(POSTGRES_VARIABLE)
         return cls(dsn) if dsn else None
 
-    def dsn(self) -> str:
-        """Returns the DSN as it was given."""
-        return self._dsn
+    def storage_config(self) -> dict[str, Any]:
+        """Returns the storage configuration of the database that the DSN names."""
+        return postgresql_storage(self._dsn)
 
     def create_database(self, name: str) -> str:
         """Makes an empty database beside the given one and returns its DSN; the user needs CREATEDB for it."""

@@ -98,8 +98,8 @@ def stop_background(root: Path) -> bool:
 def _started(directory: StackDirectory, port: int | None) -> tuple[Stack, list[str]]:
     servers = Servers(directory)
     print("Starting RabbitMQ and PostgreSQL", flush=True)
-    rabbitmq_url, postgres_dsn = servers.start()
-    stack = Stack(rabbitmq_url, postgres_dsn, directory, port=port)
+    rabbitmq_url, storage_config = servers.start()
+    stack = Stack(rabbitmq_url, storage_config, directory, port=port)
     print("Starting workers and gateway", flush=True)
     stack.start()
     return stack, [*servers.private_roles(), "workers", "gateway"]

@@ -7,7 +7,7 @@ import pwd
 import secrets
 import signal
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psycopg2
 from psycopg2 import sql
@@ -82,6 +82,10 @@ class PostgreSqlCluster:
     def dsn(self, database: str = "postgres") -> str:
         """Returns the connection URL of a database, with user and password."""
         return f"postgresql://{_USER}:{self._password}@{LOOPBACK}:{self.port}/{database}"
+
+    def storage_config(self, database: str) -> dict[str, Any]:
+        """Returns the storage configuration of a database."""
+        return postgresql_storage(self.dsn(database))
 
     def start(self) -> None:
         """Makes the cluster if there is none yet, and starts it; returns when it accepts connections.
@@ -164,6 +168,11 @@ class PostgreSqlCluster:
             "log_line_prefix": "%m [%p] %q%a@%d ",
         }
         return [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+
+
+def postgresql_storage(dsn: str, **settings: Any) -> dict[str, Any]:
+    """Returns the storage configuration of a database."""
+    return {"cls": "postgresql", "db": dsn, **settings}
 
 
 def create_database(dsn: str, name: str) -> None:

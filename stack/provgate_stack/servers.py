@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from provgate_stack.directory import StackDirectory
 from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
@@ -26,22 +26,23 @@ class Servers:
         self.rabbitmq = ExistingRabbitMq.of_environment() or RabbitMqNode(directory)
         self.postgresql = ExistingPostgreSql.of_environment() or PostgreSqlCluster(directory)
 
-    def start(self) -> tuple[str, str]:
-        """Starts the private ones; returns the broker's URL and the database's DSN when both accept connections."""
+    def start(self) -> tuple[str, dict[str, Any]]:
+        """Starts the private ones; returns the broker's URL and the storage configuration once both are ready."""
         if isinstance(self.rabbitmq, RabbitMqNode):
             self.rabbitmq.launch()
-        dsn = self._start_postgresql()
+        storage_config = self._start_postgresql()
         if isinstance(self.rabbitmq, RabbitMqNode):
             self.rabbitmq.wait_ready()
-        return self.rabbitmq.url(), dsn
+        return self.rabbitmq.url(), storage_config
 
     def private_roles(self) -> list[str]:
         """Returns the roles of the private ones' processes."""
         private = {"rabbitmq": self.rabbitmq, "postgresql": self.postgresql}
         return [role for role, server in private.items() if isinstance(server, RabbitMqNode | PostgreSqlCluster)]
 
-    def _start_postgresql(self) -> str:
+    def _start_postgresql(self) -> dict[str, Any]:
         if isinstance(self.postgresql, ExistingPostgreSql):
-            return self.postgresql.dsn()
+            return self.postgresql.storage_config()
         self.postgresql.start()
-        return self.postgresql.create_database(_DATABASE)
+        self.postgresql.create_database(_DATABASE)
+        return self.postgresql.storage_config(_DATABASE)

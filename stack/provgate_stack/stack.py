@@ -13,6 +13,7 @@ from provgate_stack.ports import LOOPBACK, free_ports
 from provgate_stack.programs import GatewayProgram, WorkerProgram, program_environment
 
 Sections = Mapping[str, Mapping[str, Any]]
+StorageConfig = Mapping[str, Any]
 
 
 class Stack:
@@ -22,7 +23,7 @@ class Stack:
 
     Args:
         rabbitmq_url: of the virtual host.
-        postgres_dsn: of the database.
+        storage_config: of the database, as `provenance.rabbitmq.storage_config` holds it.
         directory: of the stack; several stacks with different names may share one, and its servers.
         overrides: settings that differ from the defaults, by section (`rabbitmq`, `gateway`) of the configuration.
         name: of the subdirectory that holds configuration and logs; the directory itself does where None.
@@ -39,7 +40,7 @@ class Stack:
     def __init__(
         self,
         rabbitmq_url: str,
-        postgres_dsn: str,
+        storage_config: StorageConfig,
         directory: StackDirectory,
         overrides: Sections | None = None,
         name: str | None = None,
@@ -53,7 +54,7 @@ class Stack:
         self._sections = _merged(
             {
                 "storage": {"cls": "grpc", "url": self.address},
-                "rabbitmq": {"url": rabbitmq_url, "storage_config": {"cls": "postgresql", "db": postgres_dsn}},
+                "rabbitmq": {"url": rabbitmq_url, "storage_config": dict(storage_config)},
                 "gateway": {"listen": f"{LOOPBACK}:0"},
             },
             overrides or {},

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 
 # A topology of 19 queues, which is set up and removed sooner than one of 160.
@@ -41,9 +41,15 @@ def database_dsn(postgres_cluster: PostgreSqlCluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def small_stack(broker_url: str, database_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+def storage_config(database_dsn: str) -> StorageConfig:
+    """The storage configuration of that database."""
+    return postgresql_storage(database_dsn)
+
+
+@pytest.fixture
+def small_stack(broker_url: str, storage_config: StorageConfig, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack with few queues on the private servers, of which nothing is started yet."""
     name = f"faults-{secrets.token_hex(4)}"
-    stack = Stack(broker_url, database_dsn, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
+    stack = Stack(broker_url, storage_config, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
     yield stack
     stack.kill()

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import CallError, StorageClosedError
 from provgate_client.progress import WriteProgress
+from provgate_stack.stack import StorageConfig
 from provgate_storage import RelationData, RelationType, RevisionData, get_provenance_storage
 from tests.faults.checker import Checker
 
@@ -175,15 +176,15 @@ def random_writes(seed: int) -> Iterator[tuple[Any, ...]]:
             yield "relation_add", relation, rows(relation)
 
 
-def check(checker: Checker, postgres_dsn: str) -> None:
+def check(checker: Checker, storage_config: StorageConfig) -> None:
     """Compares what a database holds with what the checker recorded."""
-    with get_provenance_storage("postgresql", db=postgres_dsn) as held:
+    with get_provenance_storage(**storage_config) as held:
         checker.check(held)
 
 
-def check_all_acked(load: Load, checker: Checker, postgres_dsn: str) -> None:
+def check_all_acked(load: Load, checker: Checker, storage_config: StorageConfig) -> None:
     """Ends a load of which every call must have ended with OK, and compares what the database holds."""
     load.stop()
     assert not load.failures
     assert load.acked_count == len(checker.calls)
-    check(checker, postgres_dsn)
+    check(checker, storage_config)

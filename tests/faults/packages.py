@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from provgate_broker.wire import encode_package
+from provgate_stack.stack import StorageConfig
 from provgate_storage import get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.faults.conftest import FEW_RANGES
@@ -37,7 +38,7 @@ def publish(sender: AmqpSender, ids: Iterable[bytes], package_size: int = 100) -
     ]
 
 
-def stored_count(dsn: str, ids: Iterable[bytes]) -> int:
+def stored_count(storage_config: StorageConfig, ids: Iterable[bytes]) -> int:
     """Returns how many of some contents a database holds."""
-    with get_provenance_storage("postgresql", db=dsn) as storage:
+    with get_provenance_storage(**storage_config) as storage:
         return len(storage.content_get(ids))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -19,12 +19,13 @@ from provgate_client.errors import GatewayBusyError
 from provgate_stack.directory import StackDirectory
 from provgate_stack.programs import WorkerProgram
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.load import Load, Writing, check, check_all_acked
+from tests.faults.packages import stored_count
 from tests.integration.gateway_calls import (
     OpenWrite,
     Outcome,
@@ -72,7 +73,7 @@ def test_calls_outlive_the_broker(
     small_stack: Stack,
     rabbitmq_node: RabbitMqNode,
     broker_url: str,
-    database_dsn: str,
+    storage_config: StorageConfig,
     checker: Checker,
     fault: Callable[[RabbitMqNode], None],
 ) -> None:
@@ -84,7 +85,7 @@ def test_calls_outlive_the_broker(
         load.wait_for_acks(RECOVERED_S)
         with grpc.insecure_channel(small_stack.address) as channel:
             wait_serving(channel)
-        check_all_acked(load, checker, database_dsn)
+        check_all_acked(load, checker, storage_config)
     with AmqpSender(broker_url) as sender:
         assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
     for program in (*small_stack.workers, *small_stack.gateways):
@@ -98,7 +99,7 @@ def log_lines(log: str) -> list[str]:
 
 
 def test_calls_outlive_their_connections_again_and_again(
-    small_stack: Stack, rabbitmq_node: RabbitMqNode, database_dsn: str, checker: Checker
+    small_stack: Stack, rabbitmq_node: RabbitMqNode, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
     with Load(small_stack.address, checker) as load:
@@ -108,14 +109,14 @@ def test_calls_outlive_their_connections_again_and_again(
             )
             threading.Event().wait(0.3)
         load.wait_for_acks(RECOVERED_S)
-        check_all_acked(load, checker, database_dsn)
+        check_all_acked(load, checker, storage_config)
 
 
 def test_what_is_not_acked_is_published_again_under_ids_of_its_own(
-    broker_url: str, database_dsn: str, stack_directory: StackDirectory, rabbitmq_node: RabbitMqNode
+    broker_url: str, storage_config: StorageConfig, stack_directory: StackDirectory, rabbitmq_node: RabbitMqNode
 ) -> None:
-    set_up(broker_url, database_dsn)
-    stack = Stack(broker_url, database_dsn, stack_directory, name=f"faults-{secrets.token_hex(4)}")
+    set_up(broker_url, storage_config)
+    stack = Stack(broker_url, storage_config, stack_directory, name=f"faults-{secrets.token_hex(4)}")
     gateway = stack.start_gateway(batch_size=10)
     with ScriptedWorkers(broker_url) as workers, connected(gateway.address) as (_, stub):
         workers.script = silent
@@ -143,7 +144,7 @@ def by_body(requests: list[Request]) -> dict[bytes, list[Request]]:
 
 
 def test_while_the_broker_is_away_reads_go_on_and_writes_wait_until_their_deadline(
-    small_stack: Stack, rabbitmq_node: RabbitMqNode, database_dsn: str, checker: Checker
+    small_stack: Stack, rabbitmq_node: RabbitMqNode, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
     with Load(small_stack.address, checker) as load, connected(small_stack.address) as (channel, stub):
@@ -162,7 +163,7 @@ def test_while_the_broker_is_away_reads_go_on_and_writes_wait_until_their_deadli
             rabbitmq_node.start()
         load.wait_for_acks(RECOVERED_S)
         wait_serving(channel)
-        check_all_acked(load, checker, database_dsn)
+        check_all_acked(load, checker, storage_config)
 
 
 def alarms(node: RabbitMqNode) -> str:
@@ -191,7 +192,7 @@ def test_an_alarm_holds_writers_back_and_nobody_else(
     small_stack: Stack,
     rabbitmq_node: RabbitMqNode,
     broker_url: str,
-    database_dsn: str,
+    storage_config: StorageConfig,
     checker: Checker,
     resource: str,
 ) -> None:
@@ -206,7 +207,7 @@ def test_an_alarm_holds_writers_back_and_nobody_else(
         with alarm(rabbitmq_node, resource):
             workers.start()
             workers.wait_ready()
-            eventually(lambda: held_count(database_dsn, backlog) == len(backlog), "the backlog is stored", 60)
+            eventually(lambda: stored_count(storage_config, backlog) == len(backlog), "the backlog is stored", 60)
             with AmqpSender(broker_url) as sender:
                 sender.wait_until(lambda: waiting_count(sender) == 0, 60)
             # The broker says that it blocks a connection once something is published on it.
@@ -219,7 +220,7 @@ def test_an_alarm_holds_writers_back_and_nobody_else(
         assert waiting.result(RECOVERED_S)
         assert held_back.result(RECOVERED_S)
     # What the raw calls sent is of the backlog too.
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
 def waiting_count(sender: AmqpSender) -> int:
@@ -232,13 +233,8 @@ def assert_blocked(outcome: Outcome) -> None:
     assert outcome.counts == (5, 0, 0)
 
 
-def held_count(dsn: str, ids: Iterable[bytes]) -> int:
-    with get_provenance_storage("postgresql", db=dsn) as storage:
-        return len(storage.content_get(ids))
-
-
 def test_what_is_lost_with_the_publisher_alone_is_published_again(
-    small_stack: Stack, rabbitmq_node: RabbitMqNode, database_dsn: str, checker: Checker
+    small_stack: Stack, rabbitmq_node: RabbitMqNode, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
     with Writing(small_stack.address, checker) as writing, connected(small_stack.address) as (_, stub):
@@ -248,7 +244,7 @@ def test_what_is_lost_with_the_publisher_alone_is_published_again(
             assert_blocked(write(stub.ContentAdd, [contents(5)], timeout_s=1.0))
             close_connection(rabbitmq_node, "provgate-gateway publisher")
         assert lost.result(RECOVERED_S)
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
 def close_connection(node: RabbitMqNode, name: str) -> None:
@@ -259,7 +255,7 @@ def close_connection(node: RabbitMqNode, name: str) -> None:
 
 
 def test_a_backlog_that_causes_an_alarm_is_drained(
-    small_stack: Stack, rabbitmq_node: RabbitMqNode, database_dsn: str, checker: Checker
+    small_stack: Stack, rabbitmq_node: RabbitMqNode, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
     (workers,) = small_stack.workers
@@ -271,16 +267,16 @@ def test_a_backlog_that_causes_an_alarm_is_drained(
             begun = [writing.begin("relation_add", RelationType.CNT_IN_DIR, long_rows(n)) for n in range(12)]
             eventually(lambda: "memory" in alarms(rabbitmq_node), "the backlog causes an alarm", 60)
             workers.start()
-            eventually(lambda: row_count(database_dsn) == 12 * LONG_ROW_COUNT, "the backlog is stored", 60)
+            eventually(lambda: row_count(storage_config) == 12 * LONG_ROW_COUNT, "the backlog is stored", 60)
             eventually(lambda: gives_memory_back(rabbitmq_node), "the alarm ends", 60)
             assert all(each.result(RECOVERED_S) for each in begun)
     finally:
         rabbitmq_node.ctl("set_vm_memory_high_watermark", "0.4")
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
-def row_count(dsn: str) -> int:
-    with get_provenance_storage("postgresql", db=dsn) as storage:
+def row_count(storage_config: StorageConfig) -> int:
+    with get_provenance_storage(**storage_config) as storage:
         return len(storage.relation_get_all(RelationType.CNT_IN_DIR))
 
 
@@ -294,10 +290,10 @@ def gives_memory_back(node: RabbitMqNode) -> bool:
 
 
 def test_a_full_queue_refuses_and_takes_more_once_there_is_room(
-    broker_url: str, database_dsn: str, stack_directory: StackDirectory, checker: Checker
+    broker_url: str, storage_config: StorageConfig, stack_directory: StackDirectory, checker: Checker
 ) -> None:
     overrides = {"rabbitmq": {"ranges": FEW_RANGES, "queue_max_length_bytes": MIB}}
-    stack = Stack(broker_url, database_dsn, stack_directory, overrides, f"faults-{secrets.token_hex(4)}")
+    stack = Stack(broker_url, storage_config, stack_directory, overrides, f"faults-{secrets.token_hex(4)}")
     stack.start()
     (workers,) = stack.workers
     workers.terminate()
@@ -312,7 +308,7 @@ def test_a_full_queue_refuses_and_takes_more_once_there_is_room(
         assert not any(each.done() for each in begun)
         workers.start()
         assert all(each.result(100) for each in begun)
-    check(checker, database_dsn)
+    check(checker, storage_config)
     stack.stop()
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.directory import StackDirectory
+from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.client_program import group, running_client
 from tests.faults.footprint import MIB, Footprint
@@ -63,8 +64,9 @@ def module_gateway(
     vhost = f"clients-{secrets.token_hex(4)}"
     rabbitmq_node.add_vhost(vhost)
     url = rabbitmq_node.url(vhost)
-    set_up(url, module_postgres_dsn)
-    stack = Stack(url, module_postgres_dsn, stack_directory, name=vhost)
+    storage_config = postgresql_storage(module_postgres_dsn)
+    set_up(url, storage_config)
+    stack = Stack(url, storage_config, stack_directory, name=vhost)
     with ScriptedWorkers(url) as workers:
         program = stack.start_gateway(
             wait_min=WAIT_MIN_S, wait_per_batch=0, max_calls=MAX_CALLS, max_unacked_entries=MAX_UNACKED
@@ -239,7 +241,7 @@ def _kill_clients(address: str, seeds: range, checker: Checker) -> None:
 
 @pytest.mark.long
 def test_a_hundred_killed_clients_lose_nothing_and_leave_nothing(
-    small_stack: Stack, checker: Checker, database_dsn: str, broker_url: str, rabbitmq_node: RabbitMqNode
+    small_stack: Stack, checker: Checker, storage_config: StorageConfig, broker_url: str, rabbitmq_node: RabbitMqNode
 ) -> None:
     small_stack.start_workers()
     program = small_stack.start_gateway(max_calls=15)
@@ -256,5 +258,5 @@ def test_a_hundred_killed_clients_lose_nothing_and_leave_nothing(
     assert after.memory_bytes - before.memory_bytes < GROWTH_MAX_BYTES, f"{before}; {after}"
     assert after.file_count <= before.file_count
     assert queue_names(rabbitmq_node, broker_url) == queues
-    check(checker, database_dsn)
+    check(checker, storage_config)
     assert program.terminate() == 0

@@ -19,10 +19,10 @@ from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.process import ChildProgram
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.load import Load, Writing, check, check_all_acked
@@ -53,7 +53,7 @@ CONTENTS: Final = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_CONTENT)
 
 
 @contextmanager
-def under_load(stack: Stack, checker: Checker, database_dsn: str) -> Iterator[ProvenanceStorageStub]:
+def under_load(stack: Stack, checker: Checker, storage_config: StorageConfig) -> Iterator[ProvenanceStorageStub]:
     """Writes before, during and after what the test does; in the end every write is acked, and what is acked stored."""
     with Load(stack.address, checker) as load, connected(stack.address) as (channel, stub):
         load.wait_for_acks()
@@ -61,7 +61,7 @@ def under_load(stack: Stack, checker: Checker, database_dsn: str) -> Iterator[Pr
         load.wait_for_acks(RECOVERED_S)
         wait_serving(channel)
         assert all(outcome.ok for outcome in reads(stub))
-        check_all_acked(load, checker, database_dsn)
+        check_all_acked(load, checker, storage_config)
 
 
 def reads(stub: ProvenanceStorageStub) -> list[Outcome]:
@@ -128,7 +128,7 @@ def test_a_restart_is_waited_for(
     postgres_cluster: PostgreSqlCluster,
     rabbitmq_node: RabbitMqNode,
     broker_url: str,
-    database_dsn: str,
+    storage_config: StorageConfig,
     checker: Checker,
     pause_limit: float,
 ) -> None:
@@ -138,7 +138,7 @@ def test_a_restart_is_waited_for(
     # One process: another one would not notice before it has something to write.
     small_stack.start_workers(pause_limit=pause_limit, processes=1)
     small_stack.start_gateway(listen=small_stack.address)
-    with under_load(small_stack, checker, database_dsn) as stub:
+    with under_load(small_stack, checker, storage_config) as stub:
         postgres_cluster.stop("immediate")
         try:
             assert_unavailable(small_stack, stub)
@@ -150,10 +150,10 @@ def test_a_restart_is_waited_for(
 
 @pytest.mark.long
 def test_nothing_spins_while_the_database_is_away(
-    small_stack: Stack, postgres_cluster: PostgreSqlCluster, database_dsn: str, checker: Checker
+    small_stack: Stack, postgres_cluster: PostgreSqlCluster, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
-    with under_load(small_stack, checker, database_dsn) as stub:
+    with under_load(small_stack, checker, storage_config) as stub:
         postgres_cluster.stop("immediate")
         try:
             assert_unavailable(small_stack, stub)
@@ -163,11 +163,15 @@ def test_nothing_spins_while_the_database_is_away(
 
 
 def test_more_connections_than_the_server_has_are_waited_for(
-    small_stack: Stack, postgres_cluster: PostgreSqlCluster, database_dsn: str, checker: Checker
+    small_stack: Stack,
+    postgres_cluster: PostgreSqlCluster,
+    database_dsn: str,
+    storage_config: StorageConfig,
+    checker: Checker,
 ) -> None:
     small_stack.start()
     with (
-        under_load(small_stack, checker, database_dsn) as stub,
+        under_load(small_stack, checker, storage_config) as stub,
         no_connection_left(postgres_cluster.dsn(), database_dsn),
     ):
         assert_unavailable(small_stack, stub)
@@ -206,7 +210,9 @@ def take_all_connections(dsn: str, taken: list[connection]) -> None:
         take_on()
 
 
-def test_a_deadlock_is_tried_again(small_stack: Stack, database_dsn: str, checker: Checker) -> None:
+def test_a_deadlock_is_tried_again(
+    small_stack: Stack, database_dsn: str, storage_config: StorageConfig, checker: Checker
+) -> None:
     # Whoever waits for this long looks for a deadlock, and is its victim: the worker.
     execute(database_dsn, f"ALTER DATABASE {database_dsn.rpartition('/')[2]} SET deadlock_timeout = '3s'")
     small_stack.start()
@@ -225,7 +231,7 @@ def test_a_deadlock_is_tried_again(small_stack: Stack, database_dsn: str, checke
         other.rollback()
         assert begun.result(RECOVERED_S)
     eventually(lambda: deadlock_count(database_dsn) == 1, "there was a deadlock")
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
 def workers_wait_for_a_lock(dsn: str) -> bool:
@@ -242,9 +248,11 @@ def deadlock_count(dsn: str) -> int:
         return int(count)
 
 
-def test_serialization_failures_are_tried_again(small_stack: Stack, database_dsn: str, checker: Checker) -> None:
+def test_serialization_failures_are_tried_again(
+    small_stack: Stack, database_dsn: str, storage_config: StorageConfig, checker: Checker
+) -> None:
     small_stack.start()
-    with under_load(small_stack, checker, database_dsn):
+    with under_load(small_stack, checker, storage_config):
         # More than are tried again at once. A sequence is not rolled back.
         execute(
             database_dsn,
@@ -257,10 +265,12 @@ def test_serialization_failures_are_tried_again(small_stack: Stack, database_dsn
         wait_for_trouble(small_stack, "a conflict")
 
 
-def test_a_lock_that_is_not_granted_is_waited_for(small_stack: Stack, database_dsn: str, checker: Checker) -> None:
-    small_stack.start_workers(storage_config={"cls": "postgresql", "db": database_dsn, "lock_timeout_s": 0.5})
+def test_a_lock_that_is_not_granted_is_waited_for(
+    small_stack: Stack, database_dsn: str, storage_config: StorageConfig, checker: Checker
+) -> None:
+    small_stack.start_workers(storage_config=postgresql_storage(database_dsn, lock_timeout_s=0.5))
     small_stack.start_gateway(listen=small_stack.address)
-    with under_load(small_stack, checker, database_dsn) as stub, session(database_dsn) as other:
+    with under_load(small_stack, checker, storage_config) as stub, session(database_dsn) as other:
         other.cursor().execute("LOCK TABLE content IN EXCLUSIVE MODE")
         wait_for_trouble(small_stack, "lock timeout")
         assert all(outcome.ok for outcome in reads(stub))
@@ -273,10 +283,11 @@ def test_a_full_disk_is_waited_for(
 ) -> None:
     name = f"faults_{secrets.token_hex(4)}"
     with SmallDisk(stack_directory.outside_directory(), postgres_cluster, name) as disk:
-        stack = Stack(broker_url, disk.dsn, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
+        storage_config = postgresql_storage(disk.dsn)
+        stack = Stack(broker_url, storage_config, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
         try:
             stack.start()
-            with under_load(stack, checker, disk.dsn) as stub:
+            with under_load(stack, checker, storage_config) as stub:
                 disk.fill()
                 wait_for_trouble(stack, "No space left on device")
                 assert all(outcome.ok for outcome in reads(stub))

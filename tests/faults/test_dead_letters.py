@@ -16,7 +16,7 @@ from provgate_broker.wire import encode_package
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.faults.held_writes import rows_held
 from tests.faults.packages import DATE, content_queue, stored_count
@@ -66,7 +66,9 @@ def bury(sender: AmqpSender, dsn: str) -> None:
     sender.wait_until(lambda: sender.message_count(DEAD_LETTER_QUEUE) == 1)
 
 
-def test_they_are_listed_shown_replayed_and_dropped(small_stack: Stack, sender: AmqpSender, database_dsn: str) -> None:
+def test_they_are_listed_shown_replayed_and_dropped(
+    small_stack: Stack, sender: AmqpSender, database_dsn: str, storage_config: StorageConfig
+) -> None:
     bury(sender, database_dsn)
     sender.publish("content", content_queue(GOOD), b"garbage", headers={"note": "mine"})
     sender.wait_until(lambda: sender.message_count(DEAD_LETTER_QUEUE) == 2)
@@ -88,7 +90,7 @@ def test_they_are_listed_shown_replayed_and_dropped(small_stack: Stack, sender: 
     id = listed(small_stack)["refused"]["id"]
     replayed = dlq(small_stack, "replay", id)
     assert (replayed.returncode, replayed.stdout) == (0, f"stored {id}: 2 rows\n")
-    assert stored_count(database_dsn, [REFUSED, GOOD]) == 2
+    assert stored_count(storage_config, [REFUSED, GOOD]) == 2
 
     assert dlq(small_stack, "drop", "no-such-id").returncode == 1
     assert dlq(small_stack, "drop").returncode == 2
@@ -98,7 +100,12 @@ def test_they_are_listed_shown_replayed_and_dropped(small_stack: Stack, sender: 
 
 
 def test_a_replayed_one_leaves_the_queue_after_its_commit_and_not_before(
-    small_stack: Stack, sender: AmqpSender, rabbitmq_node: RabbitMqNode, broker_url: str, database_dsn: str
+    small_stack: Stack,
+    sender: AmqpSender,
+    rabbitmq_node: RabbitMqNode,
+    broker_url: str,
+    database_dsn: str,
+    storage_config: StorageConfig,
 ) -> None:
     bury(sender, database_dsn)
     accept(database_dsn)
@@ -111,7 +118,7 @@ def test_a_replayed_one_leaves_the_queue_after_its_commit_and_not_before(
         assert message_count(rabbitmq_node, broker_url) == 2
         replay.kill()
         sender.wait_until(lambda: sender.message_count(DEAD_LETTER_QUEUE) == 1)
-    eventually(lambda: stored_count(database_dsn, [REFUSED, GOOD]) == 2, "it is stored", 60)
+    eventually(lambda: stored_count(storage_config, [REFUSED, GOOD]) == 2, "it is stored", 60)
     replay.start()
     replay.complete(60)
     assert message_count(rabbitmq_node, broker_url) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.programs import GatewayProgram
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.held_writes import rows_held
 from tests.faults.load import Writing, check
@@ -43,7 +43,7 @@ def replace(request: pytest.FixtureRequest, small_stack: Stack) -> Replace:
 
 
 def test_a_write_outlives_gateways_that_are_killed(
-    small_stack: Stack, checker: Checker, database_dsn: str, replace: Replace
+    small_stack: Stack, checker: Checker, storage_config: StorageConfig, replace: Replace
 ) -> None:
     small_stack.start()
     (program,) = small_stack.gateways
@@ -55,12 +55,12 @@ def test_a_write_outlives_gateways_that_are_killed(
             program.kill()
             program = replace(program)
         assert write.result(150) is True
-    check(checker, database_dsn)
+    check(checker, storage_config)
     assert program.terminate() == 0
 
 
 def test_a_write_that_the_end_of_its_gateway_cuts_short_is_sent_to_the_next(
-    small_stack: Stack, checker: Checker, database_dsn: str, replace: Replace
+    small_stack: Stack, checker: Checker, database_dsn: str, storage_config: StorageConfig, replace: Replace
 ) -> None:
     small_stack.start_workers()
     program = small_stack.start_gateway(listen=small_stack.address, grace=0.5, max_unacked_entries=2_000)
@@ -74,12 +74,12 @@ def test_a_write_that_the_end_of_its_gateway_cuts_short_is_sent_to_the_next(
             program = replace(program)
             assert not write.done()
         assert write.result(60) is True
-    check(checker, database_dsn)
+    check(checker, storage_config)
     assert program.terminate() == 0
 
 
 def test_a_write_in_flight_ends_well_at_the_gateway_that_ends(
-    small_stack: Stack, checker: Checker, database_dsn: str
+    small_stack: Stack, checker: Checker, database_dsn: str, storage_config: StorageConfig
 ) -> None:
     small_stack.start()
     (program,) = small_stack.gateways
@@ -93,7 +93,7 @@ def test_a_write_in_flight_ends_well_at_the_gateway_that_ends(
             eventually(lambda: not _takes_calls(program), "new calls are refused")
         assert write.result(60) is True
     assert end_of(program, timeout_s=20)[0] == 0
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
 def _takes_calls(program: GatewayProgram) -> bool:

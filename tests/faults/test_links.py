@@ -17,9 +17,9 @@ from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Call, Checker
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.link import Link, Mode
@@ -69,13 +69,13 @@ class LinkedStack:
     Attributes:
         stack: one gateway and one worker program.
         links: by name.
-        database_dsn: of the database, directly.
+        storage_config: of the database, directly.
         checker: of all tests of the module, since they share the database.
     """
 
     stack: Stack
     links: dict[str, Link]
-    database_dsn: str
+    storage_config: StorageConfig
     checker: Checker
     _log_bytes: int = 0
 
@@ -113,7 +113,7 @@ def module_linked(
             for link in LINKS
         }
         stack = start_over(links, broker_url, database_dsn, stack_directory, name)
-        yield LinkedStack(stack, links, database_dsn, Checker())
+        yield LinkedStack(stack, links, postgresql_storage(database_dsn), Checker())
         stack.kill()
     rabbitmq_node.delete_vhost(name)
     postgres_cluster.drop_database(name)
@@ -122,15 +122,14 @@ def module_linked(
 def start_over(
     links: dict[str, Link], broker_url: str, database_dsn: str, directory: StackDirectory, name: str
 ) -> Stack:
-    def storage(link: Link) -> dict[str, object]:
-        return {"cls": "postgresql", "db": over(link, database_dsn), **TIMEOUTS}
+    def storage(program: str) -> StorageConfig:
+        return postgresql_storage(over(links[f"{program} to database"], database_dsn), **TIMEOUTS)
 
     rabbitmq = {"ranges": FEW_RANGES, "heartbeat": HEARTBEAT_S}
-    stack = Stack(over(links["gateway to broker"], broker_url), database_dsn, directory, {"rabbitmq": rabbitmq}, name)
-    stack.start_workers(
-        url=over(links["workers to broker"], broker_url), storage_config=storage(links["workers to database"])
-    )
-    stack.start_gateway(listen=stack.address, storage_config=storage(links["gateway to database"]))
+    broker = over(links["gateway to broker"], broker_url)
+    stack = Stack(broker, storage("gateway"), directory, {"rabbitmq": rabbitmq}, name)
+    stack.start_workers(url=over(links["workers to broker"], broker_url), storage_config=storage("workers"))
+    stack.start_gateway(listen=stack.address)
     return stack
 
 
@@ -169,7 +168,7 @@ def under_load(linked: LinkedStack) -> Iterator[tuple[Load, ProvenanceStorageStu
         load.stop()
         assert not load.failures
         assert outcome_of(stub.EntityGetAll(CONTENTS, timeout=20)).ok
-        check(linked.checker, linked.database_dsn)
+        check(linked.checker, linked.storage_config)
 
 
 def test_a_black_hole_is_noticed(linked: LinkedStack, name: str) -> None:

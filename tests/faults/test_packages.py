@@ -12,7 +12,7 @@ import pytest
 
 from provgate_broker.topology import Operation, RangePolicy, WriteMethod, binding_key, exchange_of, location_id
 from provgate_broker.wire import Entry, encode_package
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Call, Checker
@@ -42,7 +42,9 @@ def sender(small_stack: Stack, broker_url: str) -> Iterator[AmqpSender]:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_twice_late_and_in_any_order(sender: AmqpSender, database_dsn: str, checker: Checker, seed: int) -> None:
+def test_twice_late_and_in_any_order(
+    sender: AmqpSender, storage_config: StorageConfig, checker: Checker, seed: int
+) -> None:
     draw = random.Random(seed)
     writes = list(islice(random_writes(seed), 60))
     packages = [package for method, *arguments in writes for package in packages_of(method, *arguments)]
@@ -55,7 +57,7 @@ def test_twice_late_and_in_any_order(sender: AmqpSender, database_dsn: str, chec
         assert sender.replies_to(*ids, timeout_s=60) == [package.row_count for package in wave]
     for method, *arguments in writes:
         checker.record(Call(method, tuple(arguments), acked=True, error=None))
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
 def packages_of(method: str, *arguments: Any) -> list[Package]:
@@ -85,10 +87,10 @@ def entries_of(argument: Any) -> list[Entry]:
 
 
 def test_a_redelivered_package_of_which_a_part_is_stored_is_acked_when_all_of_it_is(
-    small_stack: Stack, sender: AmqpSender, database_dsn: str
+    small_stack: Stack, sender: AmqpSender, database_dsn: str, storage_config: StorageConfig
 ) -> None:
     ids = content_ids(100, first_byte=0x10)
-    with get_provenance_storage("postgresql", db=database_dsn) as storage:
+    with get_provenance_storage(**storage_config) as storage:
         storage.content_add(dict.fromkeys(ids[:50], DATE))
     with rows_held(database_dsn, ids[-1:]) as held:
         (sent,) = publish(sender, ids)
@@ -100,4 +102,4 @@ def test_a_redelivered_package_of_which_a_part_is_stored_is_acked_when_all_of_it
         assert sender.replies_to(*publish(sender, content_ids(10, first_byte=0xF0))) == [10]
         assert sent not in sender.replies
     assert sender.replies_to(sent) == [100]
-    assert stored_count(database_dsn, ids) == 100
+    assert stored_count(storage_config, ids) == 100

@@ -24,7 +24,7 @@ from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.wire import NACK_HEADER, Nack, encode_package
 from provgate_client.errors import InvalidRequestError
 from provgate_stack.programs import WorkerProgram
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
 from tests.faults.held_writes import rows_held
@@ -88,7 +88,7 @@ def assert_dead_letters(sender: AmqpSender, bodies: list[bytes], reason: str, re
 
 @pytest.mark.parametrize("reason", ["malformed", "refused"])
 def test_only_what_cannot_be_stored_becomes_a_dead_letter(
-    small_stack: Stack, sender: AmqpSender, database_dsn: str, reason: str
+    small_stack: Stack, sender: AmqpSender, database_dsn: str, storage_config: StorageConfig, reason: str
 ) -> None:
     program = small_stack.start_workers()
     refused, *good = content_ids(GOOD_COUNT + 1, first_byte=FIRST_BYTE)
@@ -107,13 +107,13 @@ def test_only_what_cannot_be_stored_becomes_a_dead_letter(
     assert sender.replies_to(*sent, timeout_s=60) == [1] * GOOD_COUNT
     nacks = sender.replies_to(*nacked)
     assert all(isinstance(nack, Nack) and nack.error == reason for nack in nacks)
-    assert stored_count(database_dsn, [refused, *good]) == GOOD_COUNT
+    assert stored_count(storage_config, [refused, *good]) == GOOD_COUNT
     assert_dead_letters(sender, bodies, reason, {0})
     assert program.terminate() == 0
 
 
 def test_a_caller_of_the_gateway_is_told_of_a_refusal_and_others_are_not(
-    small_stack: Stack, sender: AmqpSender, database_dsn: str, checker: Checker
+    small_stack: Stack, sender: AmqpSender, database_dsn: str, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
     refused, *good = content_ids(GOOD_COUNT + 1, first_byte=FIRST_BYTE)
@@ -127,13 +127,13 @@ def test_a_caller_of_the_gateway_is_told_of_a_refusal_and_others_are_not(
     assert isinstance(error, InvalidRequestError)
     assert error.status.reason == "PACKAGE_REFUSED"
     assert error.status.metadata["worker_reason"] == "refused"
-    check(checker, database_dsn)
-    assert stored_count(database_dsn, [refused, *good]) == GOOD_COUNT
+    check(checker, storage_config)
+    assert stored_count(storage_config, [refused, *good]) == GOOD_COUNT
     assert_dead_letters(sender, [encode_package([(refused, DATE)])], "refused", {0})
 
 
 def test_a_package_that_kills_its_process_becomes_a_dead_letter(
-    small_stack: Stack, sender: AmqpSender, database_dsn: str
+    small_stack: Stack, sender: AmqpSender, database_dsn: str, storage_config: StorageConfig
 ) -> None:
     program = small_stack.start_workers(poison_after=1, processes=1)
     deadly, *harmless = content_ids(GOOD_COUNT + 1, first_byte=FIRST_BYTE)
@@ -149,7 +149,7 @@ def test_a_package_that_kills_its_process_becomes_a_dead_letter(
     # It is delivered three times, the third time alone in its batch, and then alone in its process.
     assert killed_count(program, database_dsn, lambda: bool(sender.message_count(DEAD_LETTER_QUEUE)), sender) == 3
     assert sender.replies_to(*replied, timeout_s=60) == [1] * GOOD_COUNT
-    assert stored_count(database_dsn, [deadly, *harmless]) == GOOD_COUNT
+    assert stored_count(storage_config, [deadly, *harmless]) == GOOD_COUNT
     assert_dead_letters(sender, [encode_package([(deadly, DATE)])], "poison", {0, 1, 2})
 
 

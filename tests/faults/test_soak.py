@@ -25,9 +25,9 @@ from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_stack.directory import StackDirectory
 from provgate_stack.ports import LOOPBACK, free_ports
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import ProvenanceStorageInterface, get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
@@ -66,11 +66,11 @@ def soaked_stack(
 ) -> Iterator[Stack]:
     """Two worker programs and two gateways that reach their servers over the links."""
     broker, database = links
-    url, dsn = over(broker, broker_url), over(database, database_dsn)
     # A short heartbeat and lock timeout, so that a fault of some seconds is one that is noticed.
-    storage_config = {"cls": "postgresql", "db": dsn, "lock_timeout_s": 2}
-    rabbitmq = {"ranges": RANGES, "heartbeat": 2, "storage_config": storage_config}
-    stack = Stack(url, dsn, stack_directory, {"rabbitmq": rabbitmq}, name=f"soak-{secrets.token_hex(4)}")
+    storage_config = postgresql_storage(over(database, database_dsn), lock_timeout_s=2)
+    overrides = {"rabbitmq": {"ranges": RANGES, "heartbeat": 2}}
+    url, name = over(broker, broker_url), f"soak-{secrets.token_hex(4)}"
+    stack = Stack(url, storage_config, stack_directory, overrides, name)
     stack.start()
     stack.start_workers()
     stack.start_gateway(listen=f"{LOOPBACK}:{free_ports(1)[0]}")
@@ -181,7 +181,7 @@ def test_faults_at_random_lose_nothing(
     postgres_cluster: PostgreSqlCluster,
     links: tuple[Link, Link],
     broker_url: str,
-    database_dsn: str,
+    storage_config: StorageConfig,
 ) -> None:
     say(f"\nseed {SEED}: SOAK_MINUTES={MINUTES:g} SOAK_SEED={SEED}")
     scene = Scene(soaked_stack, rabbitmq_node, postgres_cluster, *links)
@@ -202,7 +202,7 @@ def test_faults_at_random_lose_nothing(
         sender.wait_until(lambda: not message_count(rabbitmq_node, broker_url), 60)
         assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
     assert [program.terminate() for program in scene.programs] == [0] * 4
-    with get_provenance_storage("postgresql", db=database_dsn) as held:
+    with get_provenance_storage(**storage_config) as held:
         soak.checker.check(held)
     soak.memory.check()
     for program in scene.programs:

@@ -10,7 +10,7 @@ from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_broker.topology import RangePolicy
 from provgate_stack.programs import WorkerProgram
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
 from tests.faults.conftest import FEW_RANGES
@@ -41,7 +41,7 @@ def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
     small_stack: Stack,
     rabbitmq_node: RabbitMqNode,
     broker_url: str,
-    database_dsn: str,
+    storage_config: StorageConfig,
     checker: Checker,
     order: tuple[str, str],
 ) -> None:
@@ -80,7 +80,7 @@ def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
         programs["high"].kill()
         load.wait_for_acks(TAKEN_OVER_S)
         wait_split(dict.fromkeys(QUEUES, added))
-        check_all_acked(load, checker, database_dsn)
+        check_all_acked(load, checker, storage_config)
 
 
 def is_low(queue: str) -> bool:

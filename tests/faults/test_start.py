@@ -19,10 +19,10 @@ import pytest
 from provgate_broker.wire import encode_package
 from provgate_stack.directory import StackDirectory
 from provgate_stack.ports import free_ports
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
+from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.link import Link, Mode
@@ -75,10 +75,12 @@ def check_workers_refuse(config: Path, said: str, commands: tuple[str, ...] = ("
         assert "Traceback" not in ended.stderr
 
 
-def with_ranges(stack: Stack, directory: StackDirectory, url: str, dsn: str, **ranges: int) -> Stack:
+def with_ranges(
+    stack: Stack, directory: StackDirectory, url: str, storage_config: StorageConfig, **ranges: int
+) -> Stack:
     """Returns a stack on the same servers that is configured with other range counts."""
     overrides = {"rabbitmq": {"ranges": {**FEW_RANGES, **ranges}}}
-    return Stack(url, dsn, directory, overrides, f"{stack.path.name}-{secrets.token_hex(2)}")
+    return Stack(url, storage_config, directory, overrides, f"{stack.path.name}-{secrets.token_hex(2)}")
 
 
 @pytest.fixture
@@ -135,9 +137,9 @@ def test_the_range_count_changes_only_by_setup_and_never_under_packages(
 
 
 def test_gateway_and_database_with_other_range_counts(
-    set_up_stack: Stack, stack_directory: StackDirectory, broker_url: str, database_dsn: str
+    set_up_stack: Stack, stack_directory: StackDirectory, broker_url: str, storage_config: StorageConfig
 ) -> None:
-    stack = with_ranges(set_up_stack, stack_directory, broker_url, database_dsn, revision=32)
+    stack = with_ranges(set_up_stack, stack_directory, broker_url, storage_config, revision=32)
     check_gateway_refuses(stack, r"revision: 1 recorded, 32 configured\): configure every program alike")
 
 
@@ -152,7 +154,8 @@ def test_gateway_and_queues_with_other_range_counts(
     set_up_stack: Stack, stack_directory: StackDirectory, broker_url: str, count: int, said: str
 ) -> None:
     # The database cannot be asked: nobody listens there.
-    stack = with_ranges(set_up_stack, stack_directory, broker_url, "host=127.0.0.1 port=1", content=count)
+    nowhere = postgresql_storage("host=127.0.0.1 port=1")
+    stack = with_ranges(set_up_stack, stack_directory, broker_url, nowhere, content=count)
     check_gateway_refuses(stack, said)
 
 
@@ -169,14 +172,18 @@ def test_a_schema_of_a_newer_program(
 
 
 def test_a_schema_of_a_newer_program_and_no_topology_yet(
-    set_up_stack: Stack, database_dsn: str, rabbitmq_node: RabbitMqNode, stack_directory: StackDirectory
+    set_up_stack: Stack,
+    database_dsn: str,
+    storage_config: StorageConfig,
+    rabbitmq_node: RabbitMqNode,
+    stack_directory: StackDirectory,
 ) -> None:
     statement, said = NEWER_SCHEMA
     execute(database_dsn, statement)
     name = f"faults-{secrets.token_hex(4)}"
     rabbitmq_node.add_vhost(name)
     url = rabbitmq_node.url(name)
-    check_workers_refuse(with_ranges(set_up_stack, stack_directory, url, database_dsn).config, said, ("run", "setup"))
+    check_workers_refuse(with_ranges(set_up_stack, stack_directory, url, storage_config).config, said, ("run", "setup"))
     assert not queue_names(rabbitmq_node, url)
     rabbitmq_node.delete_vhost(name)
 
@@ -194,7 +201,7 @@ def start_linked(
 ) -> Callable[[], GatewayProgram]:
     """Starts a gateway that reaches its database over the link."""
     dsn = database_dsn.replace(f":{postgres_cluster.port}/", f":{link.port}/")
-    return lambda: set_up_stack.start_gateway(storage_config={"cls": "postgresql", "db": dsn})
+    return lambda: set_up_stack.start_gateway(storage_config=postgresql_storage(dsn))
 
 
 def check_ends(program: GatewayProgram, said: str) -> None:

@@ -17,14 +17,16 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_client.errors import CallTimeoutError
+from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack
-from provgate_storage import RevisionData, get_provenance_storage
+from provgate_stack.stack import Stack, StorageConfig
+from provgate_storage import RevisionData
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
 from tests.faults.held_writes import commits_held, rows_held
 from tests.faults.link import Link, Mode
 from tests.faults.load import Load, check
+from tests.faults.packages import stored_count
 from tests.faults.queues import message_count, unacked_count
 from tests.faults.watched_write import WatchedWrite
 from tests.integration.gateway_calls import eventually
@@ -44,11 +46,6 @@ def dated(count: int, year: int = 2020, prefix: str = "") -> dict[bytes, datetim
     return {hashlib.sha1(f"{prefix}{number}".encode()).digest(): date for number in range(count)}
 
 
-def stored_count(dsn: str, contents: dict[bytes, datetime]) -> int:
-    with get_provenance_storage("postgresql", db=dsn) as storage:
-        return len(storage.content_get(contents))
-
-
 def assert_nothing_put_aside(broker_url: str) -> None:
     with AmqpSender(broker_url) as sender:
         assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
@@ -63,6 +60,7 @@ class Relay:
         link: of the worker program to the broker; what breaks it breaks the connections for replies alone.
         url: of the broker, directly.
         dsn: of the database.
+        storage_config: of the same database.
         node: the broker.
         checker: of the test.
     """
@@ -71,6 +69,7 @@ class Relay:
     link: Link
     url: str
     dsn: str
+    storage_config: StorageConfig
     node: RabbitMqNode
     checker: Checker
 
@@ -90,8 +89,8 @@ class Relay:
         """Has the one that stands by take over, and compares what is held."""
         write.result()
         eventually(lambda: message_count(self.node, self.url) == 0, "every package is delivered again", TAKEN_OVER_S)
-        check(self.checker, self.dsn)
-        assert stored_count(self.dsn, dated(ENTRY_COUNT)) == ENTRY_COUNT
+        check(self.checker, self.storage_config)
+        assert stored_count(self.storage_config, dated(ENTRY_COUNT)) == ENTRY_COUNT
         assert_nothing_put_aside(self.url)
 
 
@@ -103,13 +102,13 @@ def relay(
         # In the name of the connections that replies go out on.
         link.only = b" replies"
         # A write that is held is not given up in the meantime.
-        storage_config = {"cls": "postgresql", "db": database_dsn, "lock_timeout_s": 60}
+        storage_config = postgresql_storage(database_dsn, lock_timeout_s=60)
         small_stack.start_workers(url=linked_url(broker_url, link), storage_config=storage_config)
         small_stack.start_workers(storage_config=storage_config)
         small_stack.start_gateway(
             listen=small_stack.address, batch_size=PACKAGE_SIZE, wait_min=TAKEN_OVER_S, wait_per_batch=0
         )
-        yield Relay(small_stack, link, broker_url, database_dsn, rabbitmq_node, checker)
+        yield Relay(small_stack, link, broker_url, database_dsn, storage_config, rabbitmq_node, checker)
         small_stack.kill()
 
 
@@ -166,10 +165,12 @@ def test_a_kill_between_reply_and_delivery_ack(relay: Relay) -> None:
 
 def committed_in_full(relay: Relay) -> None:
     contents = dated(ENTRY_COUNT)
-    eventually(lambda: stored_count(relay.dsn, contents) == ENTRY_COUNT, "all is committed", TAKEN_OVER_S)
+    eventually(lambda: stored_count(relay.storage_config, contents) == ENTRY_COUNT, "all is committed", TAKEN_OVER_S)
 
 
-def test_a_kill_during_a_large_write(small_stack: Stack, database_dsn: str, broker_url: str, checker: Checker) -> None:
+def test_a_kill_during_a_large_write(
+    small_stack: Stack, storage_config: StorageConfig, broker_url: str, checker: Checker
+) -> None:
     small_stack.start()
     small_stack.start_workers()
     contents = dated(200_000)
@@ -178,13 +179,13 @@ def test_a_kill_during_a_large_write(small_stack: Stack, database_dsn: str, brok
         small_stack.workers[0].kill()
         assert write.acked_count < len(contents)
         write.result()
-    check(checker, database_dsn)
+    check(checker, storage_config)
     assert_nothing_put_aside(broker_url)
 
 
 @pytest.mark.parametrize("request_", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_is_asked_to_stop_leaves_a_flood_to_the_others(
-    small_stack: Stack, database_dsn: str, broker_url: str, checker: Checker, request_: signal.Signals
+    small_stack: Stack, storage_config: StorageConfig, broker_url: str, checker: Checker, request_: signal.Signals
 ) -> None:
     small_stack.start()
     small_stack.start_workers()
@@ -198,12 +199,12 @@ def test_one_that_is_asked_to_stop_leaves_a_flood_to_the_others(
             flood.result()
         load.stop()
         assert not load.failures
-    check(checker, database_dsn)
+    check(checker, storage_config)
     assert_nothing_put_aside(broker_url)
 
 
 def test_a_write_waits_for_workers_that_come_back(
-    small_stack: Stack, rabbitmq_node: RabbitMqNode, broker_url: str, database_dsn: str, checker: Checker
+    small_stack: Stack, rabbitmq_node: RabbitMqNode, broker_url: str, storage_config: StorageConfig, checker: Checker
 ) -> None:
     small_stack.start()
     small_stack.workers[0].stop()
@@ -217,10 +218,12 @@ def test_a_write_waits_for_workers_that_come_back(
         assert not write.done
         small_stack.start_workers()
         write.result()
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
-def test_a_write_waits_for_workers_until_its_limits(small_stack: Stack, database_dsn: str, checker: Checker) -> None:
+def test_a_write_waits_for_workers_until_its_limits(
+    small_stack: Stack, storage_config: StorageConfig, checker: Checker
+) -> None:
     workers = small_stack.start_workers()
     small_stack.start_gateway(listen=small_stack.address, wait_min=2, wait_per_batch=0)
     contents = dated(5_000)
@@ -232,10 +235,10 @@ def test_a_write_waits_for_workers_until_its_limits(small_stack: Stack, database
     assert (error.status.counts.published_count, error.status.counts.acked_count) == (len(contents), 0)
     workers.start()
     # It was not acked, and it is stored all the same: the packages were safe.
-    eventually(lambda: stored_count(database_dsn, contents) == len(contents), "they are stored", TAKEN_OVER_S)
+    eventually(lambda: stored_count(storage_config, contents) == len(contents), "they are stored", TAKEN_OVER_S)
     with WatchedWrite(small_stack.address, checker, "content_add", contents) as write:
         write.result()
-    check(checker, database_dsn)
+    check(checker, storage_config)
 
 
 @pytest.mark.parametrize(
@@ -246,13 +249,14 @@ def test_one_that_is_suspended_is_replaced_and_what_it_writes_late_does_no_harm(
     rabbitmq_node: RabbitMqNode,
     broker_url: str,
     database_dsn: str,
+    storage_config: StorageConfig,
     checker: Checker,
     heartbeat_s: int,
     suspended_s: float,
 ) -> None:
     with Link("127.0.0.1", int(parse_dsn(database_dsn)["port"])) as link:
         linked_dsn = make_dsn(database_dsn, host="127.0.0.1", port=link.port, application_name="suspended")
-        first = small_stack.start_workers(heartbeat=heartbeat_s, storage_config={"cls": "postgresql", "db": linked_dsn})
+        first = small_stack.start_workers(heartbeat=heartbeat_s, storage_config=postgresql_storage(linked_dsn))
         small_stack.start_workers(heartbeat=heartbeat_s)
         small_stack.start_gateway(listen=small_stack.address)
         log_writers(database_dsn)
@@ -270,9 +274,9 @@ def test_one_that_is_suspended_is_replaced_and_what_it_writes_late_does_no_harm(
         first.cont()
         eventually(lambda: writer_names(database_dsn)[-1] == "suspended write", "it writes late", TAKEN_OVER_S)
         eventually(lambda: message_count(rabbitmq_node, broker_url) == 0, "no package is left", TAKEN_OVER_S)
-        check(checker, database_dsn)
+        check(checker, storage_config)
         write_of_year(small_stack, checker, 2016)
-        check(checker, database_dsn)
+        check(checker, storage_config)
         assert_nothing_put_aside(broker_url)
         assert first.terminate() == 0
 

@@ -21,7 +21,8 @@ from provgate_broker.session import AmqpParameters, open_session
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import RangePolicy, parse_binding_key
 from provgate_broker.wire import Entry, Nack, decode_package, encode_reply
-from provgate_storage.postgresql import ProvenanceStoragePostgreSql
+from provgate_stack.stack import StorageConfig
+from provgate_storage.configured import local_storage
 
 _RECONNECT_S = 0.1
 
@@ -160,10 +161,10 @@ def _reply(amqp_channel: BlockingChannel, request: Request, answers: Iterable[An
         amqp_channel.basic_publish("", str(request.properties.reply_to), answer.body, properties)
 
 
-def set_up(amqp_url: str, postgres_dsn: str) -> None:
+def set_up(amqp_url: str, storage_config: StorageConfig) -> None:
     """Declares the topology and creates the schema, as the workers' set-up would."""
     asyncio.run(_declare(amqp_url))
-    with ProvenanceStoragePostgreSql(db=postgres_dsn) as storage:
+    with local_storage(storage_config, "provenance.rabbitmq") as storage:
         storage.setup({exchange.value: count for exchange, count in RangePolicy().counts.items()})
 
 

@@ -18,6 +18,7 @@ from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_broker.wire import encode_reply
 from provgate_stack.directory import StackDirectory
+from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import (
     OpenWrite,
@@ -72,7 +73,7 @@ def existing(
     """A gateway in front of another deployment's workers."""
     stack = Stack(
         module_amqp_url,
-        module_postgres_dsn,
+        postgresql_storage(module_postgres_dsn),
         stack_directory,
         {"rabbitmq": {"topology": "existing"}},
         name=f"existing-{secrets.token_hex(4)}",
@@ -302,7 +303,7 @@ def test_a_missing_exchange_fails_its_calls_alone(
         assert lost.result().details["ErrorInfo"].metadata["exchange"] == "origin"
         assert all(other.result().ok for other in others)
     finally:
-        set_up(module_amqp_url, module_postgres_dsn)
+        set_up(module_amqp_url, postgresql_storage(module_postgres_dsn))
 
 
 def test_a_deadline_counts_also_under_steady_acks(stub: ProvenanceStorageStub) -> None:

@@ -12,6 +12,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_stack.postgresql import postgresql_storage
 from tests.faults.link import Link, Mode
 from tests.fix_gateway import MakeStack
 from tests.integration.gateway_calls import (
@@ -24,6 +25,9 @@ from tests.integration.gateway_calls import (
 )
 from tests.integration.gateway_programs import HealthWatcher, failed_start, with_path
 from tests.integration.scripted_workers import ScriptedWorkers
+
+# Nobody listens there.
+NOWHERE = postgresql_storage("host=127.0.0.1 port=1")
 
 
 # Of the addresses of `localhost` another one may be free.
@@ -73,13 +77,13 @@ def test_plain_text_on_every_address_with_the_flag(make_stack: MakeStack) -> Non
 
 
 def test_an_empty_database(make_stack: MakeStack, postgres_dsn: str) -> None:
-    code, log = failed_start(make_stack(postgres_dsn))
+    code, log = failed_start(make_stack(postgresql_storage(postgres_dsn)))
     assert code == 1
     assert "provgate-workers setup" in log
 
 
 def test_without_its_database_a_gateway_writes(make_stack: MakeStack, scripted_workers: ScriptedWorkers) -> None:
-    program = make_stack("host=127.0.0.1 port=1").start_gateway()
+    program = make_stack(NOWHERE).start_gateway()
     with grpc.insecure_channel(program.address) as channel:
         eventually(lambda: health(channel, "provgate.broker") == "SERVING", "the broker is reached")
         assert health(channel, "provgate.storage") == health(channel) == health(channel, "") == "NOT_SERVING"
@@ -97,7 +101,7 @@ def test_a_database_that_comes_later_is_read(make_stack: MakeStack, module_postg
     database = parse_dsn(module_postgres_dsn)
     with Link(database["host"], int(database["port"])) as link:
         link.mode = Mode.REFUSE
-        program = make_stack(make_dsn(module_postgres_dsn, port=link.port)).start_gateway()
+        program = make_stack(postgresql_storage(make_dsn(module_postgres_dsn, port=link.port))).start_gateway()
         with grpc.insecure_channel(program.address) as channel:
             eventually(lambda: health(channel, "provgate.broker") == "SERVING", "the broker is reached")
             assert health(channel, "provgate.storage") == "NOT_SERVING"
@@ -109,7 +113,7 @@ def test_a_database_that_comes_later_is_read(make_stack: MakeStack, module_postg
 
 
 def test_without_broker_and_database_a_gateway_waits_and_can_be_stopped(make_stack: MakeStack) -> None:
-    stack = make_stack("host=127.0.0.1 port=1", "amqp://u:hunter2@127.0.0.1:1/")
+    stack = make_stack(NOWHERE, "amqp://u:hunter2@127.0.0.1:1/")
     program = stack.start_gateway(wait=False)
     eventually(lambda: "waiting for the storage or the broker" in program.log_path.read_text(), "it waits")
     assert program.alive

@@ -11,6 +11,7 @@ import pytest
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_stack.directory import StackDirectory
+from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
 from provgate_stack.rabbitmq import RabbitMqNode
@@ -28,7 +29,9 @@ QUEUE_COUNT = 160
 def small_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack with few queues, of which nothing is started yet."""
     name = f"stack-{secrets.token_hex(4)}"
-    stack = Stack(amqp_url, postgres_dsn, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
+    stack = Stack(
+        amqp_url, postgresql_storage(postgres_dsn), stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name
+    )
     yield stack
     stack.kill()
 
@@ -75,7 +78,7 @@ def test_what_does_not_fit_in_hand_waits_in_the_broker(
     small_stack.start_workers(processes=1, max_in_hand_bytes=1024 * 1024)
     ids = content_ids(100_000)
     sender.replies_to(*publish(sender, ids, package_size=5_000))
-    assert stored_count(postgres_dsn, ids) == len(ids)
+    assert stored_count(postgresql_storage(postgres_dsn), ids) == len(ids)
     assert sender.message_count(QUARANTINE_QUEUE) == sender.message_count(DEAD_LETTER_QUEUE) == 0
 
 

@@ -20,6 +20,7 @@ from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
 from provgate_broker.wire import Entry, decode_package, encode_package
 from provgate_stack.directory import StackDirectory
+from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender
@@ -35,7 +36,7 @@ def content_id(text: str, range_number: int = 0xA) -> bytes:
 
 @pytest.fixture(scope="module")
 def programs(module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
-    stack = Stack(module_amqp_url, module_postgres_dsn, stack_directory, name="workers")
+    stack = Stack(module_amqp_url, postgresql_storage(module_postgres_dsn), stack_directory, name="workers")
     stack.start_workers()
     yield stack
     stack.kill()
@@ -51,7 +52,7 @@ def sender(programs: Stack, module_amqp_url: str) -> Iterator[AmqpSender]:
 
 @pytest.fixture(scope="module")
 def storage(programs: Stack, module_postgres_dsn: str) -> Iterator[ProvenanceStorageInterface]:
-    with get_provenance_storage("postgresql", db=module_postgres_dsn) as storage:
+    with get_provenance_storage(**postgresql_storage(module_postgres_dsn)) as storage:
         yield storage
 
 

@@ -12,7 +12,7 @@ from provgate_stack.programs import program_environment
 from provgate_stack.stack import Stack
 
 URL = "amqp://user:secret@127.0.0.1:1/v"
-DSN = "postgresql://user:secret@127.0.0.1:2/d"
+STORAGE = {"cls": "mongodb", "db": "mongodb://user:secret@127.0.0.1:2/d", "read_timeout_s": 3}
 
 
 @pytest.fixture
@@ -28,35 +28,35 @@ def sections(stack: Stack) -> dict[str, Any]:
 
 
 def test_configuration_names_servers_and_gateway(directory: StackDirectory) -> None:
-    stack = Stack(URL, DSN, directory)
+    stack = Stack(URL, STORAGE, directory)
     assert sections(stack) == {
         "storage": {"cls": "grpc", "url": stack.address},
-        "rabbitmq": {"url": URL, "storage_config": {"cls": "postgresql", "db": DSN}},
+        "rabbitmq": {"url": URL, "storage_config": STORAGE},
         "gateway": {"listen": stack.address},
     }
 
 
 def test_overrides_are_laid_over_the_defaults(directory: StackDirectory) -> None:
-    stack = Stack(URL, DSN, directory, {"rabbitmq": {"processes": 1, "url": "amqp://other"}, "gateway": {"a": 1}})
+    stack = Stack(URL, STORAGE, directory, {"rabbitmq": {"processes": 1, "url": "amqp://other"}, "gateway": {"a": 1}})
     rabbitmq = sections(stack)["rabbitmq"]
     assert rabbitmq["processes"] == 1
     assert rabbitmq["url"] == "amqp://other"
-    assert rabbitmq["storage_config"]["db"] == DSN
+    assert rabbitmq["storage_config"] == STORAGE
     assert sections(stack)["gateway"] == {"listen": stack.address, "a": 1}
 
 
 def test_configuration_is_for_its_owner_alone(directory: StackDirectory) -> None:
-    assert Stack(URL, DSN, directory).config.stat().st_mode & 0o077 == 0
+    assert Stack(URL, STORAGE, directory).config.stat().st_mode & 0o077 == 0
 
 
 def test_stacks_of_one_directory_have_files_and_ports_of_their_own(directory: StackDirectory) -> None:
-    one, two = Stack(URL, DSN, directory, name="one"), Stack(URL, DSN, directory, name="two")
+    one, two = Stack(URL, STORAGE, directory, name="one"), Stack(URL, STORAGE, directory, name="two")
     assert one.config != two.config
     assert one.address != two.address
 
 
 def test_stop_before_start_does_nothing(directory: StackDirectory) -> None:
-    with Stack(URL, DSN, directory) as stack:
+    with Stack(URL, STORAGE, directory) as stack:
         stack.stop()
         stack.kill()
 
