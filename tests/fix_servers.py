@@ -1,7 +1,7 @@
-"""Real servers: one RabbitMQ node and one PostgreSQL cluster a session, a fresh virtual host and database a test.
+"""Real servers: one of each kind a session, a fresh virtual host and database a test.
 
-PROVGATE_AMQP_URL and PROVGATE_POSTGRES_DSN name servers to use instead; what stops or inspects a server has a private
-one even so.
+PROVGATE_AMQP_URL, PROVGATE_POSTGRES_DSN and PROVGATE_MONGODB_URL name servers to use instead; what stops or inspects a
+server has a private one even so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from provgate_stack.directory import StackDirectory
-from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
+from provgate_stack.existing import ExistingMongoDb, ExistingPostgreSql, ExistingRabbitMq
+from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.rabbitmq import RabbitMqNode
 
@@ -50,6 +51,15 @@ def postgres_cluster(stack_directory: StackDirectory) -> Iterator[PostgreSqlClus
     cluster.kill()
 
 
+@pytest.fixture(scope="session")
+def mongodb_server(stack_directory: StackDirectory) -> Iterator[MongoDbServer]:
+    """A private MongoDB server that runs. A test that stops it leaves it running."""
+    server = MongoDbServer(stack_directory)
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The AMQP URL of a fresh virtual host, deleted afterwards; of the existing broker's where there is one."""
@@ -67,15 +77,29 @@ def module_amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
     """The DSN of a fresh, empty database, dropped afterwards."""
-    with _fresh_database(lambda: request.getfixturevalue("postgres_cluster")) as dsn:
+    with _fresh_database(ExistingPostgreSql.of_environment() or request.getfixturevalue("postgres_cluster")) as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="module")
 def module_postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
     """As `postgres_dsn`, for all tests of a module."""
-    with _fresh_database(lambda: request.getfixturevalue("postgres_cluster")) as dsn:
+    with _fresh_database(ExistingPostgreSql.of_environment() or request.getfixturevalue("postgres_cluster")) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, empty database, dropped afterwards."""
+    with _fresh_database(ExistingMongoDb.of_environment() or request.getfixturevalue("mongodb_server")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """As `mongodb_url`, for all tests of a module."""
+    with _fresh_database(ExistingMongoDb.of_environment() or request.getfixturevalue("mongodb_server")) as url:
+        yield url
 
 
 @contextmanager
@@ -92,8 +116,9 @@ def _fresh_vhost(private: Callable[[], RabbitMqNode]) -> Iterator[str]:
 
 
 @contextmanager
-def _fresh_database(private: Callable[[], PostgreSqlCluster]) -> Iterator[str]:
-    server = ExistingPostgreSql.of_environment() or private()
+def _fresh_database(
+    server: PostgreSqlCluster | ExistingPostgreSql | MongoDbServer | ExistingMongoDb,
+) -> Iterator[str]:
     name = _fresh_name()
     yield server.create_database(name)
     server.drop_database(name)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from psycopg2.extensions import make_dsn
 
-from provgate_stack.postgresql import create_database, drop_database, postgresql_storage
+from provgate_stack import mongodb, postgresql
 
 AMQP_VARIABLE: Final = "PROVGATE_AMQP_URL"
 POSTGRES_VARIABLE: Final = "PROVGATE_POSTGRES_DSN"
+MONGODB_VARIABLE: Final = "PROVGATE_MONGODB_URL"
 
 
 class ExistingRabbitMq:
@@ -53,13 +54,44 @@ class ExistingPostgreSql:
 
     def storage_config(self) -> dict[str, Any]:
         """Returns the storage configuration of the database that the DSN names."""
-        return postgresql_storage(self._dsn)
+        return postgresql.postgresql_storage(self._dsn)
 
     def create_database(self, name: str) -> str:
         """Makes an empty database beside the given one and returns its DSN; the user needs CREATEDB for it."""
-        create_database(self._dsn, name)
+        postgresql.create_database(self._dsn, name)
         return str(make_dsn(self._dsn, dbname=name))
 
     def drop_database(self, name: str) -> None:
         """Drops a database that `create_database` made."""
-        drop_database(self._dsn, name)
+        postgresql.drop_database(self._dsn, name)
+
+
+class ExistingMongoDb:
+    """A MongoDB server, or a replica set, that somebody else runs, with one database for us."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @classmethod
+    def of_environment(cls) -> ExistingMongoDb | None:
+        """Returns the server that PROVGATE_MONGODB_URL names, or None."""
+        url = os.environ.get(MONGODB_VARIABLE)
+        return cls(url) if url else None
+
+    def storage_config(self) -> dict[str, Any]:
+        """Returns the storage configuration of the database that the URL names."""
+        return mongodb.mongodb_storage(self._url)
+
+    def create_database(self, name: str) -> str:
+        """Returns the URL of a database beside the given one; the user needs the right to write to it."""
+        parts = urlsplit(self._url)
+        given = parts.path.lstrip("/")
+        # A user is known to the database of the URL unless told otherwise:
+        # https://www.mongodb.com/docs/manual/reference/connection-string-options/
+        if parts.username and given and "authsource" not in parse_qs(parts.query.lower()):
+            parts = parts._replace(query="&".join(filter(None, (parts.query, f"authSource={given}"))))
+        return parts._replace(path=f"/{name}").geturl()
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database that `create_database` named."""
+        mongodb.drop_database(self._url, name)

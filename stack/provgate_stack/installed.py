@@ -1,14 +1,16 @@
-"""Where the programs of RabbitMQ and PostgreSQL are on this machine."""
+"""Where the programs of the servers are on this machine."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from provgate_stack.errors import MissingProgramError
+from provgate_stack.programs import program_path
 
 # The programs in the package's own directory: those on the PATH of Debian change to the user `rabbitmq`.
 _RABBITMQ_PLACES: Final = ("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "opt/rabbitmq*/sbin", "usr/local/sbin")
@@ -32,6 +34,18 @@ def postgresql_programs() -> Path:
         MissingProgramError: there is none.
     """
     return _found("PostgreSQL (Debian, Ubuntu: the package postgresql)", _POSTGRESQL_PLACES, ("postgres", "initdb"))
+
+
+def mongodb_program() -> str:
+    """Returns the path of SecantusDB's server, which is installed with what development needs.
+
+    Raises:
+        MissingProgramError: there is none.
+    """
+    program = program_path("secantusd-py")
+    if not Path(program).is_file():
+        raise MissingProgramError(f"SecantusDB is not installed beside {sys.executable}: run `make venv`")
+    return program
 
 
 def _found(server: str, places: Sequence[str], needed: Sequence[str]) -> Path:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
 import pika
 import psycopg2
+import pymongo
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
+from provgate_stack.directory import StackDirectory
+from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.postgresql import PostgreSqlCluster, ShutdownMode
 from provgate_stack.rabbitmq import RabbitMqNode
+from tests.integration.gateway_calls import eventually
 
 
 def _entities(dsn: str) -> int:
@@ -55,3 +67,94 @@ def test_database_outlives_a_kill(postgres_cluster: PostgreSqlCluster, postgres_
     assert not postgres_cluster.alive
     postgres_cluster.start()
     assert _entities(postgres_dsn) == 0
+
+
+def _numbers(url: str) -> list[int]:
+    with _client(url) as client:
+        return sorted(document["_id"] for document in client.get_default_database()["c"].find())
+
+
+def _insert(url: str, number: int) -> None:
+    with _client(url) as client:
+        client.get_default_database()["c"].insert_one({"_id": number})
+
+
+def _client(url: str, selection_ms: int = 10_000) -> MongoClient[dict[str, Any]]:
+    return MongoClient(url, serverSelectionTimeoutMS=selection_ms, retryWrites=False)
+
+
+def test_mongodb_databases_are_apart_and_dropped(mongodb_server: MongoDbServer, mongodb_url: str) -> None:
+    other = mongodb_server.create_database("other")
+    _insert(other, 1)
+    assert _numbers(mongodb_url) == []
+    _insert(mongodb_url, 2)
+    mongodb_server.drop_database("other")
+    assert _numbers(other) == []
+    assert _numbers(mongodb_url) == [2]
+
+
+def test_mongodb_keeps_its_data_over_a_restart(mongodb_server: MongoDbServer) -> None:
+    url = mongodb_server.create_database("kept")
+    _insert(url, 1)
+    mongodb_server.restart()
+    assert _numbers(url) == [1]
+    mongodb_server.drop_database("kept")
+
+
+def test_mongodb_stops_under_its_clients(mongodb_server: MongoDbServer) -> None:
+    with _client(mongodb_server.url()) as client:
+        client.admin.command("ping")
+        mongodb_server.stop()
+        assert not mongodb_server.alive
+        mongodb_server.start()
+        client.admin.command("ping")
+
+
+def test_killed_mongodb_has_what_it_acked(mongodb_server: MongoDbServer) -> None:
+    url = mongodb_server.create_database("killed")
+    # What a server loses, it loses by chance.
+    for round_number in range(3):
+        acked = _kill_under_writers(mongodb_server, url, first=round_number * 10_000_000)
+        mongodb_server.start()
+        assert set(acked) <= set(_numbers(url))
+    mongodb_server.drop_database("killed")
+
+
+def _kill_under_writers(server: MongoDbServer, url: str, first: int) -> list[int]:
+    """Returns the numbers whose insertion was acked."""
+    acked: list[int] = []
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(_write_until_killed, url, first + 1_000_000 * n, acked) for n in range(3)]
+        eventually(lambda: len(acked) > 200, "there are acks")
+        server.kill()
+        assert not server.alive
+        for writer in writers:
+            writer.result()
+    return acked
+
+
+def _write_until_killed(url: str, first: int, acked: list[int]) -> None:
+    with _client(url, selection_ms=1_000) as client, suppress(PyMongoError):
+        for number in itertools.count(first):
+            client.get_default_database()["c"].insert_one({"_id": number})
+            acked.append(number)
+
+
+def test_suspended_mongodb_goes_on(mongodb_server: MongoDbServer) -> None:
+    with _client(mongodb_server.url()) as client:
+        client.admin.command("ping")
+        mongodb_server.suspend()
+        try:
+            with pytest.raises(PyMongoError), pymongo.timeout(0.5):
+                client.admin.command("ping")
+        finally:
+            mongodb_server.resume()
+        client.admin.command("ping")
+
+
+def test_mongodb_may_keep_its_data_elsewhere(stack_directory: StackDirectory, tmp_path: Path) -> None:
+    server = MongoDbServer(stack_directory, "elsewhere", data=tmp_path / "data")
+    server.start()
+    _insert(server.url("d"), 1)
+    server.stop()
+    assert list((tmp_path / "data").glob("*.wt"))

@@ -1,0 +1,152 @@
+"""A private MongoDB server on loopback: SecantusDB, which speaks MongoDB's wire protocol over WiredTiger."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from provgate_stack.directory import StackDirectory
+from provgate_stack.errors import StackError
+from provgate_stack.installed import mongodb_program
+from provgate_stack.ports import LOOPBACK, free_ports
+from provgate_stack.process import ChildProgram
+
+_READY_S: Final = 60.0
+_POLL_MS: Final = 500
+_CONTROL_MS: Final = 10_000
+
+# Of what surrounds the launcher, only this reaches a server.
+_INHERITED: Final = ("PATH", "LANG")
+
+
+class MongoDbServer:
+    """A MongoDB server of our own: own port and data; whoever reaches loopback may do everything in it.
+
+    It tells its clients that it is a replica set of one member, at its own address: a client that reaches it over
+    something else needs `directConnection=true`. Port and data stay the same over restarts. An acked write is on disk.
+    Not thread-safe.
+
+    Args:
+        directory: of the stack that the server belongs to; all that it writes is below, but for the data where that
+            is elsewhere.
+        name: of its directory, where a stack has more than one.
+        data: where the data is, for a test that needs it on a disk of its own; made where it does not exist.
+
+    Raises:
+        MissingProgramError: SecantusDB is not installed.
+    """
+
+    def __init__(self, directory: StackDirectory, name: str = "mongodb", data: Path | None = None) -> None:
+        program = mongodb_program()
+        home = directory.subdirectory(name)
+        (self.port,) = free_ports(1)
+        configuration = home / "secantusd.toml"
+        # It is empty, and there so that no file of the user's or the system's is read.
+        configuration.touch()
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        self._server = ChildProgram(
+            [program, "--config", str(configuration), "--storage-path", str(data or home / "data"), *self._options()],
+            environment | directory.environment("mongodb"),
+            home / "mongodb.log",
+        )
+
+    @property
+    def pid(self) -> int:
+        """The pid of the server."""
+        return self._server.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self._server.alive
+
+    @property
+    def log_path(self) -> Path:
+        """The server's log."""
+        return self._server.log_path
+
+    def url(self, database: str = "") -> str:
+        """Returns the URL of a database, or of the server."""
+        return f"mongodb://{LOOPBACK}:{self.port}/{database}"
+
+    def storage_config(self, database: str) -> dict[str, Any]:
+        """Returns the storage configuration of a database."""
+        return mongodb_storage(self.url(database))
+
+    def start(self) -> None:
+        """Starts the server; returns when it answers (0.5 s).
+
+        Raises:
+            StartError: it ended or was not ready in time.
+        """
+        self._server.start()
+        self._server.wait_until(self._answers, _READY_S)
+
+    def stop(self) -> None:
+        """Stops the server with a checkpoint, whoever is connected. Idempotent."""
+        if self._server.alive:
+            self._server.terminate()
+
+    def kill(self) -> None:
+        """Kills the server (SIGKILL). Idempotent."""
+        self._server.kill()
+
+    def restart(self) -> None:
+        """Stops and starts the server, with the same port and data."""
+        self.stop()
+        self.start()
+
+    def suspend(self) -> None:
+        """Stops the server (SIGSTOP): nothing is answered until `resume`, but connections are still made."""
+        self._server.stop()
+
+    def resume(self) -> None:
+        """Lets a suspended server go on (SIGCONT)."""
+        self._server.cont()
+
+    def create_database(self, name: str) -> str:
+        """Returns the URL of a database. MongoDB makes it with the first write to it."""
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database; connections stay."""
+        drop_database(self.url(), name)
+
+    def _answers(self) -> bool:
+        try:
+            with MongoClient[dict[str, Any]](self.url(), serverSelectionTimeoutMS=_POLL_MS) as client:
+                client.admin.command("hello")
+        except PyMongoError:
+            return False
+        return True
+
+    def _options(self) -> list[str]:
+        return [
+            *("--host", LOOPBACK, "--port", str(self.port), "--log-level", "WARNING"),
+            # Without it, a server that is killed loses what it has acked in its last moments.
+            "--sync-on-commit",
+            # The fault suite has it fail at a command of its choice: `configureFailPoint`.
+            "--enable-test-commands",
+        ]
+
+
+def mongodb_storage(url: str, **settings: Any) -> dict[str, Any]:
+    """Returns the storage configuration of a database."""
+    return {"cls": "mongodb", "db": url, **settings}
+
+
+def drop_database(url: str, name: str) -> None:
+    """Drops a database on the server of `url`, if it exists.
+
+    Raises:
+        StackError: the server refused, or was not there.
+    """
+    try:
+        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=_CONTROL_MS) as client:
+            client.drop_database(name)
+    except PyMongoError as error:
+        raise StackError(f"MongoDB refused: {error}") from error
