@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 # The demo indexes the clone itself unless told otherwise.
 REPO ?= .
+# What demo and up run on: postgresql or mongodb.
 STORAGE ?= postgresql
 MINUTES ?= 5
 FUZZ_SECONDS ?= 60
@@ -26,8 +27,8 @@ demo: venv ## Index a git repository (REPO=path, default: this clone) through a 
 	@$(STACK) demo --repo "$$REPO" --storage "$$STORAGE"
 
 .PHONY: up
-up: venv ## Start RabbitMQ, PostgreSQL, workers and gateway, and keep them running
-	@$(STACK) up
+up: venv ## Start RabbitMQ, PostgreSQL (or STORAGE=mongodb), workers and gateway, and keep them running
+	@$(STACK) up --storage "$$STORAGE"
 
 .PHONY: down
 down: venv ## Stop what `make up` started and remove its data

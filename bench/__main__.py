@@ -25,7 +25,7 @@ _WRITES: Final = {"contents": contents, "relations": relations}
 def main(entries: int, runs: int, single: int, idle_seconds: float) -> None:
     """Measures writes through the whole stack: rate, CPU seconds by role, latency, and the cost of rest."""
     with (
-        temporary_stack(_ROOT, "bench") as stack,
+        temporary_stack(_ROOT, "bench", "postgresql") as stack,
         get_provenance_storage(cls="grpc", url=stack.address) as storage,
     ):
         for name, write in _WRITES.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from provgate_stack.directory import StackDirectory
+from provgate_stack.mongodb import mongodb_storage
 from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
 
@@ -29,6 +30,16 @@ def stack(bare_stack: Stack) -> Stack:
 def shared_stack(module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack whose worker program and gateway run, for all tests of a module: they leave it running."""
     for stack in _stack(module_amqp_url, postgresql_storage(module_postgres_dsn), stack_directory):
+        stack.start()
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def shared_mongodb_stack(
+    module_amqp_url: str, module_mongodb_url: str, stack_directory: StackDirectory
+) -> Iterator[Stack]:
+    """As `shared_stack`, on MongoDB. A module uses one of them: they have the virtual host in common."""
+    for stack in _stack(module_amqp_url, mongodb_storage(module_mongodb_url), stack_directory):
         stack.start()
         yield stack
 

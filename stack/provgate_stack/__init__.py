@@ -1,1 +1,1 @@
-"""Everything on one machine: private RabbitMQ and PostgreSQL, workers, gateway. Demo, tests and benchmarks start it."""
+"""Everything on one machine: private RabbitMQ and database, workers, gateway. Demo, tests and benchmarks start it."""

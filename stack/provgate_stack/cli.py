@@ -15,6 +15,7 @@ from provgate_stack.launcher import running_stack, start_in_background, stop_bac
 from provgate_stack.packages import install_missing_servers
 from provgate_stack.paste import lines_to_paste
 from provgate_stack.repository import sample_file
+from provgate_stack.servers import STORAGES
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent
 # git's id of an empty file.
@@ -27,13 +28,17 @@ root_option = click.option(
     show_default=True,
     help="Where stacks keep what they write.",
 )
+storage_option = click.option(
+    "--storage", type=click.Choice([*STORAGES]), default="postgresql", show_default=True, help="The local storage."
+)
 
 
 @click.group()
 def cli() -> None:
-    """RabbitMQ, PostgreSQL, workers and gateway on this machine.
+    """RabbitMQ, a database, workers and gateway on this machine.
 
-    PROVGATE_AMQP_URL and PROVGATE_POSTGRES_DSN name servers that exist already: they are used and left as they are.
+    PROVGATE_AMQP_URL, PROVGATE_POSTGRES_DSN and PROVGATE_MONGODB_URL name servers that exist already: they are used and
+    left as they are.
     """
 
 
@@ -42,20 +47,23 @@ def cli() -> None:
 @click.option(
     "--repo", type=click.Path(path_type=Path), default=_CLONE, show_default=True, help="The git repository to index."
 )
-@click.option("--storage", type=click.Choice(["postgresql"]), default="postgresql", help="The local storage.")
+@storage_option
 def demo(root: Path, repo: Path, storage: str) -> None:
     """Index a git repository through a temporary stack and ask where a file first appeared."""
-    run_demo(root, repo)
+    run_demo(root, repo, storage)
 
 
 @cli.command()
 @root_option
-def up(root: Path) -> None:
+@storage_option
+def up(root: Path, storage: str) -> None:
     """Start a stack that keeps running."""
     facts = running_stack(root)
     if facts is None:
-        facts = start_in_background(root)
+        facts = start_in_background(root, storage)
         print("\nThe stack is up.")
+    elif facts["storage"] != storage:
+        raise StackError(f"a stack on {STORAGES[facts['storage']]} is up: run `make down` first")
     else:
         print("The stack is up already.")
     _print_facts(facts)
@@ -81,8 +89,8 @@ def status(root: Path) -> None:
 
 @cli.command()
 def install() -> None:
-    """Install the packages of the servers that are missing."""
-    install_missing_servers()
+    """Install the packages that the tests need and that are missing; MongoDB's server is no package of the system."""
+    install_missing_servers("postgresql")
 
 
 def main() -> None:
@@ -99,6 +107,7 @@ def main() -> None:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
+    print(f"  storage        {STORAGES[facts['storage']]}")
     print(f"  gateway        {facts['gateway']}")
     print(f"  configuration  {facts['config']}")
     print(f"  logs           {facts['logs']}")

@@ -17,19 +17,20 @@ from provgate_stack.stack import Stack
 _SHOWN: Final = 10
 
 
-def run_demo(root: Path, repository: Path) -> None:
+def run_demo(root: Path, repository: Path, storage: str) -> None:
     """Indexes a repository, asks where a file of it appeared, and prints how to ask by hand.
 
     Args:
         root: the `.stack` of a clone.
         repository: with at least one commit.
+        storage: what the stack runs on.
 
     Raises:
         StackError: the repository has nothing to index, or a program failed.
     """
     # Before anything is installed or started.
     file = sample_file(repository)
-    with temporary_stack(root, "demo") as stack:
+    with temporary_stack(root, "demo", storage) as stack:
         print(f"\nIndexing {repository}", flush=True)
         _provgate(stack, "index", str(repository), "--any-owner")
         _ask(stack, file)

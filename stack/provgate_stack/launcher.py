@@ -15,7 +15,7 @@ from provgate_stack.interrupts import uninterrupted
 from provgate_stack.leftovers import processes_of, role_of, wait_gone
 from provgate_stack.packages import install_missing_servers
 from provgate_stack.ports import free_port
-from provgate_stack.servers import Servers
+from provgate_stack.servers import STORAGES, Servers
 from provgate_stack.stack import Stack
 
 # The directory's name of the stack that runs in the background.
@@ -28,20 +28,21 @@ _STOP_S: Final = 30.0
 
 
 @contextmanager
-def temporary_stack(root: Path, kind: str) -> Iterator[Stack]:
+def temporary_stack(root: Path, kind: str, storage: str) -> Iterator[Stack]:
     """Starts a stack for the time of a block; at the end, and whatever happens, nothing of it is left.
 
     Args:
         root: the `.stack` of a clone.
         kind: the start of the directory's name.
+        storage: of `STORAGES`.
 
     Raises:
         StackError: something could not be started.
     """
-    install_missing_servers()
+    install_missing_servers(storage)
     directory = StackDirectory.claim_new(root, kind)
     try:
-        stack, _ = _started(directory, port=None)
+        stack, _ = _started(directory, storage, port=None)
         yield stack
         with uninterrupted():
             stack.stop()
@@ -50,17 +51,23 @@ def temporary_stack(root: Path, kind: str) -> Iterator[Stack]:
             directory.remove()
 
 
-def start_in_background(root: Path) -> dict[str, Any]:
-    """Starts a stack that stays when the launcher ends, and returns its facts.
+def start_in_background(root: Path, storage: str) -> dict[str, Any]:
+    """Starts a stack on one of `STORAGES` that stays when the launcher ends, and returns its facts.
 
     Raises:
         StackError: something could not be started, or a stack runs already.
     """
-    install_missing_servers()
+    install_missing_servers(storage)
     directory = StackDirectory.claim(root, BACKGROUND)
     try:
-        stack, roles = _started(directory, free_port(PREFERRED_PORT))
-        facts = {"gateway": stack.address, "config": str(stack.config), "logs": str(directory.path), "roles": roles}
+        stack, roles = _started(directory, storage, free_port(PREFERRED_PORT))
+        facts = {
+            "storage": storage,
+            "gateway": stack.address,
+            "config": str(stack.config),
+            "logs": str(directory.path),
+            "roles": roles,
+        }
         directory.keep_running(facts)
     finally:
         with uninterrupted():
@@ -95,9 +102,9 @@ def stop_background(root: Path) -> bool:
     return bool(stacks)
 
 
-def _started(directory: StackDirectory, port: int | None) -> tuple[Stack, list[str]]:
-    servers = Servers(directory)
-    print("Starting RabbitMQ and PostgreSQL", flush=True)
+def _started(directory: StackDirectory, storage: str, port: int | None) -> tuple[Stack, list[str]]:
+    servers = Servers(directory, storage)
+    print(f"Starting RabbitMQ and {STORAGES[storage]}", flush=True)
     rabbitmq_url, storage_config = servers.start()
     stack = Stack(rabbitmq_url, storage_config, directory, port=port)
     print("Starting workers and gateway", flush=True)

@@ -8,7 +8,7 @@ from typing import Final
 # Names the stack's directory in the environment of each of its processes.
 DIRECTORY_VARIABLE: Final = "PROVGATE_STACK_DIRECTORY"
 
-# Names what the process is for: rabbitmq, postgresql, workers, gateway.
+# Names what the process is for: rabbitmq, postgresql, mongodb, workers, gateway.
 ROLE_VARIABLE: Final = "PROVGATE_STACK_ROLE"
 
 # In a stack's directory, once its launcher has left it running: its addresses.

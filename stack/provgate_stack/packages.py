@@ -39,14 +39,17 @@ _WAIT_FOR_LOCK: Final = ("--option", "DPkg::Lock::Timeout=300")
 _INSTALL: Final = ("install", "--yes", "--no-install-recommends")
 
 
-def install_missing_servers() -> None:
+def install_missing_servers(storage: str) -> None:
     """Installs the packages of the servers that are needed and not there; does nothing where none is missing.
+
+    Args:
+        storage: what the stack runs on. MongoDB's server is no package of the system: it comes with `make venv`.
 
     Raises:
         MissingProgramError: a server is missing, and apt or the rights to use it are too.
         StackError: apt failed.
     """
-    packages = _missing_packages()
+    packages = _missing_packages(storage)
     if not packages:
         _remove_forgotten_policy()
         return
@@ -58,11 +61,11 @@ def install_missing_servers() -> None:
         _apt(*_INSTALL, *packages, before=_OUT_OF_REACH)
 
 
-def _missing_packages() -> list[str]:
+def _missing_packages(storage: str) -> list[str]:
     missing = []
     if not ExistingRabbitMq.of_environment() and not _is_there(rabbitmq_programs):
         missing.append("rabbitmq-server")
-    if not ExistingPostgreSql.of_environment() and not _is_there(postgresql_programs):
+    if storage == "postgresql" and not ExistingPostgreSql.of_environment() and not _is_there(postgresql_programs):
         missing.append("postgresql")
     return missing
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from provgate_stack.directory import StackDirectory
-from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
+from provgate_stack.existing import ExistingMongoDb, ExistingPostgreSql, ExistingRabbitMq
+from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.rabbitmq import RabbitMqNode
+
+STORAGES: Final = {"postgresql": "PostgreSQL", "mongodb": "MongoDB"}
+"""The databases that a stack can run on, as configurations name them and as people do."""
 
 _DATABASE: Final = "provgate"
 
@@ -17,32 +21,43 @@ class Servers:
 
     Args:
         directory: of the stack that they are for.
+        storage: of `STORAGES`.
 
     Raises:
         MissingProgramError: a server is needed and not installed.
     """
 
-    def __init__(self, directory: StackDirectory) -> None:
+    def __init__(self, directory: StackDirectory, storage: str) -> None:
         self.rabbitmq = ExistingRabbitMq.of_environment() or RabbitMqNode(directory)
-        self.postgresql = ExistingPostgreSql.of_environment() or PostgreSqlCluster(directory)
+        self.database = _database_server(directory, storage)
+        self._storage = storage
 
     def start(self) -> tuple[str, dict[str, Any]]:
         """Starts the private ones; returns the broker's URL and the storage configuration once both are ready."""
         if isinstance(self.rabbitmq, RabbitMqNode):
             self.rabbitmq.launch()
-        storage_config = self._start_postgresql()
+        storage_config = self._start_database()
         if isinstance(self.rabbitmq, RabbitMqNode):
             self.rabbitmq.wait_ready()
         return self.rabbitmq.url(), storage_config
 
     def private_roles(self) -> list[str]:
         """Returns the roles of the private ones' processes."""
-        private = {"rabbitmq": self.rabbitmq, "postgresql": self.postgresql}
-        return [role for role, server in private.items() if isinstance(server, RabbitMqNode | PostgreSqlCluster)]
+        private = {"rabbitmq": self.rabbitmq, self._storage: self.database}
+        kinds = RabbitMqNode | PostgreSqlCluster | MongoDbServer
+        return [role for role, server in private.items() if isinstance(server, kinds)]
 
-    def _start_postgresql(self) -> dict[str, Any]:
-        if isinstance(self.postgresql, ExistingPostgreSql):
-            return self.postgresql.storage_config()
-        self.postgresql.start()
-        self.postgresql.create_database(_DATABASE)
-        return self.postgresql.storage_config(_DATABASE)
+    def _start_database(self) -> dict[str, Any]:
+        if isinstance(self.database, ExistingPostgreSql | ExistingMongoDb):
+            return self.database.storage_config()
+        self.database.start()
+        self.database.create_database(_DATABASE)
+        return self.database.storage_config(_DATABASE)
+
+
+def _database_server(
+    directory: StackDirectory, storage: str
+) -> ExistingPostgreSql | PostgreSqlCluster | ExistingMongoDb | MongoDbServer:
+    if storage == "mongodb":
+        return ExistingMongoDb.of_environment() or MongoDbServer(directory)
+    return ExistingPostgreSql.of_environment() or PostgreSqlCluster(directory)

@@ -192,9 +192,12 @@ def test_interruption_leaves_nothing(launcher: Launcher, pattern: str, signals: 
     launcher.assert_nothing_is_left()
 
 
-def test_killed_launcher_is_cleaned_up_after(launcher: Launcher) -> None:
-    process = launcher.start("up")
-    launcher.wait_for("*/rabbitmq/mnesia", process)
+@pytest.mark.parametrize(
+    ("storage", "pattern"), [("postgresql", "*/rabbitmq/mnesia"), ("mongodb", "*/mongodb/data/WiredTiger")]
+)
+def test_killed_launcher_is_cleaned_up_after(launcher: Launcher, storage: str, pattern: str) -> None:
+    process = launcher.start("up", "--storage", storage)
+    launcher.wait_for(pattern, process)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 20

@@ -14,6 +14,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine on which no server, apt-get or sudo is found."""
     monkeypatch.setattr(installed, "_RABBITMQ_PLACES", ())
     monkeypatch.setattr(installed, "_POSTGRESQL_PLACES", ())
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("PROVGATE_AMQP_URL", raising=False)
     monkeypatch.delenv("PROVGATE_POSTGRES_DSN", raising=False)
@@ -25,19 +26,27 @@ def test_missing_server_is_named() -> None:
         installed.rabbitmq_programs()
     with pytest.raises(MissingProgramError, match="postgresql"):
         installed.postgresql_programs()
+    with pytest.raises(MissingProgramError, match=r"SecantusDB is not installed .*make venv"):
+        installed.mongodb_program()
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_without_apt_it_is_said_what_to_install() -> None:
     with pytest.raises(MissingProgramError, match=r"rabbitmq-server and postgresql .*PROVGATE_AMQP_URL"):
-        packages.install_missing_servers()
+        packages.install_missing_servers("postgresql")
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_existing_servers_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROVGATE_AMQP_URL", "amqp://127.0.0.1")
     monkeypatch.setenv("PROVGATE_POSTGRES_DSN", "postgresql://127.0.0.1/d")
-    packages.install_missing_servers()
+    packages.install_missing_servers("postgresql")
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_mongodb_needs_no_package() -> None:
+    with pytest.raises(MissingProgramError, match=r"^rabbitmq-server must"):
+        packages.install_missing_servers("mongodb")
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -45,7 +54,7 @@ def test_without_root_and_sudo_it_is_said_what_to_run(monkeypatch: pytest.Monkey
     (tmp_path / "apt-get").touch(mode=0o755)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(MissingProgramError, match="`apt-get install rabbitmq-server postgresql` as root"):
-        packages.install_missing_servers()
+        packages.install_missing_servers("postgresql")
 
 
 @pytest.mark.parametrize(
