@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 
 from provgate_client.adapter import GrpcSettings, ProvenanceStorageGrpc
 from provgate_client.adapter.settings import SECTION, SECTION_PATH
+from provgate_client.cli.interrupt import interruptible
 from provgate_config import ConfigDocument, ConfigurationError, load_section
 from provgate_storage import RABBITMQ_INSTEAD
 
@@ -26,8 +29,9 @@ class Connection:
         self._context = context
         self._config = config
 
-    def open(self) -> ProvenanceStorageGrpc:
-        """Returns an open storage, which raises where a write could be tried again.
+    @contextmanager
+    def open(self) -> Iterator[ProvenanceStorageGrpc]:
+        """Gives an open storage, which raises where a write could be tried again, and which Ctrl-C closes.
 
         Raises:
             ConfigurationError: the configuration cannot be read, or is not that of a client.
@@ -38,8 +42,8 @@ class Connection:
             click.echo(f"Warning: {warning}", err=True)
         settings = load_section(self._context, GrpcSettings, _of_grpc(document.section(SECTION)), SECTION_PATH)
         storage = ProvenanceStorageGrpc(**msgspec.structs.asdict(settings) | {"raise_on_failure": True})
-        storage.open()
-        return storage
+        with storage, interruptible(storage):
+            yield storage
 
 
 def _of_grpc(section: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,9 @@ import click
 from provgate_client.cli.connection import Connection, pass_connection
 from provgate_client.cli.failures import INTERRUPTED_EXIT_CODE
 from provgate_client.cli.index_display import index_display
-from provgate_client.cli.interrupt import closed_on_interrupt
 from provgate_client.cli.origin import default_origin
 from provgate_client.cli.output import printable, printable_path
-from provgate_client.git import GitIndexError, IndexReport, LeftOut, index_repository
-from provgate_storage.errors import StorageError
+from provgate_client.git import IndexReport, LeftOut, index_repository
 
 
 @click.command(short_help="Writes the history of a git repository to the index.")
@@ -43,15 +41,12 @@ def index(
     are listed.
     """
     url = origin if origin is not None else _told_origin(repository, any_owner)
-    with connection.open() as storage, closed_on_interrupt(storage) as interruption:
-        try:
-            with index_display() as display:
-                report = index_repository(repository, storage, url, progress=display.update, any_owner=any_owner)
-        except (KeyboardInterrupt, StorageError, GitIndexError):
-            if not interruption.happened:
-                raise
-            click.echo("Interrupted. What was acked is stored; run the same command again to go on.", err=True)
-            context.exit(INTERRUPTED_EXIT_CODE)
+    try:
+        with connection.open() as storage, index_display() as display:
+            report = index_repository(repository, storage, url, progress=display.update, any_owner=any_owner)
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was acked is stored; run the same command again to go on.", err=True)
+        context.exit(INTERRUPTED_EXIT_CODE)
     _print_report(report)
     context.exit(0 if report.is_complete else 1)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while threads write."""
+"""Ctrl-C while calls are under way."""
 
 from __future__ import annotations
 
@@ -7,38 +7,45 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from provgate_client.adapter import ProvenanceStorageGrpc
 
-
-class Interruption:
-    """Whether Ctrl-C was pressed.
-
-    Attributes:
-        happened: true from the first time on.
-    """
-
-    def __init__(self) -> None:
-        self.happened = False
+# Who enters `threading.Condition`, which is done in Python: an exception between the lock and the body leaves the lock
+# taken, and whoever needs it next waits for ever.
+_LOCKING: Final = frozenset({"grpc", "threading", "concurrent"})
 
 
 @contextmanager
-def closed_on_interrupt(storage: ProvenanceStorageGrpc) -> Iterator[Interruption]:
-    """Closes `storage` when Ctrl-C is pressed, beside the `KeyboardInterrupt` that the main thread gets.
+def interruptible(storage: ProvenanceStorageGrpc) -> Iterator[None]:
+    """Ends the block with `KeyboardInterrupt` when Ctrl-C is pressed, and closes `storage`, so that its calls end.
 
-    That alone would not reach the calls of other threads, for which the main thread then waits, perhaps for minutes.
-    Only the main thread may enter it.
+    Those of other threads too, for which the main thread would then wait, perhaps for minutes. Where the main thread
+    may hold a lock, its call is what ends the block; a second Ctrl-C raises at once. Only the main thread may enter it.
     """
-    interruption = Interruption()
+    happened = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        interruption.happened = True
-        # On a thread of its own: the main thread may have been stopped anywhere, also where it holds a lock of gRPC's.
+        nonlocal happened
+        again, happened = happened, True
         threading.Thread(target=storage.close, name="close", daemon=True).start()
-        raise KeyboardInterrupt
+        if again or not _may_hold_a_lock(frame):
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield interruption
+        yield
+    except Exception as error:
+        if happened:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _may_hold_a_lock(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _LOCKING:
+            return True
+        frame = frame.f_back
+    return False

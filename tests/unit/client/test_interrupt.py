@@ -1,0 +1,71 @@
+"""Ctrl-C ends a call, and leaves no lock behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from provgate_client.cli.interrupt import interruptible
+
+
+class Closable:
+    """A storage whose one call waits until it is closed, and fails then."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.closed_count = 0
+
+    def close(self) -> None:
+        with self.condition:
+            self.closed_count += 1
+            self.condition.notify_all()
+
+    def call(self) -> None:
+        with self.condition:
+            threading.Timer(0.1, press).start()
+            assert self.condition.wait_for(lambda: self.closed_count, timeout=10)
+        raise OSError("closed")
+
+
+def press() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def storage() -> Any:
+    return Closable()
+
+
+def test_where_a_lock_may_be_held_the_call_ends_by_itself(storage: Any) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(storage):
+        storage.call()
+    # Raised in the place of the call's own error: nothing was raised while it waited.
+    assert isinstance(caught.value.__cause__, OSError)
+    assert storage.condition.acquire(timeout=1)
+
+
+def test_elsewhere_it_is_raised_at_once_and_the_storage_is_closed(storage: Any) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(storage):
+        press()
+    assert caught.value.__cause__ is None
+    with storage.condition:
+        assert storage.condition.wait_for(lambda: storage.closed_count == 1, timeout=10)
+
+
+def test_the_second_one_is_raised_wherever_it_is(storage: Any) -> None:
+    presses = iter([press])
+    storage.close = lambda: [press_once() for press_once in presses]
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(storage):
+        storage.call()
+    assert caught.value.__cause__ is None
+
+
+def test_other_errors_pass_and_the_handler_goes(storage: Any) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(OSError, match="other"), interruptible(storage):
+        raise OSError("other")
+    assert signal.getsignal(signal.SIGINT) is before
