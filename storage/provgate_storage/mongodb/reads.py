@@ -1,0 +1,109 @@
+"""The reads of the interface, each as a stream."""
+
+# ruff: noqa: D102 - what a method without a docstring does is said by `Reads`
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, TypeAlias, TypeVar
+
+from provgate_storage.arguments import checked_ids
+from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
+from provgate_storage.mongodb import queries
+from provgate_storage.mongodb.encoding import decoded_date
+from provgate_storage.mongodb.queries import Query
+from provgate_storage.mongodb.stream import MongoDbRowStream, Source
+from provgate_storage.values import check_entity, check_id, check_limit, check_relation
+
+T = TypeVar("T")
+
+Document: TypeAlias = Mapping[str, Any]
+
+
+class MongoDbReads:
+    """Makes the stream of each read, as `Reads` says.
+
+    Args:
+        source: where the streams read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def contents(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, datetime]]:
+        return self._stream(queries.dates(EntityType.CONTENT, checked_ids(ids)), partial(map, _date))
+
+    def directories(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, datetime]]:
+        return self._stream(queries.dates(EntityType.DIRECTORY, checked_ids(ids)), partial(map, _date))
+
+    def revisions(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, RevisionData]]:
+        return self._stream(queries.revisions(checked_ids(ids)), partial(map, _revision))
+
+    def origins(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, str]]:
+        return self._stream(queries.origins(checked_ids(ids)), partial(map, itemgetter("_id", "url")))
+
+    def relations(
+        self, relation: RelationType, ids: Iterable[Id], reverse: bool
+    ) -> MongoDbRowStream[tuple[Id, RelationData]]:
+        made = queries.relations(check_relation(relation), checked_ids(ids), reverse)
+        return self._stream(made, partial(map, _relation))
+
+    def all_relations(self, relation: RelationType) -> MongoDbRowStream[tuple[Id, RelationData]]:
+        return self._stream(queries.all_relations(check_relation(relation)), partial(map, _relation))
+
+    def all_entities(self, entity: EntityType) -> MongoDbRowStream[Id]:
+        return self._stream(queries.all_entities(check_entity(entity)), partial(map, itemgetter("_id")))
+
+    def all_locations(self) -> MongoDbRowStream[Path]:
+        return self._stream(queries.all_locations(), partial(map, itemgetter("_id")))
+
+    def first_occurrence(self, content: Id) -> MongoDbRowStream[ProvenanceResult]:
+        return self._stream(queries.first_occurrences(check_id(content)), partial(_occurrences, content, 1))
+
+    def all_occurrences(self, content: Id, limit: int | None) -> MongoDbRowStream[ProvenanceResult]:
+        return self._stream(
+            queries.all_occurrences(check_id(content)), partial(_occurrences, content, check_limit(limit))
+        )
+
+    def _stream(
+        self, made: Iterable[Query], decode: Callable[[Iterator[Document]], Iterator[T]]
+    ) -> MongoDbRowStream[T]:
+        return MongoDbRowStream(self._source, made, decode)
+
+
+def _date(document: Document) -> tuple[Id, datetime]:
+    return document["_id"], decoded_date(document["date"])
+
+
+def _revision(document: Document) -> tuple[Id, RevisionData]:
+    date = document.get("date")
+    return document["_id"], RevisionData(None if date is None else decoded_date(date), document.get("origin"))
+
+
+def _relation(document: Document) -> tuple[Id, RelationData]:
+    return document["src"], RelationData(document["dst"], document.get("path"))
+
+
+def _occurrences(content: Id, limit: int | None, documents: Iterator[Document]) -> Iterator[ProvenanceResult]:
+    """Yields occurrences in their order, each once, of documents in the order of date and revision.
+
+    What is in memory at once are the occurrences in one revision.
+    """
+    found = (
+        ProvenanceResult(content, revision, decoded_date(date), url, path)
+        for (revision, date, url), group in groupby(documents, key=_revision_of)
+        for path in sorted({_joined(document.get("prefix", b""), document["path"]) for document in group})
+    )
+    return islice(found, limit)
+
+
+def _revision_of(document: Document) -> tuple[Id, int, str | None]:
+    return document["revision"], document["date"], document.get("url")
+
+
+def _joined(prefix: Path, suffix: Path) -> bytes:
+    return suffix if prefix in (b"", b".") else prefix + b"/" + suffix

@@ -1,0 +1,127 @@
+"""The versioned schema: its creation, and its comparison with what a program expects.
+
+Nothing here is a transaction, since collections are not made in one: the document that holds the version is written
+first, and each further step may be done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.database import Database
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from provgate_storage.expected import (
+    VERSION,
+    check_nothing_missing,
+    check_range_counts,
+    check_version,
+    no_schema,
+    not_ours,
+)
+from provgate_storage.mongodb.collections import DEFINITIONS, SCHEMA, CollectionDefinition
+
+_ID: Final = "provgate"
+_NAMESPACE_EXISTS: Final = 48
+
+
+def set_up(database: Database[Any], range_counts: Mapping[str, int]) -> None:
+    """Creates what is missing, and records the range counts where none are.
+
+    Several programs may do so at once: of range counts that differ, those that came first are recorded.
+
+    Raises:
+        SchemaMismatchError: another version, the collections of somebody else, or other range counts are there.
+    """
+    # In this order: whoever makes a collection has written the version before.
+    there = DEFINITIONS.keys() & set(database.list_collection_names())
+    if there and _recorded(database) is None:
+        raise not_ours(there, "collections")
+    schemas = database[SCHEMA]
+    schemas.update_one({"_id": _ID}, {"$setOnInsert": {"version": VERSION, "range_counts": {}}}, upsert=True)
+    check_recorded(database)
+    for name, definition in DEFINITIONS.items():
+        _make(database, name, definition)
+    schemas.update_one({"_id": _ID, "range_counts": {}}, {"$set": {"range_counts": dict(range_counts)}})
+    check(database, range_counts)
+
+
+def replace_range_counts(database: Database[Any], range_counts: Mapping[str, int]) -> None:
+    """Records range counts in place of those that are recorded.
+
+    Raises:
+        SchemaMismatchError: the schema is not what is expected.
+    """
+    check(database, None)
+    database[SCHEMA].update_one({"_id": _ID}, {"$set": {"range_counts": dict(range_counts)}})
+
+
+def check(database: Database[Any], range_counts: Mapping[str, int] | None) -> None:
+    """Compares version, collections, indexes and, unless they are None, range counts with those of the database.
+
+    Raises:
+        SchemaMismatchError: they differ; the text says what differs and what to do.
+    """
+    recorded = check_recorded(database)
+    check_nothing_missing(_missing(database))
+    if range_counts is not None:
+        check_range_counts(recorded["range_counts"], range_counts)
+
+
+def check_recorded(database: Database[Any]) -> Mapping[str, Any]:
+    """Compares the version alone, and returns the document that holds it. Raises `SchemaMismatchError`."""
+    recorded = _recorded(database)
+    if recorded is None:
+        raise no_schema()
+    check_version([recorded.get("version")])
+    return recorded
+
+
+def recorded_range_counts(database: Database[Any]) -> dict[str, int] | None:
+    """Returns the recorded range count of each exchange; None where there is no schema."""
+    recorded = _recorded(database)
+    return None if recorded is None else dict(recorded["range_counts"])
+
+
+def _recorded(database: Database[Any]) -> Mapping[str, Any] | None:
+    return database[SCHEMA].find_one({"_id": _ID})
+
+
+def _make(database: Database[Any], name: str, definition: CollectionDefinition) -> None:
+    with suppress(CollectionInvalid):
+        try:
+            database.create_collection(name, validator=definition.validator)
+        except OperationFailure as error:
+            # Another program was faster.
+            if error.code != _NAMESPACE_EXISTS:
+                raise
+    if _options(database).get(name, {}).get("validator") != definition.validator:
+        database.command("collMod", name, validator=definition.validator)
+    if definition.indexes:
+        database[name].create_indexes(
+            [
+                IndexModel([(field, ASCENDING) for field in fields], name=index)
+                for index, fields in definition.indexes.items()
+            ]
+        )
+
+
+def _missing(database: Database[Any]) -> Iterator[str]:
+    options = _options(database)
+    for name, definition in DEFINITIONS.items():
+        if name not in options:
+            yield name
+            continue
+        if options[name].get("validator") != definition.validator:
+            yield f"the validator of {name}"
+        found = database[name].index_information()
+        for index, fields in definition.indexes.items():
+            if found.get(index, {}).get("key") != [(field, ASCENDING) for field in fields]:
+                yield f"the index {index} of {name}"
+
+
+def _options(database: Database[Any]) -> dict[str, Mapping[str, Any]]:
+    return {found["name"]: found.get("options", {}) for found in database.list_collections()}

@@ -1,0 +1,109 @@
+"""How to reach the database, and how long to wait for it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from provgate_config import ConfigurationError, convert
+from provgate_storage.settings import CONFIG_PATH, DatabaseSettings
+
+_DEFAULT_DATABASE: Final = "provenance"
+
+# The keys of a mapping that are not pymongo's own options.
+_USER: Final = "user"
+_DATABASE: Final = "dbname"
+
+
+class MongoDbSettings(DatabaseSettings, frozen=True, kw_only=True):
+    """The settings of `ProvenanceStorageMongoDb`."""
+
+    db: Annotated[
+        str | dict[str, str | int | bool],
+        Meta(
+            description="A mongodb:// or mongodb+srv:// URI whose path is the name of the database (`provenance` where "
+            "it has none), or a mapping of host, port, dbname, user, password and further options of such a URI.",
+            extra={"option": False},
+        ),
+    ]
+    connect_timeout_s: Annotated[
+        float,
+        Meta(gt=0, description="How long a call waits for a primary, and for a connection to be made, in seconds."),
+    ] = 5.0
+
+
+def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoDbSettings:
+    """Returns `values` as settings.
+
+    Raises:
+        ConfigurationError: as `convert` does, `db` is not what pymongo understands, or it asks for writes that the
+            server does not acknowledge. The text never quotes `db`.
+    """
+    settings = convert(values, MongoDbSettings, path)
+    try:
+        with warnings.catch_warnings():
+            # So it tells of options that it does not know.
+            warnings.simplefilter("error")
+            unacknowledged = _given_options(settings).get("w") == 0
+            if not unacknowledged:
+                MongoClient(**client_options(settings), connect=False).close()
+    except (PyMongoError, ValueError, TypeError, UserWarning):
+        # The texts may quote what they are about, the password too.
+        raise ConfigurationError(
+            f"{path}.db: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
+        ) from None
+    if unacknowledged:
+        raise ConfigurationError(f"{path}.db: with w=0 the server acknowledges no write, so that none could be acked")
+    return settings
+
+
+def database_name(settings: MongoDbSettings) -> str:
+    """Returns the name of the database."""
+    if isinstance(settings.db, str):
+        return _parsed(settings.db)["database"] or _DEFAULT_DATABASE
+    return str(settings.db.get(_DATABASE, _DEFAULT_DATABASE))
+
+
+def client_options(settings: MongoDbSettings) -> dict[str, Any]:
+    """Returns the arguments of `pymongo.MongoClient`.
+
+    What `db` sets goes before our own: a write is acknowledged when a majority of the members has it in its journal,
+    and a read sees what a majority has.
+    """
+    timeout_ms = round(settings.connect_timeout_s * 1000)
+    own = {
+        "appname": settings.application_name,
+        "w": "majority",
+        "journal": True,
+        "readConcernLevel": "majority",
+        "serverSelectionTimeoutMS": timeout_ms,
+        "connectTimeoutMS": timeout_ms,
+        # Calls are counted before they take a connection, so that none waits here. The two are for probes, and for the
+        # ends of streams.
+        "maxPoolSize": settings.write_connections + settings.read_connections + settings.stream_connections + 2,
+    }
+    given = _given_options(settings)
+    options = {name: value for name, value in own.items() if name not in given}
+    return options | ({"host": settings.db} if isinstance(settings.db, str) else dict(given))
+
+
+def _given_options(settings: MongoDbSettings) -> Mapping[str, Any]:
+    if isinstance(settings.db, str):
+        options: Mapping[str, Any] = _parsed(settings.db)["options"]
+        return options
+    given = {name: value for name, value in settings.db.items() if name != _DATABASE}
+    if _USER in given:
+        given["username"] = given.pop(_USER)
+    return given
+
+
+def _parsed(uri: str) -> Mapping[str, Any]:
+    # Without a question to the name server, which an SRV URI is otherwise: options and path have the same form.
+    parsed: Mapping[str, Any] = parse_uri(uri.replace("mongodb+srv://", "mongodb://", 1))
+    return parsed

@@ -1,0 +1,125 @@
+"""The provenance index in MongoDB."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pymongo
+from pymongo.database import Database
+
+from provgate_storage.database import DatabaseStorage
+from provgate_storage.errors import StorageUnavailableError
+from provgate_storage.mongodb import schema
+from provgate_storage.mongodb.connection import Connection, Slots
+from provgate_storage.mongodb.failures import translated_errors
+from provgate_storage.mongodb.reads import MongoDbReads
+from provgate_storage.mongodb.settings import MongoDbSettings, parse_settings
+from provgate_storage.mongodb.stream import Source
+from provgate_storage.mongodb.writes import write
+
+T = TypeVar("T")
+
+
+class ProvenanceStorageMongoDb(DatabaseStorage):
+    """A `LocalStorage` over a MongoDB database, 5.1 or newer.
+
+    It is of a replica set (of one member, if need be), of a sharded cluster, or of a server on its own, which has no
+    snapshots: a read may see what is written while it lasts.
+
+    Thread-safe. Writes, reads by id and streamed reads are counted apart and never wait for one another. Each row of a
+    write is merged by itself; a write that raises may have stored some of its rows, and is repeated as a whole. Only
+    writes and `setup` need more than the role `read`.
+
+    Args:
+        **kwargs: the fields of `MongoDbSettings`.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._settings = parse_settings(kwargs)
+        self._lock = threading.Lock()
+        self._opened: _Opened | None = None
+
+    def open(self) -> None:
+        """Connects; writes nothing and does not look at the schema, which `check` does.
+
+        Raises:
+            StorageUnavailableError: no primary can be reached; the storage stays closed.
+        """
+        with self._lock:
+            if self._opened is None:
+                self._opened = _Opened(self._settings)
+
+    def close(self) -> None:
+        """Closes all connections: calls that are under way raise `StorageUnavailableError`."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.connection.close()
+
+    def setup(self, range_counts: Mapping[str, int]) -> None:
+        """Creates what is missing of the schema, and records the range counts where none are recorded."""
+        self._on_database(lambda database: schema.set_up(database, range_counts), self._settings.write_timeout_s)
+
+    def replace_range_counts(self, range_counts: Mapping[str, int]) -> None:
+        """Records the range counts in place of those recorded before."""
+        self._on_database(
+            lambda database: schema.replace_range_counts(database, range_counts), self._settings.write_timeout_s
+        )
+
+    def check(self, range_counts: Mapping[str, int] | None) -> None:
+        """Compares schema and range counts with what the program expects; None compares the schema alone."""
+        self._on_database(lambda database: schema.check(database, range_counts), self._settings.read_timeout_s)
+
+    def recorded_range_counts(self) -> dict[str, int] | None:
+        """Returns the range count of each exchange that was recorded last; None where there is no schema."""
+        return self._on_database(schema.recorded_range_counts, self._settings.read_timeout_s)
+
+    def probe(self) -> None:
+        """Makes one round trip to the database."""
+        self._open.connection.probe()
+
+    @property
+    def _open(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
+            raise StorageUnavailableError("the storage is not open")
+        return opened
+
+    @property
+    def _by_id(self) -> MongoDbReads:
+        opened = self._open
+        return MongoDbReads(self._source(opened, opened.reads, self._settings.read_timeout_s))
+
+    @property
+    def _streamed(self) -> MongoDbReads:
+        opened = self._open
+        return MongoDbReads(self._source(opened, opened.streams, self._settings.stream_timeout_s))
+
+    def _source(self, opened: _Opened, slots: Slots, timeout_s: float) -> Source:
+        return Source(opened.connection, slots, timeout_s, self._settings.stream_chunk_row_count)
+
+    def _write(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        opened = self._open
+        if rows:
+            with opened.writes.taken(), translated_errors():
+                write(opened.connection.collection(name), name, rows, self._settings.write_timeout_s)
+
+    def _on_database(self, work: Callable[[Database[Any]], T], timeout_s: float) -> T:
+        opened = self._open
+        with translated_errors(), pymongo.timeout(timeout_s):
+            return work(opened.connection.database)
+
+
+class _Opened:
+    """The connection of an open storage, and the slots of each kind of use."""
+
+    def __init__(self, settings: MongoDbSettings) -> None:
+        self.writes = Slots(settings.write_connections, settings.connection_wait_s)
+        self.reads = Slots(settings.read_connections, settings.connection_wait_s)
+        self.streams = Slots(settings.stream_connections, settings.stream_wait_s)
+        self.connection = Connection(settings)
