@@ -90,15 +90,15 @@ def module_postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a fresh, empty database, dropped afterwards."""
-    with _fresh_database(ExistingMongoDb.of_environment() or request.getfixturevalue("mongodb_server")) as url:
+    """The URL of a fresh, empty database, dropped afterwards where the server is not ours."""
+    with _fresh_mongodb(lambda: request.getfixturevalue("mongodb_server")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def module_mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """As `mongodb_url`, for all tests of a module."""
-    with _fresh_database(ExistingMongoDb.of_environment() or request.getfixturevalue("mongodb_server")) as url:
+    with _fresh_mongodb(lambda: request.getfixturevalue("mongodb_server")) as url:
         yield url
 
 
@@ -116,12 +116,21 @@ def _fresh_vhost(private: Callable[[], RabbitMqNode]) -> Iterator[str]:
 
 
 @contextmanager
-def _fresh_database(
-    server: PostgreSqlCluster | ExistingPostgreSql | MongoDbServer | ExistingMongoDb,
-) -> Iterator[str]:
+def _fresh_database(server: PostgreSqlCluster | ExistingPostgreSql | ExistingMongoDb) -> Iterator[str]:
     name = _fresh_name()
     yield server.create_database(name)
     server.drop_database(name)
+
+
+@contextmanager
+def _fresh_mongodb(private: Callable[[], MongoDbServer]) -> Iterator[str]:
+    existing = ExistingMongoDb.of_environment()
+    if existing:
+        with _fresh_database(existing) as url:
+            yield url
+        return
+    # Not dropped: SecantusDB takes a minute to drop what some tests write, and the data goes with the tests' directory.
+    yield private().create_database(_fresh_name())
 
 
 def _fresh_name() -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from provgate_storage.database import LOCATION, ends_of, names_with_paths
 from provgate_storage.model import EntityType, Id, RelationType
 
-IDS_OF_A_QUERY: Final = 1_000
+IDS_OF_A_QUERY: Final = 250
 """Ids that one query looks up: a read of more takes several."""
 
 Stage: TypeAlias = Mapping[str, Any]

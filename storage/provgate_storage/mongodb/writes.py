@@ -1,11 +1,14 @@
-"""Rows into collections, merged with what is stored by the server: one upsert a row, keyed by `_id`.
+"""Rows into collections, merged with what is stored by the server, each row at once and by itself.
 
-Every filter names the shard key, every operator merges: `$min` keeps the earliest date, `$setOnInsert` the first URL.
+A row is inserted; where its key is stored already, an update of that one document merges it: `$min` keeps the earliest
+date, `$set` replaces the preferred origin, and rows of sets, and URLs, are there and stay. Nothing is read first. For
+new rows an insert costs a fraction of an upsert (docs/decisions.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -15,25 +18,34 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from provgate_storage.database import LOCATION
-from provgate_storage.errors import StorageConflictError
 from provgate_storage.model import EntityType, RelationType
 from provgate_storage.mongodb.encoding import encoded_date, location_key, relation_key
 from provgate_storage.mongodb.failures import DUPLICATE_KEY
 
 Row: TypeAlias = tuple[Any, ...]
-Operators: TypeAlias = Mapping[str, Mapping[str, Any]]
+Fields: TypeAlias = dict[str, Any]
 
 PIECE_ROW_COUNT: Final = 1_000
 """Rows of one command: what bounds its time, and the memory of a call with a million."""
 
-_TRIES: Final = 5
+
+@dataclass(frozen=True, slots=True)
+class RowWrite:
+    """How the rows of one collection are written.
+
+    Attributes:
+        document: makes the document of a row whose key is not stored, shard key and all.
+        merge: makes the operators that merge a row into the document of its key; none where there is nothing to merge.
+    """
+
+    document: Callable[[Row], Fields]
+    merge: Callable[[Row], Mapping[str, Fields]]
 
 
 def write(collection: Collection[Any], name: str, rows: Sequence[Row], timeout_s: float) -> None:
     """Merges rows into the collection of a name.
 
-    Each row is merged at once and by itself, so that two writers of one key leave what either order of them leaves. A
-    call that raises may have stored some of its rows.
+    Two writers of one key leave what either order of them leaves. A call that raises may have stored some of its rows.
 
     Args:
         collection: where to.
@@ -42,80 +54,93 @@ def write(collection: Collection[Any], name: str, rows: Sequence[Row], timeout_s
         timeout_s: how long each piece of them may take, in seconds.
 
     Raises:
-        StorageConflictError: other writers were met again and again.
         PyMongoError: as the driver says.
     """
-    update = _UPDATES[name]
+    row_write = _ROW_WRITES[name]
     remaining = iter(rows)
     while piece := list(islice(remaining, PIECE_ROW_COUNT)):
         with pymongo.timeout(timeout_s):
-            _write_piece(collection, [update(row) for row in piece])
+            stored = [piece[index] for index in _insert(collection, [row_write.document(row) for row in piece])]
+            _merge(collection, row_write, stored)
 
 
-def _write_piece(collection: Collection[Any], updates: list[UpdateOne]) -> None:
-    for _ in range(_TRIES):
-        try:
-            # Unordered: a row that is refused leaves the others alone, and a sharded cluster works on all shards.
-            collection.bulk_write(updates, ordered=False)
-        except BulkWriteError as error:
-            updates = [updates[index] for index in _met(error)]
-        else:
-            return
-    raise StorageConflictError(f"MongoDB: {len(updates)} rows met other writers {_TRIES} times")
+def _insert(collection: Collection[Any], documents: list[Fields]) -> Iterator[int]:
+    """Inserts what is not there, and returns the places of what is."""
+    try:
+        # Unordered: what is stored or refused leaves the others alone, and a sharded cluster works on all shards.
+        collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        details = error.details or {}
+        failures = details.get("writeErrors", [])
+        if details.get("writeConcernErrors") or any(failure["code"] != DUPLICATE_KEY for failure in failures):
+            raise
+        return (failure["index"] for failure in failures)
+    return iter(())
 
 
-def _met(error: BulkWriteError) -> Iterator[int]:
-    """Returns the places of the rows that another writer inserted at the same moment; raises where another error is.
+def _merge(collection: Collection[Any], row_write: RowWrite, rows: Sequence[Row]) -> None:
+    # An upsert, though the documents are there: whoever deletes one by hand in this moment loses no row.
+    updates = [
+        UpdateOne({"_id": row_write.document(row)["_id"]}, operators, upsert=True)
+        for row in rows
+        if (operators := row_write.merge(row))
+    ]
+    if updates:
+        collection.bulk_write(updates, ordered=False)
 
-    The server tries such an upsert again by itself where its filter is the key alone.
-    """
-    details = error.details or {}
-    failures = details.get("writeErrors", [])
-    if details.get("writeConcernErrors") or any(failure["code"] != DUPLICATE_KEY for failure in failures):
-        raise error
-    return (failure["index"] for failure in failures)
 
-
-def _dated(row: Row) -> UpdateOne:
+def _dated(row: Row) -> Fields:
     entry_id, date = row
-    return _upsert({"_id": entry_id}, _earliest(date))
+    return {"_id": entry_id, **_known("date", _encoded(date))}
 
 
-def _revision(row: Row) -> UpdateOne:
+def _earlier(row: Row) -> Mapping[str, Fields]:
+    _, date = row
+    return _known("$min", _known("date", _encoded(date)))
+
+
+def _revision(row: Row) -> Fields:
     entry_id, date, origin = row
-    return _upsert({"_id": entry_id}, {**_earliest(date), **({} if origin is None else {"$set": {"origin": origin}})})
+    return {"_id": entry_id, **_known("date", _encoded(date)), **_known("origin", origin)}
 
 
-def _origin(row: Row) -> UpdateOne:
+def _merged_revision(row: Row) -> Mapping[str, Fields]:
+    _, date, origin = row
+    return {**_known("$min", _known("date", _encoded(date))), **_known("$set", _known("origin", origin))}
+
+
+def _origin(row: Row) -> Fields:
     entry_id, url = row
-    return _upsert({"_id": entry_id}, {"$setOnInsert": {"url": url}})
+    return {"_id": entry_id, "url": url}
 
 
-def _location(row: Row) -> UpdateOne:
+def _location(row: Row) -> Fields:
     (path,) = row
-    return _upsert({"_id": location_key(path)}, {"$setOnInsert": {"path": path}})
+    return {"_id": location_key(path), "path": path}
 
 
-def _relation(row: Row) -> UpdateOne:
+def _relation(row: Row) -> Fields:
     src, dst, *path = row
-    fields = {"dst": dst, "path": path[0]} if path else {"dst": dst}
-    return _upsert({"_id": relation_key(src, dst, *path), "src": src}, {"$setOnInsert": fields})
+    return {"_id": relation_key(src, dst, *path), "src": src, "dst": dst, **_known("path", *path)}
 
 
-def _earliest(date: Any) -> Operators:
-    return {} if date is None else {"$min": {"date": encoded_date(date)}}
+def _nothing(row: Row) -> Mapping[str, Fields]:
+    return {}
 
 
-def _upsert(key: Mapping[str, bytes], operators: Operators) -> UpdateOne:
-    # With nothing to set, an upsert still needs an operator.
-    return UpdateOne(key, operators or {"$setOnInsert": {}}, upsert=True)
+def _encoded(date: Any) -> Any:
+    return None if date is None else encoded_date(date)
 
 
-_UPDATES: Final[Mapping[str, Callable[[Row], UpdateOne]]] = {
-    EntityType.CONTENT: _dated,
-    EntityType.DIRECTORY: _dated,
-    EntityType.REVISION: _revision,
-    EntityType.ORIGIN: _origin,
-    LOCATION: _location,
-    **dict.fromkeys(RelationType, _relation),
+def _known(name: str, value: Any = None) -> Fields:
+    return {} if value is None or value == {} else {name: value}
+
+
+_ROW_WRITES: Final[Mapping[str, RowWrite]] = {
+    EntityType.CONTENT: RowWrite(_dated, _earlier),
+    EntityType.DIRECTORY: RowWrite(_dated, _earlier),
+    EntityType.REVISION: RowWrite(_revision, _merged_revision),
+    EntityType.ORIGIN: RowWrite(_origin, _nothing),
+    LOCATION: RowWrite(_location, _nothing),
+    **dict.fromkeys(RelationType, RowWrite(_relation, _nothing)),
 }

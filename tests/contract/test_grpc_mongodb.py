@@ -1,0 +1,21 @@
+"""The adapter, over a gateway and workers on MongoDB, keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_stack.stack import Stack
+from provgate_storage.interface import ProvenanceStorageInterface
+from tests.contract.contract import ProvenanceStorageContract
+from tests.contract.emptied import empty_mongodb
+
+
+class TestGrpcOverMongoDb(ProvenanceStorageContract):
+    @pytest.fixture
+    def storage(self, shared_mongodb_stack: Stack, module_mongodb_url: str) -> Iterator[ProvenanceStorageInterface]:
+        empty_mongodb(module_mongodb_url)
+        with ProvenanceStorageGrpc(url=shared_mongodb_stack.address) as storage:
+            yield storage
