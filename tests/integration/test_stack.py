@@ -16,7 +16,9 @@ import psycopg2
 import pytest
 
 from provgate_stack.layout import DIRECTORY_VARIABLE
+from provgate_stack.leftovers import role_of
 from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers import STORAGES
 
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
@@ -99,8 +101,9 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
-def test_demo_finds_the_first_occurrence_and_leaves_nothing(launcher: Launcher, repository: Path) -> None:
-    done = launcher.run("demo", "--repo", str(repository))
+@pytest.mark.parametrize("storage", STORAGES)
+def test_demo_finds_the_first_occurrence_and_leaves_nothing(launcher: Launcher, repository: Path, storage: str) -> None:
+    done = launcher.run("demo", "--repo", str(repository), "--storage", storage)
     assert done.returncode == 0, done.stdout
     first, second = _git(repository, "rev-list", "--reverse", "HEAD").split()
     assert first in _section(done.stdout, "first appear")
@@ -139,19 +142,25 @@ def test_demo_of_an_empty_repository_starts_nothing(launcher: Launcher, tmp_path
     assert not launcher.root.exists()
 
 
-def test_up_stays_until_down(launcher: Launcher) -> None:
-    up = launcher.run("up")
+@pytest.mark.parametrize("storage", STORAGES)
+def test_up_stays_until_down(launcher: Launcher, storage: str) -> None:
+    up = launcher.run("up", "--storage", storage)
     assert up.returncode == 0, up.stdout
     launcher.note_outside()
+    (other,) = STORAGES.keys() - {storage}
+    assert other not in {role_of(process) for process in launcher.processes()}
     (address,) = set(re.findall(r"127\.0\.0\.1:\d+", up.stdout))
     grpcurl = str(Path(sys.executable).parent / "grpcurl")
     listed = subprocess.run([grpcurl, "-plaintext", address, "list"], capture_output=True, text=True, check=True)
     assert "provgate.v1.ProvenanceStorage" in listed.stdout
 
-    again = launcher.run("up")
+    again = launcher.run("up", "--storage", storage)
     assert again.returncode == 0
     assert "up already" in again.stdout
     assert address in again.stdout
+    elsewhere = launcher.run("up", "--storage", other)
+    assert elsewhere.returncode == 1
+    assert f"a stack on {STORAGES[storage]} is up" in elsewhere.stdout
     assert launcher.run("status").returncode == 0
 
     assert launcher.run("down").returncode == 0
