@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from provgate_storage.interface import ProvenanceStorageInterface
-from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
+from provgate_storage.model import EntityType, Id, RelationData, RelationType, RevisionData
 from tests.contract.examples import ODD_PATHS, Scope
 
 T = TypeVar("T")
@@ -76,8 +76,16 @@ def apply(storage: ProvenanceStorageInterface, write: Write, scope: Scope) -> No
     assert all(done)
 
 
-def state_of(storage: ProvenanceStorageInterface, scope: Scope | None = None) -> dict[str, Any]:
-    """Returns everything that a storage tells, of the ids of a scope or of all."""
+def state_of(
+    storage: ProvenanceStorageInterface, scope: Scope | None = None, occurrences_of: Collection[Id] | None = None
+) -> dict[str, Any]:
+    """Returns everything that a storage tells, of the ids of a scope or of all.
+
+    Args:
+        storage: open.
+        scope: whose ids are told of; all ids where None.
+        occurrences_of: the contents of which all occurrences are told; all contents where None.
+    """
     entities = {entity: storage.entity_get_all(entity) for entity in EntityType}
     relations = {relation: storage.relation_get_all(relation) for relation in RelationType}
     locations = storage.location_get_all()
@@ -100,7 +108,10 @@ def state_of(storage: ProvenanceStorageInterface, scope: Scope | None = None) ->
         "revisions": storage.revision_get(entities[EntityType.REVISION]),
         "origins": storage.origin_get(entities[EntityType.ORIGIN]),
         "first": {content: storage.content_find_first(content) for content in contents},
-        "all": {content: list(storage.content_find_all(content)) for content in contents},
+        "all": {
+            content: list(storage.content_find_all(content))
+            for content in (contents if occurrences_of is None else occurrences_of)
+        },
     }
 
 

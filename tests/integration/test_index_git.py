@@ -1,7 +1,4 @@
-"""Three public histories, indexed through the whole stack, against a walk of every revision.
-
-The histories are no part of the project: where they are not found beside the clone, these tests are skipped.
-"""
+"""Three public histories, indexed through the whole stack, against a walk of every revision."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ from provgate_client.git import index_repository
 from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationType
+from tests.integration.histories import HISTORIES, make_repository
 from tests.unit.git.brute_force import Occurrence, brute_force
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SAMPLED_CONTENTS = 60
 KILLS = 2
 
@@ -43,14 +40,8 @@ History = Mapping[bytes, set[Occurrence]]
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    if not DATA.is_dir():
-        pytest.skip(f"there are no histories in {DATA}")
-    made = {}
-    for skeleton in sorted(DATA.glob("*.skeleton.msgpack.xz")):
-        name = skeleton.name.partition(".")[0]
-        made[name] = tmp_path_factory.mktemp("git") / f"{name}.git"
-        subprocess.run([sys.executable, DATA / "skeleton_to_git.py", skeleton, made[name]], check=True)
-    return made
+    directory = tmp_path_factory.mktemp("git")
+    return {name: make_repository(name, directory) for name in HISTORIES}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,7 @@ def storage(stack: Stack) -> Iterator[ProvenanceStorageGrpc]:
 
 
 def test_in_one_go(repositories: dict[str, Path], history: History, storage: ProvenanceStorageGrpc) -> None:
-    for name in ("pika", "swh-graph", "swh-provenance"):
+    for name in HISTORIES:
         report = index_repository(repositories[name], storage, f"https://example.org/{name}")
         assert report.is_complete
         assert report.revisions_total == report.revisions_known + report.revisions_done
@@ -81,7 +72,7 @@ def test_killed_and_run_again_in_the_other_order(
     repositories: dict[str, Path], history: History, storage: ProvenanceStorageGrpc, stack: Stack
 ) -> None:
     killed_count = 0
-    for name in ("swh-provenance", "swh-graph", "pika"):
+    for name in reversed(HISTORIES):
         kills = [Kill(random.uniform(0.05, 0.9), random.uniform(0.5, 6)) for _ in range(KILLS)]
         killed_count += _index_with_kills(repositories[name], storage, stack.client_environment(), kills)
     assert killed_count > 0
