@@ -1,4 +1,4 @@
-"""The one client of an open storage, and what each kind of use may take of it."""
+"""The clients of an open storage, one for reads and one for writes, and what each kind of use may take of them."""
 
 from __future__ import annotations
 
@@ -58,23 +58,29 @@ class Slots:
 class Connection:
     """An open database. Thread-safe; pymongo makes connections when they are needed, and again when they are lost.
 
+    Attributes:
+        timeout_s: how long a call waits for a primary, in seconds.
+        database: for reads.
+        written: the same one, for writes.
+
     Raises:
         StorageUnavailableError: no primary was found in time.
     """
 
     def __init__(self, settings: MongoDbSettings) -> None:
         self.timeout_s = settings.connect_timeout_s
-        self._client: MongoClient[Document] = MongoClient(**client_options(settings))
+        self._reads = _client(settings, max(settings.read_timeout_s, settings.stream_timeout_s))
+        self._writes = _client(settings, settings.write_timeout_s)
         # At the primary, whatever the URI says: a read that starts after an ack sees the write.
-        self.database: Database[Document] = self._client.get_database(
-            database_name(settings), read_preference=ReadPreference.PRIMARY
-        )
+        name, primary = database_name(settings), ReadPreference.PRIMARY
+        self.database: Database[Document] = self._reads.get_database(name, read_preference=primary)
+        self.written: Database[Document] = self._writes.get_database(name, read_preference=primary)
         self._has_schema = False
         self._closed = False
         try:
             server = self._hello()
         except BaseException:
-            self._client.close()
+            self.close()
             raise
         # A server on its own keeps no history to read a snapshot of.
         self._has_snapshots = "setName" in server or server.get("msg") == "isdbgrid"
@@ -82,37 +88,52 @@ class Connection:
     def close(self) -> None:
         """Closes all connections: calls that are under way raise `StorageUnavailableError`."""
         self._closed = True
-        self._client.close()
+        self._reads.close()
+        self._writes.close()
 
     def probe(self) -> None:
-        """Makes one round trip to the primary."""
-        self._hello()
+        """Reads at the primary: a server whose storage engine has failed may still say hello."""
+        with translated_errors(), pymongo.timeout(self.timeout_s):
+            schema.recorded_range_counts(self.database)
 
-    def collection(self, name: str) -> Collection[Document]:
-        """Returns a collection.
+    def read_from(self, name: str) -> Collection[Document]:
+        """Returns a collection to read from. Raises `SchemaMismatchError` where the database was never set up."""
+        self._require_schema()
+        return self.database[name]
+
+    def write_to(self, name: str) -> Collection[Document]:
+        """Returns a collection to write to.
 
         Raises:
             SchemaMismatchError: the database was never set up: a write would make a collection without indexes.
         """
-        if not self._has_schema:
-            with translated_errors(), pymongo.timeout(self.timeout_s):
-                schema.check_recorded(self.database)
-            self._has_schema = True
-        return self.database[name]
+        self._require_schema()
+        return self.written[name]
 
     def start_session(self) -> ClientSession:
         """Returns a session, all of whose reads are of one snapshot where the server offers that."""
         if self._closed:
             raise StorageUnavailableError("the storage is closed")
         with translated_errors():
-            return self._client.start_session(snapshot=self._has_snapshots)
+            return self._reads.start_session(snapshot=self._has_snapshots)
 
     def end(self, session: ClientSession) -> None:
         """Ends what a session runs at the server, from any thread. Raises `StorageError` where it cannot be asked."""
         with translated_errors(), pymongo.timeout(self.timeout_s):
-            self._client.admin.command("killSessions", [session.session_id])
+            self._reads.admin.command("killSessions", [session.session_id])
+
+    def _require_schema(self) -> None:
+        if not self._has_schema:
+            with translated_errors(), pymongo.timeout(self.timeout_s):
+                schema.check_recorded(self.database)
+            self._has_schema = True
 
     def _hello(self) -> Mapping[str, Any]:
         with translated_errors(), pymongo.timeout(self.timeout_s):
-            answer: Mapping[str, Any] = self.database.client.admin.command("hello")
+            answer: Mapping[str, Any] = self._reads.admin.command("hello")
             return answer
+
+
+def _client(settings: MongoDbSettings, answer_timeout_s: float) -> MongoClient[Document]:
+    # It connects when it is used: a gateway never writes.
+    return MongoClient(**client_options(settings, answer_timeout_s), connect=False)

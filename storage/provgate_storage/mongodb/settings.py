@@ -52,7 +52,7 @@ def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoD
             warnings.simplefilter("error")
             unacknowledged = _given_options(settings).get("w") == 0
             if not unacknowledged:
-                MongoClient(**client_options(settings), connect=False).close()
+                MongoClient(**client_options(settings, settings.write_timeout_s), connect=False).close()
     except (PyMongoError, ValueError, TypeError, UserWarning):
         # The texts may quote what they are about, the password too.
         raise ConfigurationError(
@@ -70,11 +70,16 @@ def database_name(settings: MongoDbSettings) -> str:
     return str(settings.db.get(_DATABASE, _DEFAULT_DATABASE))
 
 
-def client_options(settings: MongoDbSettings) -> dict[str, Any]:
+def client_options(settings: MongoDbSettings, answer_timeout_s: float) -> dict[str, Any]:
     """Returns the arguments of `pymongo.MongoClient`.
 
     What `db` sets goes before our own: a write is acknowledged when a majority of the members has it in its journal,
-    and a read sees what a majority has.
+    and a read sees what a majority has. The driver tries each of them a second time by itself where that may help.
+
+    Args:
+        settings: of the storage.
+        answer_timeout_s: after so many seconds without an answer a connection is given up. Not pymongo's `timeout`:
+            under it the driver tries again until it has passed, without a pause.
     """
     timeout_ms = round(settings.connect_timeout_s * 1000)
     own = {
@@ -84,6 +89,7 @@ def client_options(settings: MongoDbSettings) -> dict[str, Any]:
         "readConcernLevel": "majority",
         "serverSelectionTimeoutMS": timeout_ms,
         "connectTimeoutMS": timeout_ms,
+        "socketTimeoutMS": round(answer_timeout_s * 1000),
         # Calls are counted before they take a connection, so that none waits here. The two are for probes, and for the
         # ends of streams.
         "maxPoolSize": settings.write_connections + settings.read_connections + settings.stream_connections + 2,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
-
-import pymongo
-from pymongo.database import Database
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from provgate_storage.database import DatabaseStorage
 from provgate_storage.errors import StorageUnavailableError
@@ -18,8 +15,6 @@ from provgate_storage.mongodb.reads import MongoDbReads
 from provgate_storage.mongodb.settings import MongoDbSettings, parse_settings
 from provgate_storage.mongodb.stream import Source
 from provgate_storage.mongodb.writes import write
-
-T = TypeVar("T")
 
 
 class ProvenanceStorageMongoDb(DatabaseStorage):
@@ -63,21 +58,23 @@ class ProvenanceStorageMongoDb(DatabaseStorage):
 
     def setup(self, range_counts: Mapping[str, int]) -> None:
         """Creates what is missing of the schema, and records the range counts where none are recorded."""
-        self._on_database(lambda database: schema.set_up(database, range_counts), self._settings.write_timeout_s)
+        with translated_errors():
+            schema.set_up(self._open.connection.written, range_counts)
 
     def replace_range_counts(self, range_counts: Mapping[str, int]) -> None:
         """Records the range counts in place of those recorded before."""
-        self._on_database(
-            lambda database: schema.replace_range_counts(database, range_counts), self._settings.write_timeout_s
-        )
+        with translated_errors():
+            schema.replace_range_counts(self._open.connection.written, range_counts)
 
     def check(self, range_counts: Mapping[str, int] | None) -> None:
         """Compares schema and range counts with what the program expects; None compares the schema alone."""
-        self._on_database(lambda database: schema.check(database, range_counts), self._settings.read_timeout_s)
+        with translated_errors():
+            schema.check(self._open.connection.database, range_counts)
 
     def recorded_range_counts(self) -> dict[str, int] | None:
         """Returns the range count of each exchange that was recorded last; None where there is no schema."""
-        return self._on_database(schema.recorded_range_counts, self._settings.read_timeout_s)
+        with translated_errors():
+            return schema.recorded_range_counts(self._open.connection.database)
 
     def probe(self) -> None:
         """Makes one round trip to the database."""
@@ -107,12 +104,7 @@ class ProvenanceStorageMongoDb(DatabaseStorage):
         opened = self._open
         if rows:
             with opened.writes.taken(), translated_errors():
-                write(opened.connection.collection(name), name, rows, self._settings.write_timeout_s)
-
-    def _on_database(self, work: Callable[[Database[Any]], T], timeout_s: float) -> T:
-        opened = self._open
-        with translated_errors(), pymongo.timeout(timeout_s):
-            return work(opened.connection.database)
+                write(opened.connection.write_to(name), name, rows)
 
 
 class _Opened:

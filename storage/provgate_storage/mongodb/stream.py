@@ -28,7 +28,7 @@ class Source:
     Attributes:
         connection: to the database.
         slots: how many of them run at once.
-        timeout_s: how long a chunk may take, in seconds.
+        timeout_s: how long the server may work on a query, in seconds.
         chunk_row_count: rows of a chunk, at most.
     """
 
@@ -126,16 +126,20 @@ class MongoDbRowStream(Generic[T]):
 
     def _chunk(self, rows: Iterator[T]) -> list[T]:
         self._check_running()
-        with translated_errors(), pymongo.timeout(self._source.timeout_s):
+        with translated_errors():
             return list(islice(rows, self._source.chunk_row_count))
 
     def _read(self, session: ClientSession) -> Generator[Document, None, None]:
         for query in self._queries:
             self._check_running()
-            collection = self._source.connection.collection(query.collection)
+            collection = self._source.connection.read_from(query.collection)
             with closing(
                 collection.aggregate(
-                    query.pipeline, session=session, allowDiskUse=True, batchSize=self._source.chunk_row_count
+                    query.pipeline,
+                    session=session,
+                    allowDiskUse=True,
+                    batchSize=self._source.chunk_row_count,
+                    maxTimeMS=round(self._source.timeout_s * 1000),
                 )
             ) as cursor:
                 yield from cursor

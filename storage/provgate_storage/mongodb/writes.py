@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-import pymongo
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -42,7 +41,7 @@ class RowWrite:
     merge: Callable[[Row], Mapping[str, Fields]]
 
 
-def write(collection: Collection[Any], name: str, rows: Sequence[Row], timeout_s: float) -> None:
+def write(collection: Collection[Any], name: str, rows: Sequence[Row]) -> None:
     """Merges rows into the collection of a name.
 
     Two writers of one key leave what either order of them leaves. A call that raises may have stored some of its rows.
@@ -51,7 +50,6 @@ def write(collection: Collection[Any], name: str, rows: Sequence[Row], timeout_s
         collection: where to.
         name: what the rows are of, as `DatabaseStorage` says.
         rows: as `DatabaseStorage` says, sorted by key.
-        timeout_s: how long each piece of them may take, in seconds.
 
     Raises:
         PyMongoError: as the driver says.
@@ -59,9 +57,8 @@ def write(collection: Collection[Any], name: str, rows: Sequence[Row], timeout_s
     row_write = _ROW_WRITES[name]
     remaining = iter(rows)
     while piece := list(islice(remaining, PIECE_ROW_COUNT)):
-        with pymongo.timeout(timeout_s):
-            stored = [piece[index] for index in _insert(collection, [row_write.document(row) for row in piece])]
-            _merge(collection, row_write, stored)
+        stored = [piece[index] for index in _insert(collection, [row_write.document(row) for row in piece])]
+        _merge(collection, row_write, stored)
 
 
 def _insert(collection: Collection[Any], documents: list[Fields]) -> Iterator[int]:
