@@ -365,13 +365,13 @@ class ProvenanceStorageContract:
 
     def test_a_closed_generator_leaves_the_storage_usable(self, storage: Storage) -> None:
         storage.revision_add({entry_id(5): RevisionData(DAY, None)})
-        paths = {b"%05d" % number for number in range(3_000)}
+        paths = {b"%05d" % number for number in range(1_500)}
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
-        for _ in range(20):  # more than there are connections
+        for _ in range(12):  # more than there are connections
             results = storage.content_find_all(entry_id(1))
             assert next(results).path == b"00000"
             results.close()
-        assert len(list(storage.content_find_all(entry_id(1)))) == 3_000
+        assert len(list(storage.content_find_all(entry_id(1)))) == 1_500
 
     # Size
 
@@ -380,14 +380,14 @@ class ProvenanceStorageContract:
         numbers = random.Random(7).sample(range(2**32), count)
         dates = {entry_id(number): later(number % 40_000) for number in numbers}
         assert storage.content_add(dates) is True
-        assert storage.content_add({content: date + timedelta(days=1) for content, date in dates.items()}) is True
+        assert storage.content_add({entry_id(number): LATEST_DATE for number in numbers[:5_000]}) is True
         assert storage.content_get(dates) == dates
         rows = {entry_id(number): {row(number % 100, b"%d" % number)} for number in numbers}
         assert storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows) is True
         assert storage.relation_get(RelationType.CNT_EARLY_IN_REV, rows) == rows
-        some = [entry_id(3), entry_id(4)]
-        assert storage.relation_get(RelationType.CNT_EARLY_IN_REV, some, reverse=True) == {
-            src: found for src, found in rows.items() if {each.dst for each in found} & set(some)
+        ends = [entry_id(3), entry_id(4)]
+        assert storage.relation_get(RelationType.CNT_EARLY_IN_REV, ends, reverse=True) == {
+            src: found for src, found in rows.items() if {each.dst for each in found} & set(ends)
         }
 
     # What is refused

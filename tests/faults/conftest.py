@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from provgate_stack.directory import StackDirectory
+from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
@@ -51,5 +52,28 @@ def small_stack(broker_url: str, storage_config: StorageConfig, stack_directory:
     """A stack with few queues on the private servers, of which nothing is started yet."""
     name = f"faults-{secrets.token_hex(4)}"
     stack = Stack(broker_url, storage_config, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
+    yield stack
+    stack.kill()
+
+
+@pytest.fixture
+def mongodb_name() -> str:
+    """The name of a fresh database of the private MongoDB server, which goes with the tests' directory."""
+    return f"faults_{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def mongodb_config(mongodb_server: MongoDbServer, mongodb_name: str) -> StorageConfig:
+    """The storage configuration of that database."""
+    return mongodb_server.storage_config(mongodb_name)
+
+
+@pytest.fixture
+def small_mongodb_stack(
+    broker_url: str, mongodb_config: StorageConfig, stack_directory: StackDirectory
+) -> Iterator[Stack]:
+    """As `small_stack`, on MongoDB."""
+    name = f"faults-{secrets.token_hex(4)}"
+    stack = Stack(broker_url, mongodb_config, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
     yield stack
     stack.kill()

@@ -41,8 +41,7 @@ class SmallDisk:
 
     def __enter__(self) -> Self:
         owner = psutil.Process(self._cluster.pid)
-        options = f"size={_SIZE},mode=700,uid={owner.uids().real},gid={owner.gids().real}"
-        _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self._path))
+        _mount(self._path, _SIZE, owner.uids().real, owner.gids().real)
         with _cursor(self._cluster.dsn()) as own:
             own.execute(f"CREATE TABLESPACE {self._name} LOCATION '{self._path}'")
             own.execute(f"CREATE DATABASE {self._name} TEMPLATE template0 TABLESPACE {self._name}")
@@ -56,8 +55,7 @@ class SmallDisk:
             with _cursor(self._cluster.dsn()) as own:
                 own.execute(f"DROP TABLESPACE IF EXISTS {self._name}")
         finally:
-            # Lazily: the server may have a file of it open for a moment.
-            _as_root("umount", "--lazy", str(self._path))
+            _unmount(self._path)
 
     def fill(self) -> None:
         """Takes all that is left, to the last page."""
@@ -91,6 +89,25 @@ def _cursor(dsn: str) -> Iterator[cursor]:
             yield own
     finally:
         opened.close()
+
+
+@contextmanager
+def small_tmpfs(path: Path, size: str) -> Iterator[None]:
+    """Mounts a tmpfs of our own on an empty directory, of so many bytes (`64m`), for the block."""
+    _mount(path, size, os.getuid(), os.getgid())
+    try:
+        yield
+    finally:
+        _unmount(path)
+
+
+def _mount(path: Path, size: str, uid: int, gid: int) -> None:
+    _as_root("mount", "-t", "tmpfs", "-o", f"size={size},mode=700,uid={uid},gid={gid}", "tmpfs", str(path))
+
+
+def _unmount(path: Path) -> None:
+    # Lazily: the server may have a file of it open for a moment.
+    _as_root("umount", "--lazy", str(path))
 
 
 def _as_root(*command: str) -> None:

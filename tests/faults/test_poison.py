@@ -5,28 +5,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
-from typing import Any
 
 import psutil
 import psycopg2
 import pytest
 
-from provgate_broker.aside import (
-    EXCHANGE_HEADER,
-    MESSAGE_HEADER,
-    REASON_HEADER,
-    REDELIVERED_HEADER,
-    ROUTING_KEY_HEADER,
-    TIME_HEADER,
-)
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_broker.wire import NACK_HEADER, Nack, encode_package
 from provgate_client.errors import InvalidRequestError
 from provgate_stack.programs import WorkerProgram
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
+from tests.faults.dead_letters import FIRST_BYTE, assert_dead_letters
 from tests.faults.held_writes import rows_held
 from tests.faults.load import Writing, check
 from tests.faults.packages import DATE, content_ids, content_queue, publish, stored_count
@@ -34,9 +25,6 @@ from tests.faults.packages import DATE, content_ids, content_queue, publish, sto
 pytestmark = pytest.mark.faults
 
 GOOD_COUNT = 1_000
-
-# One range, so that good and bad wait in one queue and are stored together.
-FIRST_BYTE = 0x21
 
 MALFORMED = {
     "no msgpack": b"\xc1\xff\x00 not msgpack",
@@ -66,24 +54,6 @@ def run_sql(dsn: str, statement: str) -> None:
 def refuse(dsn: str, id: bytes) -> None:
     """Has the database refuse a content that everything before it finds valid."""
     run_sql(dsn, f"ALTER TABLE content ADD CONSTRAINT no_such_id CHECK (id <> '\\x{id.hex()}')")
-
-
-def assert_dead_letters(sender: AmqpSender, bodies: list[bytes], reason: str, redelivered_counts: set[int]) -> None:
-    """Takes the dead letters out: each of some bodies is there once, and nothing else."""
-    left = list(bodies)
-    while left:
-        properties, body = sender.take(DEAD_LETTER_QUEUE)
-        left.remove(body)
-        headers: dict[str, Any] = dict(properties.headers or {})
-        assert headers[REASON_HEADER] == reason
-        assert (headers[EXCHANGE_HEADER], headers[ROUTING_KEY_HEADER]) == (
-            "content",
-            content_queue(bytes([FIRST_BYTE])),
-        )
-        assert headers[MESSAGE_HEADER]
-        assert headers[REDELIVERED_HEADER] in redelivered_counts
-        assert abs((datetime.now(UTC) - datetime.fromisoformat(headers[TIME_HEADER])).total_seconds()) < 120
-    assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
 
 
 @pytest.mark.parametrize("reason", ["malformed", "refused"])

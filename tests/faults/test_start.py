@@ -18,7 +18,6 @@ import pytest
 
 from provgate_broker.wire import encode_package
 from provgate_stack.directory import StackDirectory
-from provgate_stack.ports import free_ports
 from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
@@ -28,8 +27,9 @@ from tests.faults.conftest import FEW_RANGES
 from tests.faults.link import Link, Mode
 from tests.faults.packages import DATE
 from tests.faults.queues import consumers, queue_names
+from tests.faults.refused_starts import check_gateway_refuses, check_workers_refuse
 from tests.integration.gateway_calls import connected, eventually, health
-from tests.integration.gateway_programs import end_of, failed_start
+from tests.integration.gateway_programs import end_of
 from tests.integration.worker_commands import config_with, run
 
 pytestmark = pytest.mark.faults
@@ -56,23 +56,6 @@ def set_up_stack(small_stack: Stack) -> Stack:
     """A stack whose topology and schema are there; nothing of it runs."""
     assert run(small_stack.config, "setup").returncode == 0
     return small_stack
-
-
-def check_gateway_refuses(stack: Stack, said: str) -> None:
-    """Checks that a gateway refuses to start, before it looks at its port: that one is free and stays so."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    code, log = failed_start(stack, listen=address)
-    assert code == 1
-    assert re.search(said, log), log
-    assert "serving" not in log.lower()
-
-
-def check_workers_refuse(config: Path, said: str, commands: tuple[str, ...] = ("run",)) -> None:
-    for command in commands:
-        ended = run(config, command)
-        assert ended.returncode == 1
-        assert re.search(said, ended.stderr), ended.stderr
-        assert "Traceback" not in ended.stderr
 
 
 def with_ranges(

@@ -1,0 +1,28 @@
+"""Programs that must refuse to start: what they say, and their exit code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from provgate_stack.ports import free_ports
+from provgate_stack.stack import Stack
+from tests.integration.gateway_programs import failed_start
+from tests.integration.worker_commands import run
+
+
+def check_gateway_refuses(stack: Stack, said: str) -> None:
+    """Checks that a gateway refuses to start, before it looks at its port: that one is free and stays so."""
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    code, log = failed_start(stack, listen=address)
+    assert code == 1
+    assert re.search(said, log), log
+    assert "serving" not in log.lower()
+
+
+def check_workers_refuse(config: Path, said: str, commands: tuple[str, ...] = ("run",)) -> None:
+    for command in commands:
+        ended = run(config, command)
+        assert ended.returncode == 1
+        assert re.search(said, ended.stderr), ended.stderr
+        assert "Traceback" not in ended.stderr
