@@ -1,8 +1,8 @@
 """Rows into collections, merged with what is stored by the server, each row at once and by itself.
 
 A row is inserted; where its key is stored already, an update of that one document merges it: `$min` keeps the earliest
-date, `$set` replaces the preferred origin, and rows of sets, and URLs, are there and stay. Nothing is read first. For
-new rows an insert costs a fraction of an upsert (docs/decisions.md).
+date, `$set` replaces the preferred origin, and rows of sets, and URLs, are there and stay. Nothing is read first.
+docs/decisions.md says why this rather than upserts.
 """
 
 from __future__ import annotations
