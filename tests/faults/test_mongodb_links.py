@@ -77,6 +77,8 @@ def test_a_black_hole_to_mongodb_is_noticed(linked: LinkedStack, name: str) -> N
     check_black_hole_is_noticed(linked, name)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_link_to_mongodb_that_is_reset_is_made_again(linked: LinkedStack, name: str) -> None:
     with under_load(linked):
         for _ in range(3):
@@ -84,6 +86,8 @@ def test_a_link_to_mongodb_that_is_reset_is_made_again(linked: LinkedStack, name
             time.sleep(0.5)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_link_to_mongodb_that_is_half_closed_is_made_again(linked: LinkedStack, name: str) -> None:
     with under_load(linked):
         for _ in range(3):
@@ -91,6 +95,8 @@ def test_a_link_to_mongodb_that_is_half_closed_is_made_again(linked: LinkedStack
             time.sleep(0.5)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_link_to_mongodb_that_breaks_after_some_bytes_is_made_again(linked: LinkedStack, name: str) -> None:
     with under_load(linked) as (_, stub):
         # Anywhere: in a handshake, in a command, in a reply.
