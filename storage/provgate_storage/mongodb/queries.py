@@ -29,12 +29,12 @@ _IS_KNOWN: Final = {"$exists": True}
 
 def dates(entity: EntityType, ids: Iterable[Id]) -> Iterator[Query]:
     """Returns the queries for (_id, date) of contents or directories."""
-    return _by_ids(entity, "_id", ids, {"date": _IS_KNOWN})
+    return _by_ids(entity, "_id", ids, {"$match": {"date": _IS_KNOWN}})
 
 
 def revisions(ids: Iterable[Id]) -> Iterator[Query]:
     """Returns the queries for (_id, date, origin) of revisions; one of the two may be missing."""
-    return _by_ids(EntityType.REVISION, "_id", ids, {"$or": [{"date": _IS_KNOWN}, {"origin": _IS_KNOWN}]})
+    return _by_ids(EntityType.REVISION, "_id", ids, {"$match": {"$or": [{"date": _IS_KNOWN}, {"origin": _IS_KNOWN}]}})
 
 
 def origins(ids: Iterable[Id]) -> Iterator[Query]:
@@ -44,7 +44,7 @@ def origins(ids: Iterable[Id]) -> Iterator[Query]:
 
 def relations(relation: RelationType, ids: Iterable[Id], reverse: bool) -> Iterator[Query]:
     """Returns the queries for (src, dst, path) of rows of a relation; those without paths lack it."""
-    return _by_ids(relation, "dst" if reverse else "src", ids, {}, _WITHOUT_KEY)
+    return _by_ids(relation, "dst" if reverse else "src", ids, _WITHOUT_KEY)
 
 
 def all_relations(relation: RelationType) -> Iterator[Query]:
@@ -136,12 +136,10 @@ def _rows_of(content: Id) -> Sequence[Stage]:
     return [{"$match": {"src": content}}, {"$project": {"_id": False, "revision": "$dst", "path": True}}]
 
 
-def _by_ids(
-    collection: str, field: str, ids: Iterable[Id], condition: Stage | None = None, *stages: Stage
-) -> Iterator[Query]:
+def _by_ids(collection: str, field: str, ids: Iterable[Id], *stages: Stage) -> Iterator[Query]:
     remaining = iter(ids)
     while piece := list(islice(remaining, IDS_OF_A_QUERY)):
-        yield Query(str(collection), [{"$match": {field: {"$in": piece}, **(condition or {})}}, *stages])
+        yield Query(str(collection), [{"$match": {field: {"$in": piece}}}, *stages])
 
 
 def _distinct(collection: str, field: str, others: Iterable[tuple[str, str]]) -> Query:

@@ -1,0 +1,246 @@
+"""What the MongoDB storage does beyond the contract: schema, refused rows, plans, streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from provgate_storage.errors import (
+    DataRefusedError,
+    SchemaMismatchError,
+    StorageBusyError,
+    StorageUnavailableError,
+)
+from provgate_storage.local import LocalStorage
+from provgate_storage.model import EntityType, RelationType, RevisionData
+from provgate_storage.mongodb import ProvenanceStorageMongoDb, queries
+from provgate_storage.mongodb.collections import DEFINITIONS
+from provgate_storage.mongodb.queries import IDS_OF_A_QUERY, Query
+from tests.contract.examples import DAY, entry_id, row
+
+RANGES: Final = {"content": 16, "directory": 16, "location": 4, "origin": 1, "revision": 256}
+
+
+@pytest.fixture
+def storage(mongodb_url: str) -> Iterator[ProvenanceStorageMongoDb]:
+    with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
+        storage.setup(RANGES)
+        yield storage
+
+
+@pytest.fixture
+def database(mongodb_url: str) -> Iterator[Database[dict[str, Any]]]:
+    """The database, over a client of the test's own."""
+    with MongoClient[dict[str, Any]](mongodb_url) as client:
+        yield client.get_default_database()
+
+
+class TestSchema:
+    def test_it_is_a_local_storage(self, storage: ProvenanceStorageMongoDb) -> None:
+        local: LocalStorage = storage  # the type checker compares the signatures, the test the names
+        assert isinstance(local, LocalStorage)
+
+    def test_setup_again_keeps_the_rows(self, storage: ProvenanceStorageMongoDb) -> None:
+        storage.location_add([b"kept"])
+        storage.setup(RANGES)
+        storage.check(RANGES)
+        assert storage.location_get_all() == {b"kept"}
+
+    def test_of_programs_that_disagree_and_set_up_at_once_one_goes_on(self, mongodb_url: str) -> None:
+        def set_up(count: int) -> dict[str, int] | None:
+            counts = {**RANGES, "content": count}
+            with ProvenanceStorageMongoDb(db=mongodb_url) as own:
+                try:
+                    own.setup(counts)
+                except SchemaMismatchError:
+                    return None
+                return counts
+
+        with ThreadPoolExecutor(4) as threads:
+            agreed = [counts for counts in threads.map(set_up, (2, 4, 8, 32)) if counts]
+        with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
+            assert agreed == [storage.recorded_range_counts()]
+            storage.check(agreed[0])
+
+    def test_setup_restores_what_is_missing(
+        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    ) -> None:
+        database["content_in_directory"].drop_index("dst")
+        database.command("collMod", "content", validator={})
+        missing = "lacks the index dst of content_in_directory, the validator of content: run `provgate-workers setup`"
+        with pytest.raises(SchemaMismatchError, match=missing):
+            storage.check(RANGES)
+        storage.setup(RANGES)
+        storage.check(RANGES)
+
+    def test_other_range_counts_are_refused_unless_they_are_to_replace(self, storage: ProvenanceStorageMongoDb) -> None:
+        other = {"content": 32, "origin": 1}
+        with pytest.raises(SchemaMismatchError, match="content: 16 recorded, 32 configured"):
+            storage.setup(other)
+        assert storage.recorded_range_counts() == RANGES
+        storage.replace_range_counts(other)
+        assert storage.recorded_range_counts() == other
+
+    def test_an_empty_database_is_named_so_and_stays_empty(
+        self, mongodb_url: str, database: Database[dict[str, Any]]
+    ) -> None:
+        with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
+            assert storage.recorded_range_counts() is None
+            for call in (
+                lambda: storage.check(None),
+                lambda: storage.content_add([entry_id(1)]),
+                lambda: storage.content_get([entry_id(1)]),
+            ):
+                with pytest.raises(SchemaMismatchError, match="no schema: run `provgate-workers setup`"):
+                    call()
+        assert database.list_collection_names() == []
+
+    def test_the_collections_of_somebody_else_are_left_alone(
+        self, mongodb_url: str, database: Database[dict[str, Any]]
+    ) -> None:
+        database["content"].insert_one({"_id": 1})
+        expected = pytest.raises(SchemaMismatchError, match=r"collections that are not provgate's \(content\)")
+        with ProvenanceStorageMongoDb(db=mongodb_url) as storage, expected:
+            storage.setup(RANGES)
+        assert database.list_collection_names() == ["content"]
+
+
+class TestWrites:
+    def test_a_row_that_is_refused_leaves_the_others_alone(
+        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    ) -> None:
+        stricter = {"$and": [DEFINITIONS["content"].validator, {"_id": {"$ne": entry_id(2)}}]}
+        database.command("collMod", "content", validator=stricter)
+        with pytest.raises(DataRefusedError, match="validation"):
+            storage.content_add({entry_id(number): DAY for number in range(4)})
+        assert storage.entity_get_all(EntityType.CONTENT) == {entry_id(0), entry_id(1), entry_id(3)}
+
+    def test_what_is_not_known_is_a_field_that_is_not_there(
+        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    ) -> None:
+        storage.content_add([entry_id(1)])
+        storage.revision_add({entry_id(1): RevisionData(None, entry_id(2))})
+        assert list(database["content"].find()) == [{"_id": entry_id(1)}]
+        assert list(database["revision"].find()) == [{"_id": entry_id(1), "origin": entry_id(2)}]
+
+    def test_a_server_that_is_not_there_is_unavailable(self) -> None:
+        nowhere = ProvenanceStorageMongoDb(
+            db="mongodb://me:hunter2@127.0.0.1:1/provenance", connect_timeout_s=0.5, application_name="test"
+        )
+        with pytest.raises(StorageUnavailableError) as caught:
+            nowhere.open()
+        assert "hunter2" not in str(caught.value)
+        with pytest.raises(StorageUnavailableError, match="not open"):
+            nowhere.content_add([])
+
+
+class TestPlans:
+    """No read by id scans a collection. What `$lookup` uses, SecantusDB does not tell."""
+
+    @pytest.mark.parametrize("relation", RelationType)
+    @pytest.mark.parametrize(("reverse", "index"), [(False, "src"), (True, "dst")])
+    def test_relations_are_found_by_either_end(
+        self,
+        storage: ProvenanceStorageMongoDb,
+        database: Database[dict[str, Any]],
+        relation: RelationType,
+        reverse: bool,
+        index: str,
+    ) -> None:
+        (query,) = queries.relations(relation, [entry_id(1), entry_id(2)], reverse)
+        assert {"stage": "IXSCAN", "indexName": index} in scans(database, query)
+
+    def test_entities_are_found_by_id(
+        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    ) -> None:
+        ids = [entry_id(1), entry_id(2)]
+        for query in (*queries.dates(EntityType.CONTENT, ids), *queries.revisions(ids), *queries.origins(ids)):
+            assert scans(database, query)[0]["indexName"] == "_id_"
+
+    def test_occurrences_are_found_by_content(
+        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    ) -> None:
+        for query in (*queries.first_occurrences(entry_id(1)), *queries.all_occurrences(entry_id(1))):
+            assert scans(database, query)[0]["indexName"] == "src"
+
+    def test_many_ids_are_cut_into_pieces(self, storage: ProvenanceStorageMongoDb) -> None:
+        ids = [number.to_bytes(20) for number in range(100_000)]
+        pieces = [query.pipeline[0]["$match"]["_id"]["$in"] for query in queries.origins(ids)]
+        assert max(map(len, pieces)) == IDS_OF_A_QUERY
+        assert [id for piece in pieces for id in piece] == ids
+        storage.content_add({ids[-1]: datetime(2020, 1, 1, tzinfo=UTC)})
+        assert storage.content_get(ids[::10] + ids[-1:]).keys() == {ids[-1]}
+
+
+def scans(database: Database[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
+    """Returns stage and index of the scans of a query's winning plan; fails where a collection is scanned."""
+    command = {"aggregate": query.collection, "pipeline": list(query.pipeline), "cursor": {}}
+    answer = database.command("explain", command, verbosity="queryPlanner")
+    found = [
+        {"stage": stage["stage"], "indexName": stage.get("indexName", "_id_")}
+        for stage in stages_of(answer)
+        if stage["stage"] in ("IXSCAN", "IDHACK", "COLLSCAN")
+    ]
+    assert found
+    assert all(scan["stage"] != "COLLSCAN" for scan in found), answer
+    return found
+
+
+def stages_of(answer: Any) -> Iterator[dict[str, Any]]:
+    """Yields every stage of an explained plan."""
+    if isinstance(answer, dict):
+        if isinstance(answer.get("stage"), str):
+            yield answer
+        for name, value in answer.items():
+            if name != "rejectedPlans":
+                yield from stages_of(value)
+    elif isinstance(answer, list):
+        for value in answer:
+            yield from stages_of(value)
+
+
+class TestStreams:
+    @pytest.fixture
+    def filled(self, mongodb_url: str) -> Iterator[ProvenanceStorageMongoDb]:
+        limits = {"stream_connections": 2, "stream_wait_s": 0.05, "stream_chunk_row_count": 100}
+        with ProvenanceStorageMongoDb(db=mongodb_url, **limits) as storage:
+            storage.setup(RANGES)
+            storage.revision_add({entry_id(5): RevisionData(DAY, None)})
+            rows = {row(5, b"%06d" % number) for number in range(250)}
+            storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): rows})
+            yield storage
+
+    def test_chunks_are_no_larger_than_is_said(self, filled: ProvenanceStorageMongoDb) -> None:
+        with filled.content_find_all_stream(entry_id(1)) as stream:
+            assert [len(chunk) for chunk in stream] == [100, 100, 50]
+
+    def test_cancel_before_and_between_chunks(self, filled: ProvenanceStorageMongoDb) -> None:
+        early = filled.relation_get_all_stream(RelationType.CNT_EARLY_IN_REV)
+        early.cancel()
+        with pytest.raises(StorageUnavailableError, match="cancelled"):
+            next(iter(early))
+        stream = filled.relation_get_all_stream(RelationType.CNT_EARLY_IN_REV)
+        chunks = iter(stream)
+        next(chunks)
+        stream.cancel()
+        with pytest.raises(StorageUnavailableError, match="cancelled"):
+            next(chunks)
+        stream.cancel()
+        stream.close()
+
+    def test_too_many_streams_are_refused_and_reads_by_id_go_on(self, filled: ProvenanceStorageMongoDb) -> None:
+        streams = [filled.content_find_all(entry_id(1)) for _ in range(2)]
+        for stream in streams:
+            next(stream)
+        with pytest.raises(StorageBusyError, match="all 2 connections"):
+            filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)
+        assert filled.content_find_first(entry_id(1)) is not None
+        streams.pop().close()
+        assert filled.relation_get_all(RelationType.CNT_EARLY_IN_REV) != {}
+        streams.pop().close()
