@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,15 @@ from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.postgresql import PostgreSqlCluster, ShutdownMode
 from provgate_stack.rabbitmq import RabbitMqNode
 from tests.integration.gateway_calls import eventually
+
+
+@pytest.fixture(scope="module")
+def mongodb_server(stack_directory: StackDirectory) -> Iterator[MongoDbServer]:
+    """A server of the module's own: one that holds what other tests wrote takes minutes to stop."""
+    server = MongoDbServer(stack_directory, "mongodb-alone")
+    server.start()
+    yield server
+    server.kill()
 
 
 def _entities(dsn: str) -> int:

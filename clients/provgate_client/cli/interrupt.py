@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,20 +16,30 @@ from provgate_client.adapter import ProvenanceStorageGrpc
 # taken, and whoever needs it next waits for ever.
 _LOCKING: Final = frozenset({"grpc", "threading", "concurrent"})
 
+_PATIENCE_S: Final = 3.0
+
 
 @contextmanager
 def interruptible(storage: ProvenanceStorageGrpc) -> Iterator[None]:
     """Ends the block with `KeyboardInterrupt` when Ctrl-C is pressed, and closes `storage`, so that its calls end.
 
     Those of other threads too, for which the main thread would then wait, perhaps for minutes. Where the main thread
-    may hold a lock, its call is what ends the block; a second Ctrl-C raises at once. Only the main thread may enter it.
+    may hold a lock, its call is what ends the block, within `_PATIENCE_S`; a second Ctrl-C raises at once. Only the
+    main thread may enter it.
     """
     happened = False
+    ended = threading.Event()
+
+    def insist() -> None:
+        if not ended.wait(_PATIENCE_S):
+            os.kill(os.getpid(), signal.SIGINT)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal happened
         again, happened = happened, True
         threading.Thread(target=storage.close, name="close", daemon=True).start()
+        if not again:
+            threading.Thread(target=insist, name="insist", daemon=True).start()
         if again or not _may_hold_a_lock(frame):
             raise KeyboardInterrupt
 
@@ -40,6 +51,7 @@ def interruptible(storage: ProvenanceStorageGrpc) -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        ended.set()
         signal.signal(signal.SIGINT, before)
 
 

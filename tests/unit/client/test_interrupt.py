@@ -64,6 +64,14 @@ def test_the_second_one_is_raised_wherever_it_is(storage: Any) -> None:
     assert caught.value.__cause__ is None
 
 
+def test_a_call_that_does_not_end_is_left(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provgate_client.cli.interrupt._PATIENCE_S", 0.2)
+    storage.close = lambda: None
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(storage):
+        storage.call()
+    assert caught.value.__cause__ is None
+
+
 def test_other_errors_pass_and_the_handler_goes(storage: Any) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(OSError, match="other"), interruptible(storage):
