@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Annotated, Any, Final
 
 from msgspec import Meta
@@ -52,7 +53,12 @@ def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoD
             warnings.simplefilter("error")
             unacknowledged = _given_options(settings).get("w") == 0
             if not unacknowledged:
-                MongoClient(**client_options(settings, settings.write_timeout_s), connect=False).close()
+                options = client_options(settings, settings.write_timeout_s)
+                with closing(MongoClient[Any](**options, connect=False)) as client:
+                    # pymongo understands "0" and other spellings of the name, too.
+                    unacknowledged = not client.write_concern.acknowledged
+                    # It refuses names that no database can have.
+                    client.get_database(database_name(settings))
     except (PyMongoError, ValueError, TypeError, UserWarning):
         # The texts may quote what they are about, the password too.
         raise ConfigurationError(
