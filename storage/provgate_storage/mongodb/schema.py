@@ -87,7 +87,18 @@ def recorded_range_counts(database: Database[Any]) -> dict[str, int] | None:
 
 
 def _recorded(database: Database[Any]) -> Mapping[str, Any] | None:
-    return database[SCHEMA].find_one({"_id": _ID})
+    # As a command: a `find_one` under a time limit of pymongo's is tried again until it has passed, without a pause.
+    found = database.command(
+        "find",
+        SCHEMA,
+        filter={"_id": _ID},
+        limit=1,
+        singleBatch=True,
+        read_preference=database.read_preference,
+        readConcern=database.read_concern.document,
+    )
+    documents: list[Mapping[str, Any]] = found["cursor"]["firstBatch"]
+    return documents[0] if documents else None
 
 
 def _make(database: Database[Any], name: str, definition: CollectionDefinition) -> None:
