@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -154,16 +155,14 @@ def test_a_state_of_the_server_that_lasts_is_waited_for(
     small_mongodb_stack.start()
     with (
         under_load(small_mongodb_stack, checker, mongodb_config) as stub,
-        failing(mongodb_server, ["insert", "update"], code),
+        # The probes too.
+        failing(mongodb_server, ["insert", "update", "find"], code),
     ):
         wait_for_trouble(small_mongodb_stack, "failpoint")
         assert all(outcome.ok for outcome in reads(stub))
         assert_idle(small_mongodb_stack, 5.0)
 
 
-# SecantusDB has a thousand, and takes a fifth of a second for each.
-@pytest.mark.long
-@pytest.mark.timeout(900)
 def test_more_connections_than_mongodb_has_are_waited_for(
     broker_url: str,
     mongodb_server: MongoDbServer,
@@ -187,30 +186,24 @@ def test_more_connections_than_mongodb_has_are_waited_for(
 def no_connection_left(server: MongoDbServer, link: Link) -> Iterator[None]:
     """Uses up the connections of a server, those over a link too. One too many is accepted, and closed unheard."""
     with ExitStack() as taken:
+        take_all_connections(server, taken)
         deadline = time.monotonic() + NOTICED_S
-        while True:
-            take_all_connections(server, taken)
-            if not link.connection_count:
-                break
+        while link.connection_count:
             assert time.monotonic() < deadline, "the programs keep their connections"
             link.reset()
+            take_all_connections(server, taken)
         yield
 
 
 def take_all_connections(server: MongoDbServer, taken: ExitStack) -> None:
+    poll = select.poll()
     while True:
-        made = socket.create_connection(("127.0.0.1", server.port))
-        made.settimeout(0.02)
-        try:
-            refused = made.recv(1) == b""
-        except TimeoutError:
-            refused = False
-        except ConnectionError:
-            refused = True
-        if refused:
-            made.close()
+        # Many at once: one that is taken says nothing, and waiting for that takes its time.
+        for _ in range(20):
+            made = taken.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            poll.register(made, select.POLLIN)
+        if poll.poll(100):
             return
-        taken.enter_context(made)
 
 
 def test_a_full_disk_of_mongodb_is_waited_for(
