@@ -51,20 +51,19 @@ def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoD
         with warnings.catch_warnings():
             # So it tells of options that it does not know.
             warnings.simplefilter("error")
-            unacknowledged = _given_options(settings).get("w") == 0
-            if not unacknowledged:
-                options = client_options(settings, settings.write_timeout_s)
-                with closing(MongoClient[Any](**options, connect=False)) as client:
-                    # pymongo understands "0" and other spellings of the name, too.
-                    unacknowledged = not client.write_concern.acknowledged
-                    # It refuses names that no database can have.
-                    client.get_database(database_name(settings))
+            options = client_options(settings, settings.write_timeout_s)
+            # Beside w=0, in whatever spelling, our own would be refused, and not told from what is no option at all.
+            options.pop("journal", None)
+            with closing(MongoClient[Any](**options, connect=False)) as client:
+                acknowledged = client.write_concern.acknowledged
+                # It refuses names that no database can have.
+                client.get_database(database_name(settings))
     except (PyMongoError, ValueError, TypeError, UserWarning):
         # The texts may quote what they are about, the password too.
         raise ConfigurationError(
             f"{path}.db: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
         ) from None
-    if unacknowledged:
+    if not acknowledged:
         raise ConfigurationError(f"{path}.db: with w=0 the server acknowledges no write, so that none could be acked")
     return settings
 
@@ -92,27 +91,22 @@ def client_options(settings: MongoDbSettings, answer_timeout_s: float) -> dict[s
         "appname": settings.application_name,
         "w": "majority",
         "journal": True,
-        "readConcernLevel": "majority",
-        "serverSelectionTimeoutMS": timeout_ms,
-        "connectTimeoutMS": timeout_ms,
-        "socketTimeoutMS": round(answer_timeout_s * 1000),
+        "readconcernlevel": "majority",
+        "serverselectiontimeoutms": timeout_ms,
+        "connecttimeoutms": timeout_ms,
+        "sockettimeoutms": round(answer_timeout_s * 1000),
         # Calls are counted before they take a connection, so that none waits here. The two are for probes, and for the
         # ends of streams.
-        "maxPoolSize": settings.write_connections + settings.read_connections + settings.stream_connections + 2,
+        "maxpoolsize": settings.write_connections + settings.read_connections + settings.stream_connections + 2,
     }
-    given = _given_options(settings)
-    options = {name: value for name, value in own.items() if name not in given}
-    return options | ({"host": settings.db} if isinstance(settings.db, str) else dict(given))
-
-
-def _given_options(settings: MongoDbSettings) -> Mapping[str, Any]:
     if isinstance(settings.db, str):
-        options: Mapping[str, Any] = _parsed(settings.db)["options"]
-        return options
-    given = {name: value for name, value in settings.db.items() if name != _DATABASE}
+        # Spelled as ours are: pymongo's names are of any case.
+        named = {name.lower() for name in _parsed(settings.db)["options"]}
+        return {name: value for name, value in own.items() if name not in named} | {"host": settings.db}
+    given = {name.lower(): value for name, value in settings.db.items() if name != _DATABASE}
     if _USER in given:
         given["username"] = given.pop(_USER)
-    return given
+    return own | given
 
 
 def _parsed(uri: str) -> Mapping[str, Any]:

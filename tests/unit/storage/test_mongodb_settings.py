@@ -50,6 +50,13 @@ def test_what_db_sets_goes_before_our_own() -> None:
         assert client.options.pool_options.socket_timeout == 1.0
 
 
+def test_names_of_options_are_of_any_case() -> None:
+    with client_of({"host": "h", "W": 1, "Journal": False, "appName": "mine", "socketTimeoutMS": 1000}) as client:
+        assert client.write_concern.document == {"w": 1, "j": False}
+        assert client.options.pool_options.appname == "mine"
+        assert client.options.pool_options.socket_timeout == 1.0
+
+
 def test_the_database_has_a_name_where_none_is_given() -> None:
     assert database_name(parse_settings({"db": "mongodb://h"})) == "provenance"
     assert database_name(parse_settings({"db": {"host": "h"}})) == "provenance"
