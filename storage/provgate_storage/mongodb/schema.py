@@ -7,12 +7,11 @@ first, and each further step may be done again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.database import Database
-from pymongo.errors import CollectionInvalid, OperationFailure
+from pymongo.errors import OperationFailure
 
 from provgate_storage.expected import (
     VERSION,
@@ -37,14 +36,15 @@ def set_up(database: Database[Any], range_counts: Mapping[str, int]) -> None:
         SchemaMismatchError: another version, the collections of somebody else, or other range counts are there.
     """
     # In this order: whoever makes a collection has written the version before.
-    there = DEFINITIONS.keys() & set(database.list_collection_names())
+    options = _options(database)
+    there = DEFINITIONS.keys() & options.keys()
     if there and _recorded(database) is None:
         raise not_ours(there, "collections")
     schemas = database[SCHEMA]
     schemas.update_one({"_id": _ID}, {"$setOnInsert": {"version": VERSION, "range_counts": {}}}, upsert=True)
     check_recorded(database)
     for name, definition in DEFINITIONS.items():
-        _make(database, name, definition)
+        _make(database, name, definition, options.get(name))
     schemas.update_one({"_id": _ID, "range_counts": {}}, {"$set": {"range_counts": dict(range_counts)}})
     check(database, range_counts)
 
@@ -101,15 +101,17 @@ def _recorded(database: Database[Any]) -> Mapping[str, Any] | None:
     return documents[0] if documents else None
 
 
-def _make(database: Database[Any], name: str, definition: CollectionDefinition) -> None:
-    with suppress(CollectionInvalid):
+def _make(
+    database: Database[Any], name: str, definition: CollectionDefinition, options: Mapping[str, Any] | None
+) -> None:
+    if options is None:
         try:
-            database.create_collection(name, validator=definition.validator)
+            database.create_collection(name, check_exists=False, validator=definition.validator)
         except OperationFailure as error:
-            # Another program was faster.
+            # Another program was faster, with the same one.
             if error.code != _NAMESPACE_EXISTS:
                 raise
-    if _options(database).get(name, {}).get("validator") != definition.validator:
+    elif options.get("validator") != definition.validator:
         database.command("collMod", name, validator=definition.validator)
     if definition.indexes:
         database[name].create_indexes(
@@ -128,7 +130,7 @@ def _missing(database: Database[Any]) -> Iterator[str]:
             continue
         if options[name].get("validator") != definition.validator:
             yield f"the validator of {name}"
-        found = database[name].index_information()
+        found = database[name].index_information() if definition.indexes else {}
         for index, fields in definition.indexes.items():
             if found.get(index, {}).get("key") != [(field, ASCENDING) for field in fields]:
                 yield f"the index {index} of {name}"
