@@ -13,6 +13,7 @@ from provgate_stack.directory import StackDirectory
 from provgate_stack.errors import StackError
 from provgate_stack.installed import mongodb_program
 from provgate_stack.ports import LOOPBACK, free_ports
+from provgate_stack.private import PrivateServer
 from provgate_stack.process import ChildProgram
 
 _READY_S: Final = 60.0
@@ -23,7 +24,7 @@ _CONTROL_MS: Final = 10_000
 _INHERITED: Final = ("PATH", "LANG")
 
 
-class MongoDbServer:
+class MongoDbServer(PrivateServer):
     """A MongoDB server of our own: own port and data; whoever reaches loopback may do everything in it.
 
     It tells its clients that it is a replica set of one member, at its own address: a client that reaches it over
@@ -48,26 +49,20 @@ class MongoDbServer:
         # It is empty, and there so that no file of the user's or the system's is read.
         configuration.touch()
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        self._server = ChildProgram(
-            [program, "--config", str(configuration), "--storage-path", str(data or home / "data"), *self._options()],
-            environment | directory.environment("mongodb"),
-            home / "mongodb.log",
+        super().__init__(
+            ChildProgram(
+                [
+                    program,
+                    "--config",
+                    str(configuration),
+                    "--storage-path",
+                    str(data or home / "data"),
+                    *self._options(),
+                ],
+                environment | directory.environment("mongodb"),
+                home / "mongodb.log",
+            )
         )
-
-    @property
-    def pid(self) -> int:
-        """The pid of the server."""
-        return self._server.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether the server runs."""
-        return self._server.alive
-
-    @property
-    def log_path(self) -> Path:
-        """The server's log."""
-        return self._server.log_path
 
     def url(self, database: str = "") -> str:
         """Returns the URL of a database, or of the server."""
@@ -91,22 +86,10 @@ class MongoDbServer:
         if self._server.alive:
             self._server.terminate()
 
-    def kill(self) -> None:
-        """Kills the server (SIGKILL). Idempotent."""
-        self._server.kill()
-
     def restart(self) -> None:
         """Stops and starts the server, with the same port and data."""
         self.stop()
         self.start()
-
-    def suspend(self) -> None:
-        """Stops the server (SIGSTOP): nothing is answered until `resume`, but connections are still made."""
-        self._server.stop()
-
-    def resume(self) -> None:
-        """Lets a suspended server go on (SIGCONT)."""
-        self._server.cont()
 
     def create_database(self, name: str) -> str:
         """Returns the URL of a database. MongoDB makes it with the first write to it."""

@@ -16,6 +16,7 @@ from provgate_stack.directory import StackDirectory
 from provgate_stack.errors import StackError
 from provgate_stack.installed import postgresql_programs
 from provgate_stack.ports import LOOPBACK, free_ports
+from provgate_stack.private import PrivateServer
 from provgate_stack.process import ChildProgram, User
 
 _USER: Final = "provgate"
@@ -32,7 +33,7 @@ _REQUESTS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 ShutdownMode = Literal["fast", "immediate"]
 
 
-class PostgreSqlCluster:
+class PostgreSqlCluster(PrivateServer):
     """A PostgreSQL server of our own: own port, data and password; no socket outside of loopback TCP.
 
     Port, data and password stay the same over restarts. Not thread-safe.
@@ -57,27 +58,14 @@ class PostgreSqlCluster:
         self._password = secrets.token_urlsafe(12)
         self._environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._environment |= directory.environment("postgresql")
-        self._server = ChildProgram(
-            [str(self._programs / "postgres"), "-D", str(self._data), *self._options()],
-            self._environment,
-            self._home / "postgresql.log",
-            self._user,
+        super().__init__(
+            ChildProgram(
+                [str(self._programs / "postgres"), "-D", str(self._data), *self._options()],
+                self._environment,
+                self._home / "postgresql.log",
+                self._user,
+            )
         )
-
-    @property
-    def pid(self) -> int:
-        """The pid of the postmaster."""
-        return self._server.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether the server runs."""
-        return self._server.alive
-
-    @property
-    def log_path(self) -> Path:
-        """The server's log."""
-        return self._server.log_path
 
     def dsn(self, database: str = "postgres") -> str:
         """Returns the connection URL of a database, with user and password."""
@@ -103,22 +91,10 @@ class PostgreSqlCluster:
         if self._server.alive:
             self._server.terminate(request=_REQUESTS[mode])
 
-    def kill(self) -> None:
-        """Kills the server and its backends (SIGKILL). Idempotent."""
-        self._server.kill()
-
     def restart(self, mode: ShutdownMode = "fast") -> None:
         """Stops and starts the server, with the same port and data."""
         self.stop(mode)
         self.start()
-
-    def suspend(self) -> None:
-        """Stops the postmaster (SIGSTOP): no new connection is served until `resume`; backends go on."""
-        self._server.stop()
-
-    def resume(self) -> None:
-        """Lets a suspended postmaster go on (SIGCONT)."""
-        self._server.cont()
 
     def create_database(self, name: str) -> str:
         """Makes an empty database and returns its DSN."""

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ from provgate_stack.directory import StackDirectory
 from provgate_stack.errors import StackError
 from provgate_stack.installed import rabbitmq_programs
 from provgate_stack.ports import LOOPBACK, free_ports
+from provgate_stack.private import PrivateServer
 from provgate_stack.process import ChildProgram
 
 _USER: Final = "provgate"
@@ -26,7 +26,7 @@ _PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 _INHERITED: Final = ("PATH", "LANG", "TMPDIR")
 
 
-class RabbitMqNode:
+class RabbitMqNode(PrivateServer):
     """A RabbitMQ server of our own: own ports, data, cookie and epmd; nothing of an installed service is touched.
 
     Ports, data and password stay the same over restarts. Not thread-safe.
@@ -48,22 +48,7 @@ class RabbitMqNode:
         self._write_files()
         # Not the one that Erlang would start by itself as a daemon, which outlives the node.
         self._epmd = self._program("epmd", ["epmd", "-address", LOOPBACK, "-port", str(epmd_port)])
-        self._server = self._program("rabbitmq", [str(self._programs / "rabbitmq-server")])
-
-    @property
-    def pid(self) -> int:
-        """The pid of the server's process group."""
-        return self._server.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether the server runs."""
-        return self._server.alive
-
-    @property
-    def log_path(self) -> Path:
-        """The server's log."""
-        return self._server.log_path
+        super().__init__(self._program("rabbitmq", [str(self._programs / "rabbitmq-server")]))
 
     def url(self, vhost: str = "/") -> str:
         """Returns the AMQP URL of a virtual host, with user and password."""
@@ -100,21 +85,13 @@ class RabbitMqNode:
 
     def kill(self) -> None:
         """Kills the node (SIGKILL), and its epmd. Idempotent."""
-        self._server.kill()
+        super().kill()
         self._epmd.kill()
 
     def restart(self) -> None:
         """Stops and starts the node, with the same ports and data."""
         self.stop()
         self.start()
-
-    def suspend(self) -> None:
-        """Stops the node's process group (SIGSTOP) until `resume`."""
-        self._server.stop()
-
-    def resume(self) -> None:
-        """Lets a suspended node go on (SIGCONT)."""
-        self._server.cont()
 
     def ctl(self, *arguments: str) -> str:
         """Returns what `rabbitmqctl --quiet` prints for the given arguments (0.4 s a call).
