@@ -35,7 +35,7 @@ RECOVERED_S: Final = 60.0
 IDLE_CORES: Final = 0.3
 IDLE_LINES: Final = 50
 
-FIRST: Final = pb2.ContentFindFirstRequest(id=content_id(1))
+FIND_FIRST: Final = pb2.ContentFindFirstRequest(id=content_id(1))
 CONTENTS: Final = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_CONTENT)
 
 
@@ -53,7 +53,7 @@ def under_load(stack: Stack, checker: Checker, storage_config: StorageConfig) ->
 
 def reads(stub: ProvenanceStorageStub) -> list[Outcome]:
     return [
-        outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=10)),
+        outcome_of_unary(lambda: stub.ContentFindFirst(FIND_FIRST, timeout=10)),
         outcome_of(stub.EntityGetAll(CONTENTS, timeout=10)),
     ]
 

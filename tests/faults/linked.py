@@ -10,13 +10,12 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from provgate.v1 import model_pb2
-from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.directory import StackDirectory
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Call, Checker
 from tests.faults.conftest import FEW_RANGES
+from tests.faults.database_trouble import CONTENTS, FIND_FIRST, RECOVERED_S
 from tests.faults.link import Link, Mode
 from tests.faults.load import Load, check
 from tests.integration.gateway_calls import (
@@ -34,15 +33,10 @@ from tests.integration.gateway_calls import (
 HEARTBEAT_S: Final = 2
 STORAGE_TIMEOUT_S: Final = 3
 NOTICED_S: Final = 20.0
-RECOVERED_S: Final = 60.0
-
-CONTENTS: Final = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_CONTENT)
 
 # How each program tells that it has lost a server.
 HEALTH: Final = {"broker": "provgate.broker", "database": "provgate.storage"}
 SIGNS: Final = {"broker": "connection lost", "database": "the storage is in trouble"}
-
-FIND_FIRST: Final = pb2.ContentFindFirstRequest(id=content_id(1))
 
 
 @dataclass

@@ -16,9 +16,9 @@ from provgate_stack.mongodb import MongoDbServer, mongodb_storage
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import StorageConfig
 from tests.faults.checker import Checker
+from tests.faults.database_trouble import CONTENTS
 from tests.faults.link import Link
 from tests.faults.linked import (
-    CONTENTS,
     STORAGE_TIMEOUT_S,
     LinkedStack,
     check_black_hole_is_noticed,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -17,14 +16,12 @@ from provgate_storage.errors import (
     StorageBusyError,
     StorageUnavailableError,
 )
-from provgate_storage.local import LocalStorage
 from provgate_storage.model import EntityType, RelationType, RevisionData
 from provgate_storage.mongodb import ProvenanceStorageMongoDb, queries
 from provgate_storage.mongodb.collections import DEFINITIONS
 from provgate_storage.mongodb.queries import IDS_OF_A_QUERY, Query
 from tests.contract.examples import DAY, entry_id, row
-
-RANGES: Final = {"content": 16, "directory": 16, "location": 4, "origin": 1, "revision": 256}
+from tests.contract.local import RANGES, LocalStorageContract, NewStorage
 
 
 @pytest.fixture
@@ -41,33 +38,14 @@ def database(mongodb_url: str) -> Iterator[Database[dict[str, Any]]]:
         yield client.get_default_database()
 
 
+class TestLocalStorage(LocalStorageContract):
+    @pytest.fixture
+    def new_storage(self, mongodb_url: str) -> NewStorage:
+        # The type checker compares the signatures, the test the names.
+        return lambda: ProvenanceStorageMongoDb(db=mongodb_url)
+
+
 class TestSchema:
-    def test_it_is_a_local_storage(self, storage: ProvenanceStorageMongoDb) -> None:
-        local: LocalStorage = storage  # the type checker compares the signatures, the test the names
-        assert isinstance(local, LocalStorage)
-
-    def test_setup_again_keeps_the_rows(self, storage: ProvenanceStorageMongoDb) -> None:
-        storage.location_add([b"kept"])
-        storage.setup(RANGES)
-        storage.check(RANGES)
-        assert storage.location_get_all() == {b"kept"}
-
-    def test_of_programs_that_disagree_and_set_up_at_once_one_goes_on(self, mongodb_url: str) -> None:
-        def set_up(count: int) -> dict[str, int] | None:
-            counts = {**RANGES, "content": count}
-            with ProvenanceStorageMongoDb(db=mongodb_url) as own:
-                try:
-                    own.setup(counts)
-                except SchemaMismatchError:
-                    return None
-                return counts
-
-        with ThreadPoolExecutor(4) as threads:
-            agreed = [counts for counts in threads.map(set_up, (2, 4, 8, 32)) if counts]
-        with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
-            assert agreed == [storage.recorded_range_counts()]
-            storage.check(agreed[0])
-
     def test_setup_restores_what_is_missing(
         self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
     ) -> None:
@@ -79,26 +57,11 @@ class TestSchema:
         storage.setup(RANGES)
         storage.check(RANGES)
 
-    def test_other_range_counts_are_refused_unless_they_are_to_replace(self, storage: ProvenanceStorageMongoDb) -> None:
-        other = {"content": 32, "origin": 1}
-        with pytest.raises(SchemaMismatchError, match="content: 16 recorded, 32 configured"):
-            storage.setup(other)
-        assert storage.recorded_range_counts() == RANGES
-        storage.replace_range_counts(other)
-        assert storage.recorded_range_counts() == other
-
-    def test_an_empty_database_is_named_so_and_stays_empty(
+    def test_a_write_that_is_refused_makes_no_collection(
         self, mongodb_url: str, database: Database[dict[str, Any]]
     ) -> None:
-        with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
-            assert storage.recorded_range_counts() is None
-            for call in (
-                lambda: storage.check(None),
-                lambda: storage.content_add([entry_id(1)]),
-                lambda: storage.content_get([entry_id(1)]),
-            ):
-                with pytest.raises(SchemaMismatchError, match="no schema: run `provgate-workers setup`"):
-                    call()
+        with ProvenanceStorageMongoDb(db=mongodb_url) as storage, pytest.raises(SchemaMismatchError, match="no schema"):
+            storage.content_add([entry_id(1)])
         assert database.list_collection_names() == []
 
     def test_the_collections_of_somebody_else_are_left_alone(

@@ -24,7 +24,6 @@ from provgate_storage.errors import (
     StorageConflictError,
     StorageUnavailableError,
 )
-from provgate_storage.local import LocalStorage
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql, queries
 from provgate_storage.postgresql.queries import Query
@@ -33,10 +32,10 @@ from provgate_storage.postgresql.settings import parse_settings
 from provgate_storage.postgresql.tables import definitions
 from provgate_storage.postgresql.writes import INSERT_MAX_ROW_COUNT, PIECE_ROW_COUNT
 from tests.contract.examples import DAY, entry_id, row
+from tests.contract.local import RANGES, LocalStorageContract, NewStorage
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.contract.writes import state_of
 
-RANGES: Final = {"content": 16, "directory": 16, "location": 4, "origin": 1, "revision": 256}
 MANY: Final = INSERT_MAX_ROW_COUNT + 100  # enough for COPY
 
 
@@ -80,11 +79,14 @@ def fill_occurrences(storage: ProvenanceStoragePostgreSql, count: int) -> None:
     storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): rows})
 
 
-class TestSchema:
-    def test_it_is_a_local_storage(self, storage: ProvenanceStoragePostgreSql) -> None:
-        local: LocalStorage = storage  # the type checker compares the signatures, the test the names
-        assert isinstance(local, LocalStorage)
+class TestLocalStorage(LocalStorageContract):
+    @pytest.fixture
+    def new_storage(self, postgres_dsn: str) -> NewStorage:
+        # The type checker compares the signatures, the test the names.
+        return lambda: ProvenanceStoragePostgreSql(db=postgres_dsn)
 
+
+class TestSchema:
     def test_setup_again_changes_nothing_and_keeps_the_rows(
         self, storage: ProvenanceStoragePostgreSql, admin: connection
     ) -> None:
@@ -99,63 +101,12 @@ class TestSchema:
             cursor.execute("INSERT INTO content VALUES ('x')")
             storage.setup(RANGES)
 
-    def test_many_programs_set_up_at_once(self, postgres_dsn: str, admin: connection) -> None:
-        def set_up(_: int) -> None:
-            with opened(postgres_dsn) as own:
-                own.check(RANGES)
-
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(set_up, range(8)))
-        assert rows_of(admin, "SELECT count(*) FROM schema_version") == [(1,)]
-        assert dict(rows_of(admin, "SELECT exchange, range_count FROM exchange_range")) == RANGES
-
-    def test_of_programs_that_disagree_and_set_up_at_once_one_goes_on(self, postgres_dsn: str) -> None:
-        def set_up(count: int) -> dict[str, int] | None:
-            counts = {**RANGES, "content": count}
-            with ProvenanceStoragePostgreSql(db=postgres_dsn) as own:
-                try:
-                    own.setup(counts)
-                except SchemaMismatchError:
-                    return None
-                return counts
-
-        with ThreadPoolExecutor(4) as threads:
-            agreed = [counts for counts in threads.map(set_up, (2, 4, 8, 32)) if counts]
-        with ProvenanceStoragePostgreSql(db=postgres_dsn) as storage:
-            assert agreed == [storage.recorded_range_counts()]
-
     def test_setup_restores_what_is_missing(self, storage: ProvenanceStoragePostgreSql, admin: connection) -> None:
         rows_of(admin, "DROP INDEX content_in_directory_dst")
         with pytest.raises(SchemaMismatchError, match="lacks content_in_directory_dst: run `provgate-workers setup`"):
             storage.check(RANGES)
         storage.setup(RANGES)
         storage.check(RANGES)
-
-    def test_other_range_counts_are_refused_unless_they_are_to_replace(
-        self, storage: ProvenanceStoragePostgreSql
-    ) -> None:
-        other = {"content": 32, "origin": 1}
-        with pytest.raises(SchemaMismatchError, match="content: 16 recorded, 32 configured"):
-            storage.setup(other)
-        assert storage.recorded_range_counts() == RANGES
-        storage.replace_range_counts(other)
-        assert storage.recorded_range_counts() == other
-        storage.check(other)
-        storage.check(None)
-        with pytest.raises(SchemaMismatchError) as caught:
-            storage.check({"content": 16, "location": 4, "origin": 1})
-        assert "(content: 32 recorded, 16 configured; location: none recorded, 4 configured)" in str(caught.value)
-
-    def test_an_empty_database_is_named_so(self, postgres_dsn: str) -> None:
-        with ProvenanceStoragePostgreSql(db=postgres_dsn) as storage:
-            assert storage.recorded_range_counts() is None
-            for range_counts in (None, RANGES):
-                with pytest.raises(SchemaMismatchError, match="no schema: run `provgate-workers setup`"):
-                    storage.check(range_counts)
-            with pytest.raises(SchemaMismatchError):
-                storage.content_add([entry_id(1)])
-            with pytest.raises(SchemaMismatchError):
-                storage.content_get([entry_id(1)])
 
     @pytest.mark.parametrize(
         ("statement", "message"),
