@@ -1,21 +1,13 @@
 """The package on the wire: msgpack, byte for byte as existing deployments write it.
 
-A body is a map with the one text key "data": a list of rows. An entry is the row's value in Python:
-
-| operation | entry |
-|---|---|
-| content_add, directory_add | `(id,)` or `(id, date or None)` |
-| location_add | `(path,)` |
-| origin_add | `(id, url)` |
-| revision_add | `(id,)` or `(id, RevisionData)` |
-| relation_add | `(src, dst, path or None)` |
+A body is a map with the one text key "data": a list of rows. Here are the rows themselves decoded, into what a storage
+writes (`provgate_storage.rows`), and replies; `row_encoding` encodes rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -23,15 +15,16 @@ import msgpack
 
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.topology import Operation, WriteMethod
+from provgate_broker.uniform import read_uniform_rows
+from provgate_storage.bulk import are_ids, are_paths, check_each, check_relation_paths, microseconds_of
 from provgate_storage.errors import InvalidValueError
-from provgate_storage.model import RelationType, RevisionData
+from provgate_storage.model import RelationType
+from provgate_storage.rows import Row
 from provgate_storage.values import (
     PATH_MAX_BYTES,
     URL_MAX_BYTES,
-    check_date,
     check_id,
     check_path,
-    check_relation_path,
     check_url,
 )
 
@@ -39,8 +32,6 @@ CONTENT_TYPE: Final = "application/msgpack"
 
 # A request with this header, set to true, comes from a sender that understands a reply with an error.
 NACK_HEADER: Final = "provgate-nack"
-
-Entry: TypeAlias = tuple[Any, ...]
 
 _KEY: Final = "data"
 _BODY_START: Final = b"\x81\xa4data"
@@ -54,32 +45,20 @@ _ROW_MAX_LENGTH: Final = 3
 _TAGGED_MAX_LENGTH: Final = 3
 _TIMESTAMP_MAX_BYTES: Final = 12
 
+# A mode of msgpack's. Not the one of integers, which takes an integer for a timestamp.
+_TIMESTAMP_AS_DATETIME: Final = 3
 
-class EntryEncoder:
-    """Encodes entries one by one, so that a package can be cut where its size is known. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._packer = msgpack.Packer(use_bin_type=True, datetime=True, default=_tagged)
-
-    def row(self, entry: Entry) -> bytes:
-        """Returns an entry as a row."""
-        packed: bytes = self._packer.pack(entry)
-        return packed
-
-    def body(self, rows: list[bytes]) -> bytes:
-        """Returns the body of a package of rows."""
-        header: bytes = self._packer.pack_array_header(len(rows))
-        return b"".join((_BODY_START, header, *rows))
+_NOTHING_KNOWN: Final = (None, None)
 
 
-def encode_package(entries: Iterable[Entry]) -> bytes:
-    """Returns the body of a package of entries."""
-    encoder = EntryEncoder()
-    return encoder.body([encoder.row(entry) for entry in entries])
+def package_body(rows: Sequence[bytes]) -> bytes:
+    """Returns the body of a package of encoded rows."""
+    header: bytes = msgpack.Packer().pack_array_header(len(rows))
+    return b"".join((_BODY_START, header, *rows))
 
 
-def decode_package(body: bytes, operation: Operation) -> list[Entry]:
-    """Returns the entries of a body.
+def decode_package(body: bytes, operation: Operation) -> list[Row]:
+    """Returns the rows of a body, each as the storage writes it.
 
     Sizes are bounded before anything is built of them: what is allocated is in proportion to the body's own size.
 
@@ -88,11 +67,13 @@ def decode_package(body: bytes, operation: Operation) -> list[Entry]:
         operation: that of the queue it came from.
 
     Raises:
-        MalformedPackageError: the body is not a package, or one of its rows is not an entry of `operation`.
+        MalformedPackageError: the body is not a package, or one of its rows is not one of `operation`.
     """
     unpacker = msgpack.Unpacker(
         raw=False,
-        timestamp=3,
+        # Tuples of plain values: the garbage collector need not look at them again and again.
+        use_list=False,
+        timestamp=_TIMESTAMP_AS_DATETIME,
         strict_map_key=True,
         max_buffer_size=max(len(body), 1),
         max_array_len=_ROW_MAX_LENGTH,
@@ -104,8 +85,10 @@ def decode_package(body: bytes, operation: Operation) -> list[Entry]:
     try:
         unpacker.feed(body)
         row_count = _read_start(unpacker, len(body))
-        to_entry = _READERS[operation]
-        entries = [to_entry(row) for row in unpacker]
+        uniform = read_uniform_rows(body[unpacker.tell() :], row_count, operation)
+        if uniform is not None:
+            return uniform
+        rows = _READERS[operation](list(unpacker))
         trailing = unpacker.tell() != len(body)
     except InvalidValueError as error:
         raise MalformedPackageError(str(error)) from error
@@ -113,9 +96,9 @@ def decode_package(body: bytes, operation: Operation) -> list[Entry]:
         raise MalformedPackageError(
             f"the body is not msgpack that a package may hold ({type(error).__name__})"
         ) from error
-    if trailing or len(entries) != row_count:
-        raise MalformedPackageError(f"the body says {row_count} rows and holds {len(entries)}, or ends in the middle")
-    return entries
+    if trailing or len(rows) != row_count:
+        raise MalformedPackageError(f"the body says {row_count} rows and holds {len(rows)}, or ends in the middle")
+    return rows
 
 
 def claimed_row_count(body: bytes) -> int:
@@ -139,74 +122,74 @@ def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:
     return row_count
 
 
-def _row(row: object, *lengths: int) -> list[Any]:
-    if type(row) is not list or len(row) not in lengths:
+def _check_lengths(rows: Sequence[Any], *lengths: int) -> None:
+    if not set(map(type, rows)) <= {tuple} or not set(map(len, rows)) <= set(lengths):
         raise MalformedPackageError(f"a row is not a list of {' or '.join(map(str, lengths))}")
-    return row
 
 
-def _dated_entry(row: object) -> Entry:
-    fields = _row(row, 1, 2)
-    check_id(fields[0])
-    if len(fields) == 2 and fields[1] is not None:
-        check_date(fields[1])
-    return tuple(fields)
+def _check_ids(ids: Sequence[Any]) -> None:
+    check_each(are_ids, check_id, ids)
 
 
-def _location_entry(row: object) -> Entry:
-    return (check_path(_row(row, 1)[0]),)
+def _dated_rows(rows: Sequence[Any]) -> list[Row]:
+    _check_lengths(rows, 1, 2)
+    ids = [row[0] for row in rows]
+    _check_ids(ids)
+    dates = microseconds_of([row[1] if len(row) == 2 else None for row in rows])
+    return list(zip(ids, dates, strict=True))
 
 
-def _origin_entry(row: object) -> Entry:
-    fields = _row(row, 2)
-    return (check_id(fields[0]), check_url(fields[1]))
+def _location_rows(rows: Sequence[Any]) -> list[Row]:
+    _check_lengths(rows, 1)
+    check_each(are_paths, check_path, [row[0] for row in rows])
+    return list(rows)
 
 
-def _revision_entry(row: object) -> Entry:
-    fields = _row(row, 1, 2)
-    check_id(fields[0])
-    if len(fields) == 1:
-        return (fields[0],)
-    return (fields[0], _revision_data(fields[1]))
+def _origin_rows(rows: Sequence[Any]) -> list[Row]:
+    _check_lengths(rows, 2)
+    _check_ids([row[0] for row in rows])
+    for _, url in rows:
+        check_url(url)
+    return list(rows)
 
 
-def _relation_entry(relation: RelationType, row: object) -> Entry:
-    fields = _row(row, 3)
-    return (check_id(fields[0]), check_id(fields[1]), check_relation_path(relation, fields[2]))
+def _revision_rows(rows: Sequence[Any]) -> list[Row]:
+    _check_lengths(rows, 1, 2)
+    ids = [row[0] for row in rows]
+    _check_ids(ids)
+    known = [_revision_data(row[1]) if len(row) == 2 else _NOTHING_KNOWN for row in rows]
+    dates = microseconds_of([date for date, _ in known])
+    origins = [origin for _, origin in known]
+    _check_ids([origin for origin in origins if origin is not None])
+    return list(zip(ids, dates, origins, strict=True))
 
 
-_READERS: Final[Mapping[Operation, Callable[[object], Entry]]] = {
-    Operation(WriteMethod.CONTENT_ADD): _dated_entry,
-    Operation(WriteMethod.DIRECTORY_ADD): _dated_entry,
-    Operation(WriteMethod.LOCATION_ADD): _location_entry,
-    Operation(WriteMethod.ORIGIN_ADD): _origin_entry,
-    Operation(WriteMethod.REVISION_ADD): _revision_entry,
-} | {Operation(WriteMethod.RELATION_ADD, relation): partial(_relation_entry, relation) for relation in RelationType}
+def _relation_rows(relation: RelationType, rows: Sequence[Any]) -> list[Row]:
+    _check_lengths(rows, 3)
+    _check_ids([row[0] for row in rows])
+    _check_ids([row[1] for row in rows])
+    check_relation_paths(relation, [row[2] for row in rows])
+    return list(rows) if relation.has_path else [row[:2] for row in rows]
 
 
-def _tagged(value: object) -> dict[Any, Any]:
-    """Returns a value that msgpack has no form for as the tagged map that existing deployments use for it."""
-    if not isinstance(value, RevisionData):
-        raise TypeError(f"a row holds no {type(value).__name__}")
-    return {
-        b"swhtype": "dataclass",
-        b"d": {"date": value.date, "origin": value.origin, "__type__": "RevisionData"},
-    }
+_READERS: Final[Mapping[Operation, Callable[[Sequence[Any]], list[Row]]]] = {
+    Operation(WriteMethod.CONTENT_ADD): _dated_rows,
+    Operation(WriteMethod.DIRECTORY_ADD): _dated_rows,
+    Operation(WriteMethod.LOCATION_ADD): _location_rows,
+    Operation(WriteMethod.ORIGIN_ADD): _origin_rows,
+    Operation(WriteMethod.REVISION_ADD): _revision_rows,
+} | {Operation(WriteMethod.RELATION_ADD, relation): partial(_relation_rows, relation) for relation in RelationType}
 
 
-def _revision_data(value: object) -> RevisionData:
+def _revision_data(value: object) -> tuple[Any, Any]:
+    """Returns date and origin of the tagged map that existing deployments write."""
     tagged = _text_keys(value)
     if set(tagged) != {"swhtype", "d"} or tagged["swhtype"] != "dataclass":
         raise MalformedPackageError("a revision's data has an unknown tag")
     fields = _text_keys(tagged["d"])
     if set(fields) != {"date", "origin", "__type__"} or fields["__type__"] != "RevisionData":
         raise MalformedPackageError("a revision's data is not a RevisionData")
-    date: datetime | None = fields["date"]
-    origin: bytes | None = fields["origin"]
-    return RevisionData(
-        None if date is None else check_date(date),
-        None if origin is None else check_id(origin),
-    )
+    return fields["date"], fields["origin"]
 
 
 def _text_keys(value: object) -> dict[str, Any]:

@@ -42,4 +42,4 @@ class Intake:
             request = kind.decode(body)
         except DecodeError as error:
             raise errors.malformed() from error
-        return split(kind.operation(request), kind.entries(request), self._policy, self._batch_size)
+        return split(kind.operation(request), kind.rows(request), self._policy, self._batch_size)

@@ -1,10 +1,9 @@
-"""From request messages to entries: the one place where what clients send is checked."""
+"""From request messages to rows: with `columns` the one place where what clients send is checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -13,18 +12,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from provgate.v1 import model_pb2, provenance_storage_pb2
 from provgate_broker.topology import Operation, WriteMethod
-from provgate_broker.wire import Entry
+from provgate_gateway import columns
 from provgate_gateway.errors import invalid
+from provgate_storage.bulk import are_paths, first_invalid
 from provgate_storage.errors import InvalidValue, InvalidValueError
-from provgate_storage.model import EntityType, Id, RelationType, RevisionData
-from provgate_storage.values import check_id, check_path, check_relation_path, check_url
+from provgate_storage.model import EntityType, Id, RelationType
+from provgate_storage.rows import Row
+from provgate_storage.values import check_id, check_microseconds, check_path, check_relation_path, check_url
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS_MIN: Final = -62_135_596_800  # 0001-01-01T00:00:00Z
-_SECONDS_MAX: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
 _NANOS_MAX: Final = 999_999_999
 
 RELATION_TYPES: Final = {
@@ -49,12 +47,12 @@ class MessageKind(Generic[M]):
     Attributes:
         decode: makes a message of bytes. Raises `DecodeError`.
         operation: tells what a message adds.
-        entries: checks a message, and returns what is in it. Raises `CallError`, as `operation` does.
+        rows: checks a message, and returns what is in it. Raises `CallError`, as `operation` does.
     """
 
     decode: Callable[[bytes], M]
     operation: Callable[[M], Operation]
-    entries: Callable[[M], list[Entry]]
+    rows: Callable[[M], list[Row]]
 
 
 class _FieldError(Exception):
@@ -66,35 +64,41 @@ class _FieldError(Exception):
         self.error = error
 
 
-def content_entries(request: provenance_storage_pb2.ContentAddRequest) -> list[Entry]:
-    """Returns the entries of a ContentAdd message. Raises `CallError`, as all functions here do."""
-    return _entries("contents", request.contents, _dated)
+def content_rows(request: provenance_storage_pb2.ContentAddRequest) -> list[Row]:
+    """Returns the rows of a ContentAdd message. Raises `CallError`, as all functions here do."""
+    return _rows(request, "contents", _dated, columns.dated_rows)
 
 
-def directory_entries(request: provenance_storage_pb2.DirectoryAddRequest) -> list[Entry]:
-    """Returns the entries of a DirectoryAdd message."""
-    return _entries("directories", request.directories, _dated)
+def directory_rows(request: provenance_storage_pb2.DirectoryAddRequest) -> list[Row]:
+    """Returns the rows of a DirectoryAdd message."""
+    return _rows(request, "directories", _dated, columns.dated_rows)
 
 
-def revision_entries(request: provenance_storage_pb2.RevisionAddRequest) -> list[Entry]:
-    """Returns the entries of a RevisionAdd message."""
-    return _entries("revisions", request.revisions, _revision)
+def revision_rows(request: provenance_storage_pb2.RevisionAddRequest) -> list[Row]:
+    """Returns the rows of a RevisionAdd message."""
+    return _rows(request, "revisions", _revision, columns.revision_rows)
 
 
-def origin_entries(request: provenance_storage_pb2.OriginAddRequest) -> list[Entry]:
-    """Returns the entries of an OriginAdd message."""
-    return _entries("origins", request.origins, _origin)
+def origin_rows(request: provenance_storage_pb2.OriginAddRequest) -> list[Row]:
+    """Returns the rows of an OriginAdd message."""
+    return _rows(request, "origins", _origin, columns.origin_rows)
 
 
-def location_entries(request: provenance_storage_pb2.LocationAddRequest) -> list[Entry]:
-    """Returns the entries of a LocationAdd message."""
-    return _entries("paths", request.paths, _location)
+def location_rows(request: provenance_storage_pb2.LocationAddRequest) -> list[Row]:
+    """Returns the rows of a LocationAdd message."""
+    paths = list(request.paths)
+    if not are_paths(paths):
+        found = first_invalid(check_path, paths)
+        if found is not None:
+            index, error = found
+            raise invalid(error, f"paths[{index}]")
+    return [(path,) for path in paths]
 
 
-def relation_entries(request: provenance_storage_pb2.RelationAddRequest) -> list[Entry]:
-    """Returns the entries of a RelationAdd message."""
+def relation_rows(request: provenance_storage_pb2.RelationAddRequest) -> list[Row]:
+    """Returns the rows of a RelationAdd message."""
     relation = relation_type(request.relation)
-    return _entries("relations", request.relations, partial(_relation, relation))
+    return _rows(request, "relations", partial(_relation, relation), partial(columns.relation_rows, relation))
 
 
 def relation_operation(request: provenance_storage_pb2.RelationAddRequest) -> Operation:
@@ -131,54 +135,53 @@ def checked(check: Callable[[object], T], value: object, field_path: str) -> T:
         raise invalid(error, field_path) from error
 
 
-def date_of(timestamp: Timestamp) -> datetime:
-    """Returns a timestamp as a date, floored to microseconds. Raises `InvalidValueError`."""
+def microseconds_of(timestamp: Timestamp) -> int:
+    """Returns a timestamp in microseconds since 1970-01-01T00:00:00Z, floored. Raises `InvalidValueError`."""
     seconds, nanos = timestamp.seconds, timestamp.nanos
-    if not _SECONDS_MIN <= seconds <= _SECONDS_MAX:
-        raise InvalidValueError(InvalidValue.DATE, "a date is in the years 1 to 9999")
     if not 0 <= nanos <= _NANOS_MAX:
         raise InvalidValueError(InvalidValue.DATE, f"the nanos of a date are 0 to {_NANOS_MAX}, not {nanos}")
-    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    return check_microseconds(seconds * 1_000_000 + nanos // 1000)
 
 
-def _entries(name: str, items: Iterable[Any], to_entry: Callable[[Any], Entry]) -> list[Entry]:
-    entries: list[Entry] = []
+def _rows(
+    request: Any, name: str, to_row: Callable[[Any], Row], from_columns: Callable[[Any, str], list[Row]]
+) -> list[Row]:
+    """Returns what is in the field `name` of a message, and then what is in its columns."""
+    rows: list[Row] = []
     try:
-        for item in items:
-            entries.append(to_entry(item))  # noqa: PERF401 - the length tells which item is at fault
+        for item in getattr(request, name):
+            rows.append(to_row(item))  # noqa: PERF401 - the length tells which item is at fault
     except _FieldError as fault:
-        raise invalid(fault.error, f"{name}[{len(entries)}]{fault.field}") from fault
-    return entries
+        raise invalid(fault.error, f"{name}[{len(rows)}]{fault.field}") from fault
+    for number, block in enumerate(request.columns):
+        rows += from_columns(block, f"columns[{number}]")
+    return rows
 
 
-def _dated(entity: model_pb2.Content | model_pb2.Directory) -> Entry:
+def _dated(entity: model_pb2.Content | model_pb2.Directory) -> Row:
     field = ".id"
     try:
         id = check_id(entity.id)
-        if not entity.HasField("date"):
-            return (id,)
         field = ".date"
-        return (id, date_of(entity.date))
+        return (id, microseconds_of(entity.date) if entity.HasField("date") else None)
     except InvalidValueError as error:
         raise _FieldError(field, error) from error
 
 
-def _revision(revision: model_pb2.Revision) -> Entry:
+def _revision(revision: model_pb2.Revision) -> Row:
     field = ".id"
     try:
         id = check_id(revision.id)
         field = ".date"
-        date = date_of(revision.date) if revision.HasField("date") else None
+        date = microseconds_of(revision.date) if revision.HasField("date") else None
         field = ".origin"
         origin = check_id(revision.origin) if revision.HasField("origin") else None
     except InvalidValueError as error:
         raise _FieldError(field, error) from error
-    if date is None and origin is None:
-        return (id,)
-    return (id, RevisionData(date, origin))
+    return (id, date, origin)
 
 
-def _origin(origin: model_pb2.Origin) -> Entry:
+def _origin(origin: model_pb2.Origin) -> Row:
     field = ".id"
     try:
         id = check_id(origin.id)
@@ -188,21 +191,15 @@ def _origin(origin: model_pb2.Origin) -> Entry:
         raise _FieldError(field, error) from error
 
 
-def _location(path: bytes) -> Entry:
-    try:
-        return (check_path(path),)
-    except InvalidValueError as error:
-        raise _FieldError("", error) from error
-
-
-def _relation(relation: RelationType, row: model_pb2.Relation) -> Entry:
+def _relation(relation: RelationType, row: model_pb2.Relation) -> Row:
     field = ".src"
     try:
         src = check_id(row.src)
         field = ".dst"
         dst = check_id(row.dst)
         field = ".path"
-        return (src, dst, check_relation_path(relation, row.path if row.HasField("path") else None))
+        path = check_relation_path(relation, row.path if row.HasField("path") else None)
+        return (src, dst, path) if relation.has_path else (src, dst)
     except InvalidValueError as error:
         raise _FieldError(field, error) from error
 
@@ -221,20 +218,20 @@ def _always(method: WriteMethod) -> Callable[[Message], Operation]:
 
 
 CONTENT_ADD: Final = MessageKind(
-    provenance_storage_pb2.ContentAddRequest.FromString, _always(WriteMethod.CONTENT_ADD), content_entries
+    provenance_storage_pb2.ContentAddRequest.FromString, _always(WriteMethod.CONTENT_ADD), content_rows
 )
 DIRECTORY_ADD: Final = MessageKind(
-    provenance_storage_pb2.DirectoryAddRequest.FromString, _always(WriteMethod.DIRECTORY_ADD), directory_entries
+    provenance_storage_pb2.DirectoryAddRequest.FromString, _always(WriteMethod.DIRECTORY_ADD), directory_rows
 )
 REVISION_ADD: Final = MessageKind(
-    provenance_storage_pb2.RevisionAddRequest.FromString, _always(WriteMethod.REVISION_ADD), revision_entries
+    provenance_storage_pb2.RevisionAddRequest.FromString, _always(WriteMethod.REVISION_ADD), revision_rows
 )
 ORIGIN_ADD: Final = MessageKind(
-    provenance_storage_pb2.OriginAddRequest.FromString, _always(WriteMethod.ORIGIN_ADD), origin_entries
+    provenance_storage_pb2.OriginAddRequest.FromString, _always(WriteMethod.ORIGIN_ADD), origin_rows
 )
 LOCATION_ADD: Final = MessageKind(
-    provenance_storage_pb2.LocationAddRequest.FromString, _always(WriteMethod.LOCATION_ADD), location_entries
+    provenance_storage_pb2.LocationAddRequest.FromString, _always(WriteMethod.LOCATION_ADD), location_rows
 )
 RELATION_ADD: Final = MessageKind(
-    provenance_storage_pb2.RelationAddRequest.FromString, relation_operation, relation_entries
+    provenance_storage_pb2.RelationAddRequest.FromString, relation_operation, relation_rows
 )

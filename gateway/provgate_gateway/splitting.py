@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from provgate_broker.row_encoding import encode_rows
 from provgate_broker.topology import (
     Exchange,
     Operation,
@@ -15,8 +16,9 @@ from provgate_broker.topology import (
     exchange_of,
     location_id,
 )
-from provgate_broker.wire import Entry, EntryEncoder
+from provgate_broker.wire import package_body
 from provgate_gateway.flow_control import Load
+from provgate_storage.rows import Row
 
 PACKAGE_MAX_BYTES: Final = 1024 * 1024
 
@@ -49,27 +51,30 @@ class Package:
         return Load(self.entry_count, len(self.body) + _OVERHEAD_BYTES)
 
 
-def split(operation: Operation, entries: Sequence[Entry], policy: RangePolicy, batch_size: int) -> list[Package]:
-    """Returns the entries as packages: one range each, at most `batch_size` entries and `PACKAGE_MAX_BYTES`.
+def split(operation: Operation, rows: Sequence[Row], policy: RangePolicy, batch_size: int) -> list[Package]:
+    """Returns rows as packages: one range each, at most `batch_size` rows and `PACKAGE_MAX_BYTES`.
 
-    The order of the entries of a range is kept, within and across its packages.
+    The order of the rows of a range is kept, within and across its packages.
     """
     exchange = exchange_of(operation)
-    encoder = EntryEncoder()
-    rows_by_range: dict[int, list[bytes]] = {}
-    range_by_first_byte = policy.ranges_by_first_byte[exchange]
     by_location = operation.method is WriteMethod.LOCATION_ADD
-    for entry in entries:
-        id = location_id(entry[0]) if by_location else entry[0]
-        rows_by_range.setdefault(range_by_first_byte[id[0]], []).append(encoder.row(entry))
+    first_bytes = [(location_id(row[0]) if by_location else row[0])[0] for row in rows]
+    range_by_first_byte = policy.ranges_by_first_byte[exchange]
+    encoded_by_range: list[list[bytes]] = [[] for _ in policy.ranges(exchange)]
+    for first_byte, encoded in zip(first_bytes, encode_rows(rows, operation), strict=True):
+        encoded_by_range[range_by_first_byte[first_byte]].append(encoded)
     return [
-        Package(exchange, binding_key(operation, range_number), encoder.body(rows), len(rows))
-        for range_number, all_rows in rows_by_range.items()
-        for rows in _cut(all_rows, batch_size)
+        Package(exchange, binding_key(operation, range_number), package_body(piece), len(piece))
+        for range_number, of_range in enumerate(encoded_by_range)
+        for piece in _cut(of_range, batch_size)
     ]
 
 
 def _cut(rows: list[bytes], batch_size: int) -> Iterator[list[bytes]]:
+    if len(rows) <= batch_size and _FRAME_BYTES + sum(map(len, rows)) <= PACKAGE_MAX_BYTES:
+        if rows:
+            yield rows
+        return
     piece: list[bytes] = []
     size_bytes = _FRAME_BYTES
     for row in rows:
@@ -78,5 +83,4 @@ def _cut(rows: list[bytes], batch_size: int) -> Iterator[list[bytes]]:
             piece, size_bytes = [], _FRAME_BYTES
         piece.append(row)
         size_bytes += len(row)
-    if piece:
-        yield piece
+    yield piece

@@ -1,16 +1,15 @@
-"""The arguments of writes and reads, checked whole before anything is sent, each entry once."""
+"""The arguments of writes and reads, checked whole before anything is sent; those of writes as rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 
+from provgate_storage.bulk import are_ids, are_paths, check_each, check_relation_paths, microseconds_of
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
-from provgate_storage.values import check_date, check_id, check_path, check_relation_path, check_url
-
-RelationRow: TypeAlias = tuple[Id, Id, Path | None]
-"""(source, destination, path)."""
+from provgate_storage.rows import Row
+from provgate_storage.values import check_id, check_path, check_url
 
 _NOTHING_KNOWN: Final = RevisionData(None, None)
 
@@ -20,40 +19,46 @@ def checked_ids(ids: Iterable[Id]) -> set[Id]:
     return {check_id(entry_id) for entry_id in ids}
 
 
-def checked_dates(entries: Iterable[Id] | Mapping[Id, datetime | None]) -> dict[Id, datetime | None]:
+def dated_rows(entries: Iterable[Id] | Mapping[Id, datetime | None]) -> list[Row]:
     """Returns contents or directories with their dates."""
     if not isinstance(entries, Mapping):
-        return dict.fromkeys(checked_ids(entries))
-    return {check_id(entry_id): None if date is None else check_date(date) for entry_id, date in entries.items()}
+        return [(entry_id, None) for entry_id in _ids(entries)]
+    return list(zip(_ids(entries), microseconds_of(list(entries.values())), strict=True))
 
 
-def checked_locations(paths: Iterable[Path]) -> set[Path]:
-    """Returns paths, each once."""
-    return {check_path(path) for path in paths}
+def location_rows(paths: Iterable[Path]) -> list[Row]:
+    """Returns paths."""
+    values = list(paths)
+    check_each(are_paths, check_path, values)
+    return [(path,) for path in values]
 
 
-def checked_origins(orgs: Mapping[Id, str]) -> dict[Id, str]:
+def origin_rows(orgs: Mapping[Id, str]) -> list[Row]:
     """Returns origins with their URLs."""
-    return {check_id(entry_id): check_url(url) for entry_id, url in orgs.items()}
+    return list(zip(_ids(orgs), map(check_url, orgs.values()), strict=True))
 
 
-def checked_revisions(revs: Iterable[Id] | Mapping[Id, RevisionData]) -> dict[Id, RevisionData]:
+def revision_rows(revs: Iterable[Id] | Mapping[Id, RevisionData]) -> list[Row]:
     """Returns revisions with what is known of them."""
     if not isinstance(revs, Mapping):
-        return dict.fromkeys(checked_ids(revs), _NOTHING_KNOWN)
-    return {check_id(entry_id): _checked_revision(data) for entry_id, data in revs.items()}
+        return [(entry_id, None, None) for entry_id in _ids(revs)]
+    known = list(revs.values())
+    dates = microseconds_of([data.date for data in known])
+    origins = [data.origin for data in known]
+    check_each(are_ids, check_id, [origin for origin in origins if origin is not None])
+    return list(zip(_ids(revs), dates, origins, strict=True))
 
 
-def checked_relations(relation: RelationType, data: Mapping[Id, Iterable[RelationData]]) -> set[RelationRow]:
-    """Returns the rows of a relation, each once."""
-    return {
-        (check_id(src), check_id(row.dst), check_relation_path(relation, row.path))
-        for src, rows in data.items()
-        for row in rows
-    }
+def relation_rows(relation: RelationType, data: Mapping[Id, Iterable[RelationData]]) -> list[Row]:
+    """Returns the rows of a relation."""
+    rows = [(src, row.dst, row.path) for src, of_source in data.items() for row in of_source]
+    check_each(are_ids, check_id, list(data))
+    check_each(are_ids, check_id, [dst for _, dst, _ in rows])
+    check_relation_paths(relation, [path for _, _, path in rows])
+    return rows if relation.has_path else [(src, dst) for src, dst, _ in rows]
 
 
-def _checked_revision(data: RevisionData) -> RevisionData:
-    date = None if data.date is None else check_date(data.date)
-    origin = None if data.origin is None else check_id(data.origin)
-    return RevisionData(date, origin)
+def _ids(ids: Iterable[Id]) -> list[Id]:
+    values = list(ids)
+    check_each(are_ids, check_id, values)
+    return values

@@ -1,4 +1,4 @@
-"""What is the same in every storage over a database: arguments checked and sorted, and reads as streams of rows."""
+"""What is the same in every storage over a database: rows checked and merged, and reads as streams of rows."""
 
 # ruff: noqa: D102 - what a method without a docstring does is said by the interface
 
@@ -9,24 +9,15 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
-from provgate_storage.arguments import (
-    checked_dates,
-    checked_locations,
-    checked_origins,
-    checked_relations,
-    checked_revisions,
-)
+from provgate_storage.arguments import dated_rows, location_rows, origin_rows, relation_rows, revision_rows
 from provgate_storage.local import RowStream
-from provgate_storage.merge import add_relations
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
+from provgate_storage.rows import LOCATION, Row, merged
 from provgate_storage.values import check_relation
 
 T = TypeVar("T")
-
-LOCATION: Final = "location"
-"""The name of the set of paths, beside the names of entities and relations."""
 
 
 def ends_of(entity: EntityType) -> list[tuple[str, str]]:
@@ -118,42 +109,36 @@ class DatabaseStorage(ABC):
         """The streamed reads; they never make a read by id wait."""
 
     @abstractmethod
-    def _write(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _write(self, name: str, rows: Sequence[Row]) -> None:
         """Merges rows into what is stored.
 
         Args:
             name: of an entity or a relation, or `LOCATION`.
-            rows: valid, sorted by key, no key twice; none is fine. They are (id, date) of contents and directories,
-                (id, date, origin) of revisions, (id, URL) of origins, (path,) of locations, and (source, destination,
-                path) of relations, without the last where the relation has no paths.
+            rows: as `rows.merged` returns them; none is fine.
         """
 
-    def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        self._write(EntityType.CONTENT, sorted(checked_dates(cnts).items(), key=_key))
+    def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
+        self._write(name, merged(name, rows))
         return True
+
+    def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
+        return self.write_rows(EntityType.CONTENT, dated_rows(cnts))
 
     def directory_add(self, dirs: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        self._write(EntityType.DIRECTORY, sorted(checked_dates(dirs).items(), key=_key))
-        return True
+        return self.write_rows(EntityType.DIRECTORY, dated_rows(dirs))
 
     def location_add(self, paths: Iterable[Path]) -> bool:
-        self._write(LOCATION, [(path,) for path in sorted(checked_locations(paths))])
-        return True
+        return self.write_rows(LOCATION, location_rows(paths))
 
     def origin_add(self, orgs: Mapping[Id, str]) -> bool:
-        self._write(EntityType.ORIGIN, sorted(checked_origins(orgs).items(), key=_key))
-        return True
+        return self.write_rows(EntityType.ORIGIN, origin_rows(orgs))
 
     def revision_add(self, revs: Iterable[Id] | Mapping[Id, RevisionData]) -> bool:
-        known = sorted(checked_revisions(revs).items(), key=_key)
-        self._write(EntityType.REVISION, [(revision, data.date, data.origin) for revision, data in known])
-        return True
+        return self.write_rows(EntityType.REVISION, revision_rows(revs))
 
     def relation_add(self, relation: RelationType, data: Mapping[Id, set[RelationData]]) -> bool:
         relation = check_relation(relation)
-        rows = checked_relations(relation, data)
-        self._write(relation, sorted(rows) if relation.has_path else sorted((src, dst) for src, dst, _ in rows))
-        return True
+        return self.write_rows(relation, relation_rows(relation, data))
 
     def content_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
         return dict(_rows(self._by_id.contents(ids)))
@@ -220,10 +205,6 @@ class DatabaseStorage(ABC):
         return self._streamed.all_occurrences(id, limit)
 
 
-def _key(entry: tuple[Id, Any]) -> Id:
-    return entry[0]
-
-
 def _rows(stream: RowStream[T]) -> Generator[T, None, None]:
     with stream:
         yield from chain.from_iterable(stream)
@@ -231,5 +212,6 @@ def _rows(stream: RowStream[T]) -> Generator[T, None, None]:
 
 def _by_source(stream: RowStream[tuple[Id, RelationData]]) -> dict[Id, set[RelationData]]:
     found: dict[Id, set[RelationData]] = {}
-    add_relations(found, _rows(stream))
+    for src, data in _rows(stream):
+        found.setdefault(src, set()).add(data)
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
+from provgate_storage.rows import Row
 
 T = TypeVar("T")
 
@@ -35,8 +36,21 @@ class RowStream(Protocol[T]):
         """Ends the query and gives its connection back. Does nothing the second time."""
 
 
+class RowStorage(Protocol):
+    """What takes the rows of packages."""
+
+    def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
+        """Writes rows of one kind in one transaction, as the interface's writes do: what a worker does with packages.
+
+        Args:
+            name: of an entity or a relation, or `rows.LOCATION`.
+            rows: as `rows` describes them. Valid: nothing is checked again. In any order, and of any key any number of
+                times: they are merged.
+        """
+
+
 @runtime_checkable
-class LocalStorage(ProvenanceStorageInterface, Protocol):
+class LocalStorage(ProvenanceStorageInterface, RowStorage, Protocol):
     """A storage over a database.
 
     Beside the interface: reads as streams, and what a program asks of its database when it starts and while it runs.

@@ -6,7 +6,7 @@ raises `InvalidValueError` with a text that can be shown to whoever sent the val
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from provgate_storage.errors import InvalidValue, InvalidValueError
@@ -16,6 +16,25 @@ ID_BYTES: Final = 20
 PATH_MAX_BYTES: Final = 4096
 URL_MAX_BYTES: Final = 8192
 LIMIT_MAX: Final = 2**63 - 1
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_microseconds(date: datetime) -> int:
+    """Returns the microseconds from 1970-01-01T00:00:00Z to a date, which has a time zone."""
+    return (date - EPOCH) // MICROSECOND
+
+
+def to_date(microseconds: int) -> datetime:
+    """Returns the date, in UTC, so many microseconds after 1970-01-01T00:00:00Z. Raises `OverflowError`."""
+    # Not timedelta(microseconds=...), which calculates in floating point before it is exact.
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return EPOCH + timedelta(0, seconds, rest)
+
+
+MICROSECONDS_MIN: Final = to_microseconds(datetime.min.replace(tzinfo=UTC))
+MICROSECONDS_MAX: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 
 
 def check_id(value: object) -> Id:
@@ -95,6 +114,13 @@ def check_date(value: object) -> datetime:
         return value.astimezone(UTC)
     except OverflowError as error:
         raise InvalidValueError(InvalidValue.DATE, "a date is in the years 1 to 9999 of UTC") from error
+
+
+def check_microseconds(value: int) -> int:
+    """Returns `value` as a date in microseconds since 1970-01-01T00:00:00Z: in the years 1 to 9999."""
+    if not MICROSECONDS_MIN <= value <= MICROSECONDS_MAX:
+        raise InvalidValueError(InvalidValue.DATE, "a date is in the years 1 to 9999")
+    return value
 
 
 def check_limit(value: object) -> int | None:

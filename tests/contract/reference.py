@@ -7,13 +7,13 @@ is about something else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from provgate_storage.merge import add_dates, add_origins, add_relations, add_revisions
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
+from provgate_storage.rows import Row
 from provgate_storage.values import (
     check_date,
     check_entity,
@@ -24,6 +24,8 @@ from provgate_storage.values import (
     check_relation_path,
     check_url,
 )
+from tests.contract.merging import add_dates, add_origins, add_relations, add_revisions
+from tests.entries import OPERATIONS_BY_NAME, add_entries, entry_of
 
 
 class InMemoryProvenanceStorage:
@@ -90,6 +92,10 @@ class InMemoryProvenanceStorage:
         with self._lock:
             add_relations(self._relations[relation], checked)
         return True
+
+    def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
+        operation = OPERATIONS_BY_NAME[name]
+        return add_entries(self, operation, (entry_of(row, operation) for row in rows))
 
     def content_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
         return self._get_dates(self._contents, ids)

@@ -12,12 +12,12 @@ import psycopg2
 import pytest
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE
-from provgate_broker.wire import encode_package
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
+from tests.entries import encode_package
 from tests.faults.held_writes import rows_held
 from tests.faults.packages import DATE, content_queue, stored_count
 from tests.faults.queues import message_count

@@ -16,13 +16,13 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from provgate_broker.wire import encode_package
 from provgate_client.errors import InvalidRequestError
 from provgate_stack.directory import StackDirectory
 from provgate_stack.mongodb import MongoDbServer, mongodb_storage
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
+from tests.entries import encode_package
 from tests.faults.checker import Checker
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.database_trouble import (

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from provgate_broker.topology import Operation, RangePolicy, WriteMethod, binding_key, exchange_of, location_id
-from provgate_broker.wire import Entry, encode_package
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import get_provenance_storage
 from tests.amqp_sender import AmqpSender
+from tests.entries import Entry, encode_package
 from tests.faults.checker import Call, Checker
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.held_writes import rows_held

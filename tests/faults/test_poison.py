@@ -11,11 +11,12 @@ import psycopg2
 import pytest
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE
-from provgate_broker.wire import NACK_HEADER, Nack, encode_package
+from provgate_broker.wire import NACK_HEADER, Nack
 from provgate_client.errors import InvalidRequestError
 from provgate_stack.programs import WorkerProgram
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
+from tests.entries import encode_package
 from tests.faults.checker import Checker
 from tests.faults.dead_letters import FIRST_BYTE, assert_dead_letters
 from tests.faults.held_writes import rows_held

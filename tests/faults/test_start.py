@@ -16,13 +16,13 @@ import pika
 import psycopg2
 import pytest
 
-from provgate_broker.wire import encode_package
 from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
+from tests.entries import encode_package
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.link import Link, Mode
 from tests.faults.packages import DATE

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.topology import Operation
-from provgate_broker.wire import claimed_row_count, decode_package, decode_reply, encode_package, encode_reply
+from provgate_broker.wire import claimed_row_count, decode_reply, encode_reply
+from tests.entries import decode_entries, encode_package
 from tests.fuzz.damage import damaged_packages
 
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS") or 20)
@@ -36,11 +37,11 @@ def test_a_damaged_package(package: tuple[Operation, bytes]) -> None:
     assert 0 <= claimed_row_count(body) <= len(body)
     check_reply(body)
     try:
-        entries = decode_package(body, operation)
+        entries = decode_entries(body, operation)
     except MalformedPackageError:
         return
     assert len(entries) == claimed_row_count(body)
-    assert decode_package(encode_package(entries), operation) == entries
+    assert decode_entries(encode_package(entries), operation) == entries
 
 
 def check_reply(body: bytes) -> None:

@@ -20,9 +20,10 @@ from provgate_broker.declaration import declare_topology
 from provgate_broker.session import AmqpParameters, open_session
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import RangePolicy, parse_binding_key
-from provgate_broker.wire import Entry, Nack, decode_package, encode_reply
+from provgate_broker.wire import Nack, encode_reply
 from provgate_stack.stack import StorageConfig
 from provgate_storage.configured import local_storage
+from tests.entries import Entry, decode_entries
 
 _RECONNECT_S = 0.1
 
@@ -39,7 +40,7 @@ class Request:
 
     @property
     def entries(self) -> list[Entry]:
-        return decode_package(self.body, parse_binding_key(self.queue)[0])
+        return decode_entries(self.body, parse_binding_key(self.queue)[0])
 
     @property
     def correlation_id(self) -> str:

@@ -67,7 +67,7 @@ def test_what_the_gateway_refuses_is_a_typed_error(shared_stack: Stack, monkeypa
         with pytest.raises(InvalidRequestError) as caught:
             storage.content_add([*make_ids(17, first=4_000_000), b"short"])
         assert caught.value.status.reason == "INVALID_ID"
-        assert [each.field for each in caught.value.status.violations] == ["contents[17].id"]
+        assert [each.field for each in caught.value.status.violations] == ["columns[0].ids[17]"]
         assert caught.value.status.counts == WriteProgress(0, 0, 0)
         assert storage.content_add(make_ids(1, first=4_000_000))
 

@@ -18,12 +18,12 @@ from provgate_broker.aside import (
 )
 from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
-from provgate_broker.wire import Entry, decode_package, encode_package
 from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender
+from tests.entries import Entry, decode_entries, encode_package
 
 VECTORS = json.loads((Path(__file__).parent.parent / "data" / "wire_vectors.json").read_text())["vectors"]
 DATE = datetime(2020, 1, 2, 3, 4, 5, 678901, UTC)
@@ -76,7 +76,7 @@ def test_captured_packages_are_stored_and_answered(
 ) -> None:
     body = bytes.fromhex(vector["body_hex"])
     operation, _ = parse_binding_key(vector["routing_key"])
-    entries = decode_package(body, operation)
+    entries = decode_entries(body, operation)
     assert sender.call(vector["exchange"], vector["routing_key"], body) == len(entries)
     assert all(is_stored(storage, operation, entry) for entry in entries)
 

@@ -24,8 +24,8 @@ PACKAGES = {
 
 # The modules of provgate_storage that a package may import, where it may not import all.
 STORAGE_MODULES = {
-    "provgate_broker": ("model", "values", "merge", "errors"),
-    "provgate_client": ("interface", "model", "values", "errors"),
+    "provgate_broker": ("model", "values", "bulk", "rows", "errors"),
+    "provgate_client": ("interface", "model", "values", "bulk", "errors"),
 }
 
 # Each library: the folders below which it may be imported. What is not listed may be imported anywhere.

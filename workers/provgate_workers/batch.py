@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, TypeAlias
@@ -21,8 +22,8 @@ from tenacity import (
 
 from provgate_broker.aside import DeadLetterReason
 from provgate_broker.errors import MalformedPackageError
-from provgate_broker.topology import Exchange, Operation, RangePolicy, exchange_of, location_id
-from provgate_broker.wire import Entry, decode_package
+from provgate_broker.topology import Exchange, Operation, RangePolicy, WriteMethod, exchange_of, location_id
+from provgate_broker.wire import decode_package
 from provgate_storage.errors import (
     DataRefusedError,
     InvalidValueError,
@@ -32,10 +33,19 @@ from provgate_storage.errors import (
     StorageLockedError,
     StorageUnavailableError,
 )
-from provgate_storage.interface import ProvenanceStorageInterface
-from provgate_workers.union import add_all
+from provgate_storage.local import RowStorage
+from provgate_storage.model import EntityType
+from provgate_storage.rows import LOCATION, Row
 
 logger = logging.getLogger(__name__)
+
+_NAMES: Final = {
+    WriteMethod.CONTENT_ADD: EntityType.CONTENT,
+    WriteMethod.DIRECTORY_ADD: EntityType.DIRECTORY,
+    WriteMethod.REVISION_ADD: EntityType.REVISION,
+    WriteMethod.ORIGIN_ADD: EntityType.ORIGIN,
+    WriteMethod.LOCATION_ADD: LOCATION,
+}
 
 _CONFLICT_TRIES: Final = 8
 _CONFLICT_WAIT_MAX_S: Final = 0.1
@@ -73,22 +83,22 @@ class BatchReport:
     Attributes:
         outcomes: of each package, in their order.
         trouble: why some are to be tried again; None where none is.
-        stray_row_count: the rows that belong to another range.
+        stray_row_counts: the rows that belong to another range than they came for, by the range they came for.
     """
 
     outcomes: list[Outcome]
     trouble: RetryableStorageError | None
-    stray_row_count: int
+    stray_row_counts: Mapping[int, int]
+
+
+RangedBody: TypeAlias = tuple[int, bytes]
+"""The range that a package came for, and its body."""
 
 
 def store_batch(
-    storage: ProvenanceStorageInterface,
-    policy: RangePolicy,
-    operation: Operation,
-    range_number: int,
-    bodies: Sequence[bytes],
+    storage: RowStorage, policy: RangePolicy, operation: Operation, bodies: Sequence[RangedBody]
 ) -> BatchReport:
-    """Stores packages of one queue, in one storage call where the storage takes it.
+    """Stores packages of one operation, in one storage call where the storage takes it.
 
     A package that cannot be stored is found out and left out; the others are stored. Thread-safe as the storage is.
 
@@ -96,22 +106,25 @@ def store_batch(
         SchemaMismatchError: the database is not what the program expects. Packages may have been stored.
     """
     batch = _Batch(storage, operation, len(bodies))
-    packages = batch.decode(bodies)
+    packages = batch.decode([body for _, body in bodies])
     trouble: RetryableStorageError | None = None
     try:
         batch.store(packages)
     except RetryableStorageError as error:
         trouble = error
-    stray_row_count = sum(_stray_row_count(policy, operation, range_number, entries) for _, entries in packages)
-    return BatchReport(batch.outcomes, trouble, stray_row_count)
+    stray_row_counts: Counter[int] = Counter()
+    for index, rows in packages:
+        range_number, _ = bodies[index]
+        stray_row_counts[range_number] += _stray_row_count(policy, operation, range_number, rows)
+    return BatchReport(batch.outcomes, trouble, +stray_row_counts)
 
 
-_Package: TypeAlias = tuple[int, list[Entry]]
+_Package: TypeAlias = tuple[int, list[Row]]
 """A decoded package, with its place in the batch."""
 
 
 class _Batch:
-    def __init__(self, storage: ProvenanceStorageInterface, operation: Operation, package_count: int) -> None:
+    def __init__(self, storage: RowStorage, operation: Operation, package_count: int) -> None:
         self._storage = storage
         self._operation = operation
         self.outcomes: list[Outcome] = [None] * package_count
@@ -176,8 +189,8 @@ class _Batch:
             self._note_stored(packages)
 
     def _note_stored(self, packages: Sequence[_Package]) -> None:
-        for index, entries in packages:
-            self.outcomes[index] = Stored(len(entries))
+        for index, rows in packages:
+            self.outcomes[index] = Stored(len(rows))
 
     def _add(self, packages: Sequence[_Package]) -> None:
         retrying = Retrying(
@@ -190,8 +203,8 @@ class _Batch:
         retrying(self._add_once, packages)
 
     def _add_once(self, packages: Sequence[_Package]) -> None:
-        entries = chain.from_iterable(entries for _, entries in packages)
-        if not add_all(self._storage, self._operation, entries):
+        rows = list(chain.from_iterable(rows for _, rows in packages))
+        if not self._storage.write_rows(_name_of(self._operation), rows):
             raise StorageUnavailableError("the storage asks to be called again")
 
 
@@ -201,11 +214,17 @@ def _was_tried_enough(state: RetryCallState) -> bool:
     return state.attempt_number >= (2 if isinstance(error, StorageLockedError) else _CONFLICT_TRIES)
 
 
-def _stray_row_count(policy: RangePolicy, operation: Operation, range_number: int, entries: list[Entry]) -> int:
+def _name_of(operation: Operation) -> str:
+    return operation.relation or _NAMES[operation.method]
+
+
+def _stray_row_count(policy: RangePolicy, operation: Operation, range_number: int, rows: list[Row]) -> int:
     exchange = exchange_of(operation)
     if policy.counts[exchange] == 1:
         return 0
     ranges = policy.ranges_by_first_byte[exchange]
     if exchange is Exchange.LOCATION:
-        return sum(ranges[location_id(path)[0]] != range_number for (path,) in entries)
-    return sum(ranges[entry[0][0]] != range_number for entry in entries)
+        return sum(ranges[location_id(path)[0]] != range_number for (path,) in rows)
+    if {ranges[first_byte] for first_byte in {row[0][0] for row in rows}} <= {range_number}:
+        return 0
+    return sum(ranges[row[0][0]] != range_number for row in rows)

@@ -8,9 +8,10 @@ from typing import Any
 
 from provgate_broker.aside import DeadLetter
 from provgate_broker.errors import BrokerError
-from provgate_broker.topology import parse_binding_key
+from provgate_broker.topology import Operation, WriteMethod, parse_binding_key
 from provgate_broker.wire import claimed_row_count, decode_package
-from provgate_storage.model import RevisionData
+from provgate_storage.rows import Row
+from provgate_storage.values import to_date
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:
@@ -46,7 +47,23 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
         rows = decode_package(letter.delivery.body, operation)
     except BrokerError as error:
         return {"fault": str(error), "body_hex": letter.delivery.body.hex()}
-    return {"rows": [_plain(row) for row in rows]}
+    return {"rows": [_plain(_with_names(row, operation)) for row in rows]}
+
+
+def _with_names(row: Row, operation: Operation) -> Any:
+    """Returns a row with its dates as dates, and what is known of a revision by name."""
+    match operation.method:
+        case WriteMethod.CONTENT_ADD | WriteMethod.DIRECTORY_ADD:
+            entry_id, date = row
+            return entry_id, _date(date)
+        case WriteMethod.REVISION_ADD:
+            entry_id, date, origin = row
+            return entry_id, {"date": _date(date), "origin": origin}
+    return row
+
+
+def _date(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else to_date(microseconds)
 
 
 def _plain(value: object) -> Any:
@@ -54,8 +71,6 @@ def _plain(value: object) -> Any:
         return value.hex() if len(value) == 20 else value.decode("utf-8", "backslashreplace")
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, RevisionData):
-        return {"date": _plain(value.date), "origin": _plain(value.origin)}
     if isinstance(value, Mapping):
         return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from provgate_broker.delivery import Delivery
-from provgate_broker.topology import binding_key, operations_of
+from provgate_broker.topology import Operation, binding_key, operations_of
 from provgate_broker.work_consumer import WorkConsumer
 from provgate_storage.local import LocalStorage
 from provgate_workers.assignment import Assignment
@@ -18,12 +18,12 @@ from provgate_workers.course import Course, course_of
 from provgate_workers.gate import StorageGate
 from provgate_workers.outbox import Outbox
 from provgate_workers.quarantine import QuarantineWorker
-from provgate_workers.range_worker import Batch, RangeWorker
+from provgate_workers.range_worker import RangeWorker
 from provgate_workers.recovery import StorageRecovery
 from provgate_workers.room import Room
 from provgate_workers.settlement import Settlement
 from provgate_workers.turned_away import TurnedAway
-from provgate_workers.writer import BatchWriter
+from provgate_workers.writer import Batch, BatchWriter
 
 logger = logging.getLogger(__name__)
 
@@ -143,17 +143,19 @@ class RangeHost:
     async def _wait_failed(self) -> None:
         await self._writer.failed
 
-    def _on_written(self, worker: RangeWorker, batch: Batch, report: BatchReport) -> None:
-        again: list[Delivery] = []
-        for delivery, outcome in zip(batch.deliveries, report.outcomes, strict=True):
-            if outcome is not None:
-                self._settlement.settle(delivery, outcome, (delivery.exchange, delivery.routing_key))
-            elif delivery.in_hand:
-                again.append(delivery)
-            else:
-                self._on_settled(delivery)
-        worker.put_back(again)
-        self._note_strays(batch.deliveries[0].queue, report.stray_row_count)
+    def _on_written(self, batch: Batch, report: BatchReport) -> None:
+        outcomes = iter(report.outcomes)
+        for share in batch.shares:
+            again: list[Delivery] = []
+            for delivery, outcome in zip(share.deliveries, outcomes, strict=False):
+                if outcome is not None:
+                    self._settlement.settle(delivery, outcome, (delivery.exchange, delivery.routing_key))
+                elif delivery.in_hand:
+                    again.append(delivery)
+                else:
+                    self._on_settled(delivery)
+            share.worker.put_back(again)
+        self._note_strays(batch.operation, report.stray_row_counts)
         if report.trouble is None:
             self._gate.note_success()
         else:
@@ -168,8 +170,9 @@ class RangeHost:
             if self._taking:
                 self._register(queue)
 
-    def _note_strays(self, queue: str, row_count: int) -> None:
-        if row_count:
+    def _note_strays(self, operation: Operation, row_counts: Mapping[int, int]) -> None:
+        for range_number, row_count in row_counts.items():
+            queue = binding_key(operation, range_number)
             if queue not in self._stray_row_counts:
                 logger.warning("rows of other ranges come to queue %s; they are stored", queue)
             self._stray_row_counts[queue] = self._stray_row_counts.get(queue, 0) + row_count

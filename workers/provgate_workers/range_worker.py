@@ -12,10 +12,10 @@ from provgate_workers.assignment import Range
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Packages of one queue that are stored together."""
+class Share:
+    """What a range worker has in a batch: packages of one of its queues."""
 
-    operation: Operation
+    worker: RangeWorker
     deliveries: list[Delivery]
 
 
@@ -35,6 +35,7 @@ class RangeWorker:
         self.range = hosted
         self.busy = False
         self._operations = operations
+        self._queues = {operation: queue for queue, operation in operations.items()}
         # The queues with packages, longest served ago first.
         self._waiting: dict[str, list[Delivery]] = {}
 
@@ -59,23 +60,33 @@ class RangeWorker:
         """Forgets the waiting packages of a queue and returns them."""
         return self._waiting.pop(queue, [])
 
-    def take_batch(self, batch_size: int) -> Batch:
-        """Takes the packages that wait in one queue, as many as it takes to have `batch_size` entries.
+    @property
+    def next_operation(self) -> Operation:
+        """The operation that waits for longest. There must be one."""
+        return self._operations[next(iter(self._waiting))]
 
-        Whatever their sizes, at least one. There must be one.
+    def take(self, operation: Operation, row_count: int) -> Share:
+        """Takes packages of an operation that wait: at least one, and no more than it takes to have `row_count` rows.
+
+        None where none waits, as for an operation of another exchange.
         """
-        queue = next(iter(self._waiting))
-        waiting = self._waiting.pop(queue)
-        count = _package_count(waiting, batch_size)
+        queue = self._queues.get(operation, "")
+        waiting = self._waiting.pop(queue, [])
+        count = _package_count(waiting, row_count)
         if count < len(waiting):
             self._waiting[queue] = waiting[count:]
-        return Batch(self._operations[queue], waiting[:count])
+        return Share(self, waiting[:count])
 
 
-def _package_count(deliveries: list[Delivery], batch_size: int) -> int:
+def row_count_of(deliveries: Iterable[Delivery]) -> int:
+    """Returns how many rows packages say that they hold."""
+    return sum(claimed_row_count(delivery.body) for delivery in deliveries)
+
+
+def _package_count(deliveries: list[Delivery], wanted_row_count: int) -> int:
     row_count = 0
     for index, delivery in enumerate(deliveries):
         row_count += claimed_row_count(delivery.body)
-        if row_count >= batch_size:
+        if row_count >= wanted_row_count:
             return index + 1
     return len(deliveries)

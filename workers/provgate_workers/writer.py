@@ -1,4 +1,4 @@
-"""Which range worker writes next, and on which thread."""
+"""Which range workers write next, together, and on which thread."""
 
 from __future__ import annotations
 
@@ -6,21 +6,42 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
+from provgate_broker.delivery import Delivery
 from provgate_broker.topology import Operation, RangePolicy
 from provgate_storage.local import LocalStorage
 from provgate_workers.assignment import Range
-from provgate_workers.batch import BatchReport, store_batch
+from provgate_workers.batch import BatchReport, RangedBody, store_batch
 from provgate_workers.gate import StorageGate
-from provgate_workers.range_worker import Batch, RangeWorker
+from provgate_workers.range_worker import RangeWorker, Share, row_count_of
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packages of one operation that are stored together.
+
+    Attributes:
+        operation: what they add.
+        shares: those of each range worker that takes part.
+    """
+
+    operation: Operation
+    shares: list[Share]
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """All packages."""
+        return [delivery for share in self.shares for delivery in share.deliveries]
 
 
 class BatchWriter:
     """Writes the batches of range workers on storage threads. Belongs to one event loop.
 
     A batch is put together when a thread is free for it: the more waits until then, the larger it is. Range workers
-    take turns in the order in which something began to wait for them.
+    take turns in the order in which something began to wait for them; one whose turn it is takes along the others that
+    have packages of the same operation, as far as the batch has room.
 
     Args:
         storage: an open storage.
@@ -42,7 +63,7 @@ class BatchWriter:
         *,
         thread_count: int,
         batch_size: int,
-        on_written: Callable[[RangeWorker, Batch, BatchReport], None],
+        on_written: Callable[[Batch, BatchReport], None],
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._storage = storage
@@ -66,16 +87,17 @@ class BatchWriter:
 
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
-        if worker.has_waiting and not worker.busy:
-            self._turns.setdefault(worker.range, worker)
+        self._await_turn(worker)
         self.go_on()
 
     def go_on(self) -> None:
         """Starts what may start."""
         while self._turns and self._may_start():
-            worker = self._turns.pop(next(iter(self._turns)))
-            if worker.has_waiting:
-                self._start(worker)
+            first = self._turns[next(iter(self._turns))]
+            if first.has_waiting:
+                self._start(self._take_batch(first.next_operation))
+            else:
+                del self._turns[first.range]
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -97,37 +119,57 @@ class BatchWriter:
 
     async def write(self, operation: Operation, range_number: int, body: bytes) -> BatchReport:
         """Writes a package by itself, whatever else is written. For use in `alone`."""
-        return await self._store(operation, range_number, [body])
+        return await self._store(operation, [(range_number, body)])
 
     async def probe(self) -> None:
         """Has the storage probed. Raises `StorageUnavailableError` as it does."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._storage.probe)
 
+    def _await_turn(self, worker: RangeWorker) -> None:
+        if worker.has_waiting and not worker.busy:
+            self._turns.setdefault(worker.range, worker)
+
     def _may_start(self) -> bool:
         return not self._held and self._running_count < self._thread_count and self._gate.admits(self._running_count)
 
-    def _start(self, worker: RangeWorker) -> None:
-        batch = worker.take_batch(self._batch_size)
-        worker.busy = True
+    def _take_batch(self, operation: Operation) -> Batch:
+        """Takes packages of an operation from the range workers whose turn it is, in their order."""
+        shares: list[Share] = []
+        room = self._batch_size
+        for worker in list(self._turns.values()):
+            share = worker.take(operation, room)
+            if share.deliveries:
+                shares.append(share)
+                worker.busy = True
+                del self._turns[worker.range]
+                room -= row_count_of(share.deliveries)
+            if room <= 0:
+                break
+        return Batch(operation, shares)
+
+    def _start(self, batch: Batch) -> None:
         self._running_count += 1
         self._idle.clear()
-        bodies = [delivery.body for delivery in batch.deliveries]
-        stored = self._store(batch.operation, worker.range.number, bodies)
-        stored.add_done_callback(partial(self._on_stored, worker, batch))
+        bodies = [(share.worker.range.number, delivery.body) for share in batch.shares for delivery in share.deliveries]
+        stored = self._store(batch.operation, bodies)
+        stored.add_done_callback(partial(self._on_stored, batch))
 
-    def _store(self, operation: Operation, range_number: int, bodies: list[bytes]) -> asyncio.Future[BatchReport]:
+    def _store(self, operation: Operation, bodies: list[RangedBody]) -> asyncio.Future[BatchReport]:
         return asyncio.get_running_loop().run_in_executor(
-            self._threads, store_batch, self._storage, self._policy, operation, range_number, bodies
+            self._threads, store_batch, self._storage, self._policy, operation, bodies
         )
 
-    def _on_stored(self, worker: RangeWorker, batch: Batch, stored: asyncio.Future[BatchReport]) -> None:
-        worker.busy = False
+    def _on_stored(self, batch: Batch, stored: asyncio.Future[BatchReport]) -> None:
         self._running_count -= 1
+        for share in batch.shares:
+            share.worker.busy = False
         error = stored.exception()
         if error is None:
-            self._on_written(worker, batch, stored.result())
+            self._on_written(batch, stored.result())
         elif not self.failed.done():
             self.failed.set_exception(error)
         if not self._running_count:
             self._idle.set()
-        self.offer(worker)
+        for share in batch.shares:
+            self._await_turn(share.worker)
+        self.go_on()

@@ -1,86 +1,59 @@
-"""Between the model and the messages: the one place that knows both.
-
-Messages are built with `add()` and field assignment, which costs half of what constructors do.
-"""
+"""Between the model and the messages: the one place that knows both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate_client.progress import WriteProgress
+from provgate_storage.bulk import microseconds_of
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
+from provgate_storage.values import EPOCH
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS_A_DAY: Final = 86_400
+E = TypeVar("E")
+K = TypeVar("K")
 
 RELATIONS: Final = {each: model_pb2.RelationType.Value(f"RELATION_TYPE_{each.name}") for each in RelationType}
 ENTITIES: Final = {each: model_pb2.EntityType.Value(f"ENTITY_TYPE_{each.name}") for each in EntityType}
 
 
-def set_date(timestamp: Timestamp, date: datetime) -> None:
-    """Sets `timestamp` to `date`, which has a time zone."""
-    since = date - _EPOCH
-    timestamp.seconds = since.days * _SECONDS_A_DAY + since.seconds
-    timestamp.nanos = since.microseconds * 1000
-
-
 def to_date(timestamp: Timestamp) -> datetime:
     """Returns `timestamp` in UTC, floored to microseconds."""
-    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
+    return EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
 
 
-def content_add_request(entries: Iterable[tuple[Id, datetime | None]]) -> service.ContentAddRequest:
+def content_add_request(entries: Sequence[tuple[Id, datetime | None]]) -> service.ContentAddRequest:
     """Returns the message that adds contents."""
-    request = service.ContentAddRequest()
-    add = request.contents.add
-    for entry_id, date in entries:
-        content = add()
-        content.id = entry_id
-        if date is not None:
-            set_date(content.date, date)
-    return request
+    return service.ContentAddRequest(columns=_dated_columns(entries))
 
 
-def directory_add_request(entries: Iterable[tuple[Id, datetime | None]]) -> service.DirectoryAddRequest:
+def directory_add_request(entries: Sequence[tuple[Id, datetime | None]]) -> service.DirectoryAddRequest:
     """Returns the message that adds directories."""
-    request = service.DirectoryAddRequest()
-    add = request.directories.add
-    for entry_id, date in entries:
-        directory = add()
-        directory.id = entry_id
-        if date is not None:
-            set_date(directory.date, date)
-    return request
+    return service.DirectoryAddRequest(columns=_dated_columns(entries))
 
 
-def revision_add_request(entries: Iterable[tuple[Id, RevisionData]]) -> service.RevisionAddRequest:
+def revision_add_request(entries: Sequence[tuple[Id, RevisionData]]) -> service.RevisionAddRequest:
     """Returns the message that adds revisions."""
     request = service.RevisionAddRequest()
-    add = request.revisions.add
-    for entry_id, data in entries:
-        revision = add()
-        revision.id = entry_id
-        if data.date is not None:
-            set_date(revision.date, data.date)
-        if data.origin is not None:
-            revision.origin = data.origin
+    for (dated, with_origin), block in _alike(entries, _revision_fields):
+        columns = request.columns.add(ids=[entry_id for entry_id, _ in block])
+        if dated:
+            columns.dates.extend(_microseconds([data.date for _, data in block]))
+        if with_origin:
+            columns.origins.extend([data.origin or b"" for _, data in block])
     return request
 
 
-def origin_add_request(entries: Iterable[tuple[Id, str]]) -> service.OriginAddRequest:
+def origin_add_request(entries: Sequence[tuple[Id, str]]) -> service.OriginAddRequest:
     """Returns the message that adds origins."""
     request = service.OriginAddRequest()
-    add = request.origins.add
-    for entry_id, url in entries:
-        origin = add()
-        origin.id = entry_id
-        origin.url = url
+    request.columns.add(ids=[entry_id for entry_id, _ in entries], urls=[url for _, url in entries])
     return request
 
 
@@ -90,18 +63,41 @@ def location_add_request(entries: Iterable[Path]) -> service.LocationAddRequest:
 
 
 def relation_add_request(
-    relation: RelationType, entries: Iterable[tuple[Id, RelationData]]
+    relation: RelationType, entries: Sequence[tuple[Id, RelationData]]
 ) -> service.RelationAddRequest:
     """Returns the message that adds rows of `relation`."""
     request = service.RelationAddRequest(relation=RELATIONS[relation])
-    add = request.relations.add
-    for src, data in entries:
-        row = add()
-        row.src = src
-        row.dst = data.dst
-        if data.path is not None:
-            row.path = data.path
+    columns = request.columns.add(srcs=[src for src, _ in entries], dsts=[data.dst for _, data in entries])
+    if relation.has_path:
+        columns.paths.extend([data.path for _, data in entries])  # type: ignore[misc]  # checked: every row has one
     return request
+
+
+def _dated_columns(entries: Sequence[tuple[Id, datetime | None]]) -> Iterator[model_pb2.DatedColumns]:
+    for dated, block in _alike(entries, _is_dated):
+        ids = [entry_id for entry_id, _ in block]
+        yield model_pb2.DatedColumns(ids=ids, dates=_microseconds([date for _, date in block]) if dated else None)
+
+
+def _alike(entries: Sequence[E], fields: Callable[[E], K]) -> Iterator[tuple[K, Sequence[E]]]:
+    """Yields neighbours that have the same fields, in their order: a column has a value for each entry or for none."""
+    if len(set(map(fields, entries))) == 1:
+        yield fields(entries[0]), entries
+        return
+    for key, group in groupby(entries, fields):
+        yield key, list(group)
+
+
+def _is_dated(entry: tuple[Id, datetime | None]) -> bool:
+    return entry[1] is not None
+
+
+def _revision_fields(entry: tuple[Id, RevisionData]) -> tuple[bool, bool]:
+    return entry[1].date is not None, entry[1].origin is not None
+
+
+def _microseconds(dates: Sequence[datetime | None]) -> list[int]:
+    return microseconds_of(dates)  # type: ignore[return-value]  # of dates that are known
 
 
 def to_progress(progress: service.AddProgress) -> WriteProgress:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from provgate_client.adapter import conversion
+from provgate_storage.bulk import are_ids, are_paths, are_utc_dates, check_each, check_relation_paths
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
-from provgate_storage.values import check_date, check_id, check_path, check_relation_path, check_url
+from provgate_storage.values import check_date, check_id, check_path, check_url
 
 E = TypeVar("E")
 
@@ -27,7 +28,7 @@ class EntryKind(Generic[E]):
     Attributes:
         method: the interface's method that adds entries of this kind.
         rpc: the RPC behind it.
-        check: returns the number of entries given, or raises `InvalidValueError` for the first that cannot be kept.
+        check: raises `InvalidValueError` for an entry that cannot be kept.
         request: returns the message that adds the entries given.
         fixed_bytes: what an entry takes in a message at most, its text of free length left out.
         text_bytes: returns how much that text takes at most; None where a kind has none.
@@ -35,8 +36,8 @@ class EntryKind(Generic[E]):
 
     method: str
     rpc: str
-    check: Callable[[Iterable[E]], int]
-    request: Callable[[list[E]], Any]
+    check: Callable[[Sequence[E]], None]
+    request: Callable[[Sequence[E]], Any]
     fixed_bytes: int
     text_bytes: Callable[[E], int] | None = None
 
@@ -85,61 +86,46 @@ def collected(values: Iterable[E]) -> Collection[E]:
     return values if isinstance(values, Collection) else list(values)
 
 
-def _check_dated(entries: Iterable[DatedEntry]) -> int:
-    count = 0
-    for entry_id, date in entries:
-        check_id(entry_id)
-        if date is not None:
-            check_date(date)
-        count += 1
-    return count
+def _check_dated(entries: Sequence[DatedEntry]) -> None:
+    check_each(are_ids, check_id, [entry_id for entry_id, _ in entries])
+    _check_dates([date for _, date in entries])
 
 
-def _check_revisions(entries: Iterable[RevisionEntry]) -> int:
-    count = 0
-    for entry_id, data in entries:
-        check_id(entry_id)
+def _check_dates(dates: Sequence[datetime | None]) -> None:
+    if not are_utc_dates(dates):
+        for date in dates:
+            if date is not None:
+                check_date(date)
+
+
+def _check_revisions(entries: Sequence[RevisionEntry]) -> None:
+    check_each(are_ids, check_id, [entry_id for entry_id, _ in entries])
+    for _, data in entries:
         if not isinstance(data, RevisionData):
             raise TypeError(f"a revision's data is RevisionData, not {type(data).__name__}")
-        if data.date is not None:
-            check_date(data.date)
-        if data.origin is not None:
-            check_id(data.origin)
-        count += 1
-    return count
+    _check_dates([data.date for _, data in entries])
+    check_each(are_ids, check_id, [data.origin for _, data in entries if data.origin is not None])
 
 
-def _check_origins(entries: Iterable[OriginEntry]) -> int:
-    count = 0
-    for entry_id, url in entries:
-        check_id(entry_id)
+def _check_origins(entries: Sequence[OriginEntry]) -> None:
+    check_each(are_ids, check_id, [entry_id for entry_id, _ in entries])
+    for _, url in entries:
         check_url(url)
-        count += 1
-    return count
 
 
-def _check_locations(entries: Iterable[Path]) -> int:
-    count = 0
-    for path in entries:
-        check_path(path)
-        count += 1
-    return count
+def _check_locations(entries: Sequence[Path]) -> None:
+    check_each(are_paths, check_path, entries)
 
 
-def _check_relation(relation: RelationType, entries: Iterable[RelationEntry]) -> int:
-    has_path = relation.has_path  # Asked once: it is a third of the cost of a row.
-    count = 0
-    for src, data in entries:
-        check_id(src)
-        if not isinstance(data, RelationData):
-            raise TypeError(f"a row of a relation is RelationData, not {type(data).__name__}")
-        check_id(data.dst)
-        if has_path and data.path is not None:
-            check_path(data.path)
-        else:
-            check_relation_path(relation, data.path)
-        count += 1
-    return count
+def _check_relation(relation: RelationType, entries: Sequence[RelationEntry]) -> None:
+    check_each(are_ids, check_id, [src for src, _ in entries])
+    rows = [data for _, data in entries]
+    if not set(map(type, rows)) <= {RelationData}:
+        for row in rows:
+            if not isinstance(row, RelationData):
+                raise TypeError(f"a row of a relation is RelationData, not {type(row).__name__}")
+    check_each(are_ids, check_id, [row.dst for row in rows])
+    check_relation_paths(relation, [row.path for row in rows])
 
 
 # The sizes: a tag and a length for every field and every message, 20 bytes an id, at most 18 a timestamp.

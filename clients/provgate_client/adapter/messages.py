@@ -14,6 +14,24 @@ MESSAGE_MAX_BYTES: Final = 3 * 1024 * 1024
 """What a message takes at most. gRPC servers refuse more than 4 MiB."""
 
 
+# Enough that what a piece costs beside its entries does not show.
+_CHECKED_AT_ONCE_COUNT: Final = 10_000
+
+
+def check_entries(kind: EntryKind[E], entries: Iterable[E]) -> int:
+    """Checks entries of any number, in bounded memory, and returns how many there are.
+
+    Raises:
+        InvalidValueError: one cannot be kept.
+    """
+    count = 0
+    remaining = iter(entries)
+    while part := list(islice(remaining, _CHECKED_AT_ONCE_COUNT)):
+        kind.check(part)
+        count += len(part)
+    return count
+
+
 def requests_of(kind: EntryKind[E], entries: Iterable[E], max_count: int) -> Iterator[tuple[int, Any]]:
     """Yields each message behind the number of its entries, in the order of the entries, none of them empty.
 

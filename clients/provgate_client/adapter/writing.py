@@ -14,7 +14,7 @@ from provgate_client.adapter.conversion import to_progress
 from provgate_client.adapter.entries import EntryKind
 from provgate_client.adapter.feed import RequestFeed
 from provgate_client.adapter.ledger import WriteLedger
-from provgate_client.adapter.messages import requests_of
+from provgate_client.adapter.messages import check_entries, requests_of
 from provgate_client.adapter.session import GatewaySession
 from provgate_client.errors import CallStatus, RetryableCallError
 from provgate_client.progress import ProgressCallback
@@ -34,7 +34,7 @@ def write(session: GatewaySession, kind: EntryKind[E], entries: Iterable[E], pro
         InvalidValueError: an entry cannot be kept; nothing was sent.
         CallError: the gateway refused; trying again is of no use.
     """
-    if kind.check(entries) == 0:
+    if check_entries(kind, entries) == 0:
         return True
     try:
         _Write(session, kind, entries, progress).run()

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17provgate/v1/model.proto\x12\x0bprovgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\x07\x43ontent\x12\n\n\x02id\x18\x01 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\tDirectory\x12\n\n\x02id\x18\x01 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06origin\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\t\n\x07_origin\"!\n\x06Origin\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0b\n\x03url\x18\x02 \x01(\t\"@\n\x08Relation\x12\x0b\n\x03src\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64st\x18\x02 \x01(\x0c\x12\x11\n\x04path\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_path\"\x8d\x01\n\x10ProvenanceResult\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06origin\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04path\x18\x05 \x01(\x0c\x42\t\n\x07_origin*\x8f\x01\n\nEntityType\x12\x1b\n\x17\x45NTITY_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NTITY_TYPE_CONTENT\x10\x01\x12\x19\n\x15\x45NTITY_TYPE_DIRECTORY\x10\x02\x12\x18\n\x14\x45NTITY_TYPE_REVISION\x10\x03\x12\x16\n\x12\x45NTITY_TYPE_ORIGIN\x10\x04*\xcd\x01\n\x0cRelationType\x12\x1d\n\x19RELATION_TYPE_UNSPECIFIED\x10\x00\x12\"\n\x1eRELATION_TYPE_CNT_EARLY_IN_REV\x10\x01\x12\x1c\n\x18RELATION_TYPE_CNT_IN_DIR\x10\x02\x12\x1c\n\x18RELATION_TYPE_DIR_IN_REV\x10\x03\x12\x1c\n\x18RELATION_TYPE_REV_IN_ORG\x10\x04\x12 \n\x1cRELATION_TYPE_REV_BEFORE_REV\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17provgate/v1/model.proto\x12\x0bprovgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\x07\x43ontent\x12\n\n\x02id\x18\x01 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\tDirectory\x12\n\n\x02id\x18\x01 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06origin\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\t\n\x07_origin\"!\n\x06Origin\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0b\n\x03url\x18\x02 \x01(\t\"@\n\x08Relation\x12\x0b\n\x03src\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64st\x18\x02 \x01(\x0c\x12\x11\n\x04path\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_path\"\x8d\x01\n\x10ProvenanceResult\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x0c\x12(\n\x04\x64\x61te\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06origin\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04path\x18\x05 \x01(\x0c\x42\t\n\x07_origin\"*\n\x0c\x44\x61tedColumns\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\x12\r\n\x05\x64\x61tes\x18\x02 \x03(\x10\">\n\x0fRevisionColumns\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\x12\r\n\x05\x64\x61tes\x18\x02 \x03(\x10\x12\x0f\n\x07origins\x18\x03 \x03(\x0c\"*\n\rOriginColumns\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\x12\x0c\n\x04urls\x18\x02 \x03(\t\"<\n\x0fRelationColumns\x12\x0c\n\x04srcs\x18\x01 \x03(\x0c\x12\x0c\n\x04\x64sts\x18\x02 \x03(\x0c\x12\r\n\x05paths\x18\x03 \x03(\x0c*\x8f\x01\n\nEntityType\x12\x1b\n\x17\x45NTITY_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NTITY_TYPE_CONTENT\x10\x01\x12\x19\n\x15\x45NTITY_TYPE_DIRECTORY\x10\x02\x12\x18\n\x14\x45NTITY_TYPE_REVISION\x10\x03\x12\x16\n\x12\x45NTITY_TYPE_ORIGIN\x10\x04*\xcd\x01\n\x0cRelationType\x12\x1d\n\x19RELATION_TYPE_UNSPECIFIED\x10\x00\x12\"\n\x1eRELATION_TYPE_CNT_EARLY_IN_REV\x10\x01\x12\x1c\n\x18RELATION_TYPE_CNT_IN_DIR\x10\x02\x12\x1c\n\x18RELATION_TYPE_DIR_IN_REV\x10\x03\x12\x1c\n\x18RELATION_TYPE_REV_IN_ORG\x10\x04\x12 \n\x1cRELATION_TYPE_REV_BEFORE_REV\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'provgate.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTITYTYPE']._serialized_start=549
-  _globals['_ENTITYTYPE']._serialized_end=692
-  _globals['_RELATIONTYPE']._serialized_start=695
-  _globals['_RELATIONTYPE']._serialized_end=900
+  _globals['_ENTITYTYPE']._serialized_start=763
+  _globals['_ENTITYTYPE']._serialized_end=906
+  _globals['_RELATIONTYPE']._serialized_start=909
+  _globals['_RELATIONTYPE']._serialized_end=1114
   _globals['_CONTENT']._serialized_start=73
   _globals['_CONTENT']._serialized_end=136
   _globals['_DIRECTORY']._serialized_start=138
@@ -48,4 +48,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELATION']._serialized_end=402
   _globals['_PROVENANCERESULT']._serialized_start=405
   _globals['_PROVENANCERESULT']._serialized_end=546
+  _globals['_DATEDCOLUMNS']._serialized_start=548
+  _globals['_DATEDCOLUMNS']._serialized_end=590
+  _globals['_REVISIONCOLUMNS']._serialized_start=592
+  _globals['_REVISIONCOLUMNS']._serialized_end=654
+  _globals['_ORIGINCOLUMNS']._serialized_start=656
+  _globals['_ORIGINCOLUMNS']._serialized_end=698
+  _globals['_RELATIONCOLUMNS']._serialized_start=700
+  _globals['_RELATIONCOLUMNS']._serialized_end=760
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 The words of the provenance index: what is stored, and how it is told apart."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -286,3 +288,139 @@ class ProvenanceResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__origin) -> _WhichOneofReturnType__origin | None: ...
 
 Global___ProvenanceResult: _TypeAlias = ProvenanceResult  # noqa: Y015
+
+@_typing.final
+class DatedColumns(_message.Message):
+    """Contents or directories as columns: the form that costs programs least. Every column that is not empty has a value
+    for each entry, in the order of `ids`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    DATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The ids, each of 20 bytes. Required."""
+
+    @_builtins.property
+    def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The dates in microseconds since 1970-01-01T00:00:00Z, in the range of Content.date. Empty: they are not known."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        dates: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dates", b"dates", "ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatedColumns: _TypeAlias = DatedColumns  # noqa: Y015
+
+@_typing.final
+class RevisionColumns(_message.Message):
+    """Revisions as columns, as DatedColumns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    DATES_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The ids, each of 20 bytes. Required."""
+
+    @_builtins.property
+    def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The author dates in microseconds since 1970-01-01T00:00:00Z, in the range of Content.date. Empty: they are not
+        known.
+        """
+
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The ids of the preferred origins, each of 20 bytes. Empty: stored ones stay."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        dates: _abc.Iterable[_builtins.int] | None = ...,
+        origins: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dates", b"dates", "ids", b"ids", "origins", b"origins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevisionColumns: _TypeAlias = RevisionColumns  # noqa: Y015
+
+@_typing.final
+class OriginColumns(_message.Message):
+    """Origins as columns, as DatedColumns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    URLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The ids, each of 20 bytes. Required."""
+
+    @_builtins.property
+    def urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The URLs, each as Origin.url. Required."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        urls: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "urls", b"urls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OriginColumns: _TypeAlias = OriginColumns  # noqa: Y015
+
+@_typing.final
+class RelationColumns(_message.Message):
+    """Rows of one relation as columns, as DatedColumns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SRCS_FIELD_NUMBER: _builtins.int
+    DSTS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def srcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The ids of the sources, each of 20 bytes. Required."""
+
+    @_builtins.property
+    def dsts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The ids of the destinations, each of 20 bytes. Required."""
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The paths, each as Relation.path. Required in the three relations of contents and directories, empty in the others."""
+
+    def __init__(
+        self,
+        *,
+        srcs: _abc.Iterable[_builtins.bytes] | None = ...,
+        dsts: _abc.Iterable[_builtins.bytes] | None = ...,
+        paths: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dsts", b"dsts", "paths", b"paths", "srcs", b"srcs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelationColumns: _TypeAlias = RelationColumns  # noqa: Y015

@@ -56,18 +56,24 @@ class ContentAddRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENTS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contents(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Content]:
         """May be empty. One id may occur more than once."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
+        """More contents, behind those of `contents`."""
 
     def __init__(
         self,
         *,
         contents: _abc.Iterable[_model_pb2.Content] | None = ...,
+        columns: _abc.Iterable[_model_pb2.DatedColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "contents", b"contents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -104,18 +110,24 @@ class DirectoryAddRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIRECTORIES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def directories(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Directory]:
         """May be empty. One id may occur more than once."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
+        """More directories, behind those of `directories`."""
 
     def __init__(
         self,
         *,
         directories: _abc.Iterable[_model_pb2.Directory] | None = ...,
+        columns: _abc.Iterable[_model_pb2.DatedColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directories", b"directories"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "directories", b"directories"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,18 +164,24 @@ class RevisionAddRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISIONS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def revisions(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Revision]:
         """May be empty. One id may occur more than once."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.RevisionColumns]:
+        """More revisions, behind those of `revisions`."""
 
     def __init__(
         self,
         *,
         revisions: _abc.Iterable[_model_pb2.Revision] | None = ...,
+        columns: _abc.Iterable[_model_pb2.RevisionColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revisions", b"revisions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "revisions", b"revisions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,18 +218,24 @@ class OriginAddRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORIGINS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def origins(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Origin]:
         """May be empty. One id may occur more than once."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.OriginColumns]:
+        """More origins, behind those of `origins`."""
 
     def __init__(
         self,
         *,
         origins: _abc.Iterable[_model_pb2.Origin] | None = ...,
+        columns: _abc.Iterable[_model_pb2.OriginColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origins", b"origins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "origins", b"origins"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -297,21 +321,27 @@ class RelationAddRequest(_message.Message):
 
     RELATION_FIELD_NUMBER: _builtins.int
     RELATIONS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     relation: _model_pb2.RelationType.ValueType
     """The relation of all rows of this message. Required, also where there are no rows."""
     @_builtins.property
     def relations(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Relation]:
         """May be empty. One row may occur more than once."""
 
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.RelationColumns]:
+        """More rows, behind those of `relations`."""
+
     def __init__(
         self,
         *,
         relation: _model_pb2.RelationType.ValueType = ...,
         relations: _abc.Iterable[_model_pb2.Relation] | None = ...,
+        columns: _abc.Iterable[_model_pb2.RelationColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["relation", b"relation", "relations", b"relations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "relation", b"relation", "relations", b"relations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,8 @@ class ProvenanceStorageStub:
     else?
 
     Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. Every response carries counts that cover the whole call and
+    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
+    in columns, for programs, or in both. Every response carries counts that cover the whole call and
     never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
     committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
     are idempotent.
@@ -137,7 +138,8 @@ class ProvenanceStorageServicer:
     else?
 
     Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. Every response carries counts that cover the whole call and
+    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
+    in columns, for programs, or in both. Every response carries counts that cover the whole call and
     never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
     committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
     are idempotent.
@@ -367,7 +369,8 @@ class ProvenanceStorage:
     else?
 
     Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. Every response carries counts that cover the whole call and
+    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
+    in columns, for programs, or in both. Every response carries counts that cover the whole call and
     never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
     committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
     are idempotent.

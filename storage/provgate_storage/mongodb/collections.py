@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from provgate_storage.database import LOCATION
 from provgate_storage.model import EntityType, RelationType
+from provgate_storage.rows import LOCATION
 
 SCHEMA: Final = "schema"
 """The collection of one document: the version of the schema, and the range counts."""

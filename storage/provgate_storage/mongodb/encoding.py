@@ -8,25 +8,8 @@ that `$min` sets it; null is less than every number.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
-from typing import Final
-
-from bson.int64 import Int64
 
 from provgate_storage.model import Id, Path
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def encoded_date(date: datetime) -> Int64:
-    """Returns a date as microseconds since 1970."""
-    return Int64((date - _EPOCH) // _MICROSECOND)
-
-
-def decoded_date(microseconds: int) -> datetime:
-    """Returns the date of so many microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def location_key(path: Path) -> bytes:

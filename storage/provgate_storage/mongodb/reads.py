@@ -14,10 +14,9 @@ from typing import Any, TypeAlias, TypeVar
 from provgate_storage.arguments import checked_ids
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.mongodb import queries
-from provgate_storage.mongodb.encoding import decoded_date
 from provgate_storage.mongodb.queries import Query
 from provgate_storage.mongodb.stream import MongoDbRowStream, Source
-from provgate_storage.values import check_entity, check_id, check_limit, check_relation
+from provgate_storage.values import check_entity, check_id, check_limit, check_relation, to_date
 
 T = TypeVar("T")
 
@@ -76,12 +75,12 @@ class MongoDbReads:
 
 
 def _date(document: Document) -> tuple[Id, datetime]:
-    return document["_id"], decoded_date(document["date"])
+    return document["_id"], to_date(document["date"])
 
 
 def _revision(document: Document) -> tuple[Id, RevisionData]:
     date = document.get("date")
-    return document["_id"], RevisionData(None if date is None else decoded_date(date), document.get("origin"))
+    return document["_id"], RevisionData(None if date is None else to_date(date), document.get("origin"))
 
 
 def _relation(document: Document) -> tuple[Id, RelationData]:
@@ -94,7 +93,7 @@ def _occurrences(content: Id, limit: int | None, documents: Iterator[Document]) 
     What is in memory at once are the occurrences in one revision.
     """
     found = (
-        ProvenanceResult(content, revision, decoded_date(date), url, path)
+        ProvenanceResult(content, revision, to_date(date), url, path)
         for (revision, date, url), group in groupby(documents, key=_revision_of)
         for path in sorted({_joined(document.get("prefix", b""), document["path"]) for document in group})
     )

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from bson.int64 import Int64
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from provgate_storage.database import LOCATION
 from provgate_storage.model import EntityType, RelationType
-from provgate_storage.mongodb.encoding import encoded_date, location_key, relation_key
+from provgate_storage.mongodb.encoding import location_key, relation_key
 from provgate_storage.mongodb.failures import DUPLICATE_KEY
+from provgate_storage.rows import LOCATION, Row
 
-Row: TypeAlias = tuple[Any, ...]
 Fields: TypeAlias = dict[str, Any]
 
 PIECE_ROW_COUNT: Final = 1_000
@@ -49,7 +49,7 @@ def write(collection: Collection[Any], name: str, rows: Sequence[Row]) -> None:
     Args:
         collection: where to.
         name: what the rows are of, as `DatabaseStorage` says.
-        rows: as `DatabaseStorage` says, sorted by key.
+        rows: as `DatabaseStorage` says.
 
     Raises:
         PyMongoError: as the driver says.
@@ -125,8 +125,8 @@ def _nothing(row: Row) -> Mapping[str, Fields]:
     return {}
 
 
-def _encoded(date: Any) -> Any:
-    return None if date is None else encoded_date(date)
+def _encoded(microseconds: int | None) -> Int64 | None:
+    return None if microseconds is None else Int64(microseconds)
 
 
 def _known(name: str, value: Any = None) -> Fields:

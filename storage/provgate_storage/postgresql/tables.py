@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from provgate_storage.database import LOCATION
 from provgate_storage.model import EntityType, RelationType
+from provgate_storage.rows import LOCATION
 
 PATH_KEY: Final = "(CASE WHEN octet_length(path) < 32 THEN path ELSE sha256(path) END)"
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from psycopg2.extensions import cursor
 
 from provgate_storage.postgresql.encoding import column_literal, copy_document, literal_type, literal_value
 from provgate_storage.postgresql.tables import Table
-
-Row: TypeAlias = tuple[Any, ...]
+from provgate_storage.rows import Row
 
 INSERT_MAX_ROW_COUNT: Final = 1_500
 """From more rows than these on, COPY costs less than an INSERT."""
@@ -33,8 +32,8 @@ def write(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
     Args:
         open_cursor: in a transaction.
         table: where to.
-        rows: in the order of `table.columns`, sorted by key, no key twice: two writers that lock rows in the same
-            order do not deadlock.
+        rows: as `provgate_storage.rows.merged` returns them: two writers that lock rows in the same order do not
+            deadlock.
     """
     for number, piece in enumerate(_pieces(rows)):
         if len(piece) <= INSERT_MAX_ROW_COUNT:
@@ -46,7 +45,7 @@ def write(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
 def _insert(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
     values = ", ".join(literal_value(column_type, f"given.{name}") for name, column_type in table.columns)
     arrays = ", ".join(f"%s::{literal_type(column_type)}" for _, column_type in table.columns)
-    columns = zip(table.columns, zip(*rows, strict=True), strict=True)
+    columns = zip(table.columns, _columns(table, rows), strict=True)
     literals = [column_literal(column_type, column) for (_, column_type), column in columns]
     source = f"SELECT {values} FROM unnest({arrays}) AS given ({_names(table)})"
     open_cursor.execute(_merge_statement(table, source), literals)
@@ -55,7 +54,7 @@ def _insert(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
 def _copy(open_cursor: cursor, table: Table, rows: Sequence[Row], first: bool) -> None:
     staging = f"new_{table.name}"
     columns = ", ".join(f"{name} {column_type.value}" for name, column_type in table.columns)
-    document = copy_document([column_type for _, column_type in table.columns], list(zip(*rows, strict=True)))
+    document = copy_document([column_type for _, column_type in table.columns], _columns(table, rows))
     if first:
         # Kept for the connection's next call: made anew for each, it costs more and bloats the catalog.
         open_cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} ({columns}) ON COMMIT DELETE ROWS")
@@ -69,6 +68,11 @@ def _copy(open_cursor: cursor, table: Table, rows: Sequence[Row], first: bool) -
 
 def _merge_statement(table: Table, source: str) -> str:
     return f"INSERT INTO {table.name} AS stored ({_names(table)}) {source} ON CONFLICT {table.on_conflict}"
+
+
+def _columns(table: Table, rows: Sequence[Row]) -> list[list[Any]]:
+    # Not zip(*rows), which makes an iterator of each row.
+    return [[row[index] for row in rows] for index in range(len(table.columns))]
 
 
 def _names(table: Table) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +19,9 @@ from grpc_status import rpc_status
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageServicer, add_ProvenanceStorageServicer_to_server
 from provgate_client.adapter import conversion
-from provgate_storage.model import EntityType, RelationType
+from provgate_gateway import answers, requests
+from provgate_storage.model import EntityType, Id, RelationData
+from provgate_storage.rows import LOCATION, Row
 from tests.contract.reference import InMemoryProvenanceStorage
 
 ENDLESS = b"\xff" * 20
@@ -96,58 +97,52 @@ class GatewayDouble(ProvenanceStorageServicer):
 
     def ContentAdd(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         def store(request: Any) -> int:
-            for each in request.contents:
-                self.storage.content_add({each.id: _date(each)})
-            return len(request.contents)
+            return self._store(EntityType.CONTENT, requests.content_rows(request))
 
         return self._add("ContentAdd", request_iterator, context, store, service.ContentAddResponse)
 
     def DirectoryAdd(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         def store(request: Any) -> int:
-            for each in request.directories:
-                self.storage.directory_add({each.id: _date(each)})
-            return len(request.directories)
+            return self._store(EntityType.DIRECTORY, requests.directory_rows(request))
 
         return self._add("DirectoryAdd", request_iterator, context, store, service.DirectoryAddResponse)
 
     def RevisionAdd(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         def store(request: Any) -> int:
-            for entry_id, data in conversion.to_revisions(request.revisions):
-                self.storage.revision_add({entry_id: data})
-            return len(request.revisions)
+            return self._store(EntityType.REVISION, requests.revision_rows(request))
 
         return self._add("RevisionAdd", request_iterator, context, store, service.RevisionAddResponse)
 
     def OriginAdd(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         def store(request: Any) -> int:
-            self.storage.origin_add(dict(conversion.to_origins(request.origins)))
-            return len(request.origins)
+            return self._store(EntityType.ORIGIN, requests.origin_rows(request))
 
         return self._add("OriginAdd", request_iterator, context, store, service.OriginAddResponse)
 
     def LocationAdd(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         def store(request: Any) -> int:
-            self.storage.location_add(request.paths)
-            return len(request.paths)
+            return self._store(LOCATION, requests.location_rows(request))
 
         return self._add("LocationAdd", request_iterator, context, store, service.LocationAddResponse)
 
     def RelationAdd(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         def store(request: Any) -> int:
-            for src, data in conversion.to_relations(request.relations):
-                self.storage.relation_add(_RELATIONS[request.relation], {src: {data}})
-            return len(request.relations)
+            return self._store(requests.relation_type(request.relation), requests.relation_rows(request))
 
         return self._add("RelationAdd", request_iterator, context, store, service.RelationAddResponse)
 
+    def _store(self, name: str, rows: list[Row]) -> int:
+        self.storage.write_rows(name, rows)
+        return len(rows)
+
     def _add(
-        self, rpc: str, requests: Iterable[Any], context: Any, store: Callable[[Any], int], response: type[Any]
+        self, rpc: str, messages: Iterable[Any], context: Any, store: Callable[[Any], int], response: type[Any]
     ) -> Iterator[Any]:
         fault = self._begin(rpc, context)
         received = acked = 0
         if fault is not None and fault.after_messages == 0:
             fault.end(context)
-        for number, request in enumerate(requests, start=1):
+        for number, request in enumerate(messages, start=1):
             count = store(request)
             self.seen.message_counts.append(count)
             self.seen.message_bytes.append(request.ByteSize())
@@ -158,61 +153,50 @@ class GatewayDouble(ProvenanceStorageServicer):
                 fault.end(context)
 
     def ContentGet(self, request: Any, context: Any) -> Iterator[Any]:
-        dates = self.storage.content_get(request.ids)
-        for part in self._read("ContentGet", context, list(dates)):
-            answer = conversion.content_add_request((each, dates[each]) for each in part)
-            yield service.ContentGetResponse(contents=answer.contents)
+        found = self.storage.content_get(request.ids)
+        yield from map(answers.contents, self._read("ContentGet", context, list(found.items())))
 
     def DirectoryGet(self, request: Any, context: Any) -> Iterator[Any]:
-        dates = self.storage.directory_get(request.ids)
-        for part in self._read("DirectoryGet", context, list(dates)):
-            answer = conversion.directory_add_request((each, dates[each]) for each in part)
-            yield service.DirectoryGetResponse(directories=answer.directories)
+        found = self.storage.directory_get(request.ids)
+        yield from map(answers.directories, self._read("DirectoryGet", context, list(found.items())))
 
     def RevisionGet(self, request: Any, context: Any) -> Iterator[Any]:
         found = self.storage.revision_get(request.ids)
-        for part in self._read("RevisionGet", context, list(found)):
-            answer = conversion.revision_add_request((each, found[each]) for each in part)
-            yield service.RevisionGetResponse(revisions=answer.revisions)
+        yield from map(answers.revisions, self._read("RevisionGet", context, list(found.items())))
 
     def OriginGet(self, request: Any, context: Any) -> Iterator[Any]:
         found = self.storage.origin_get(request.ids)
-        for part in self._read("OriginGet", context, list(found.items())):
-            yield service.OriginGetResponse(origins=conversion.origin_add_request(part).origins)
+        yield from map(answers.origins, self._read("OriginGet", context, list(found.items())))
 
     def RelationGet(self, request: Any, context: Any) -> Iterator[Any]:
         relation = _RELATIONS[request.relation]
         found = self.storage.relation_get(relation, request.ids, request.reverse)
-        for rows in self._read_rows("RelationGet", context, relation, found):
-            yield service.RelationGetResponse(relations=rows)
+        yield from map(answers.relations, self._read("RelationGet", context, _rows(found)))
 
     def RelationGetAll(self, request: Any, context: Any) -> Iterator[Any]:
         relation = _RELATIONS[request.relation]
-        for rows in self._read_rows("RelationGetAll", context, relation, self.storage.relation_get_all(relation)):
-            yield service.RelationGetAllResponse(relations=rows)
+        found = self.storage.relation_get_all(relation)
+        yield from map(answers.all_relations, self._read("RelationGetAll", context, _rows(found)))
 
     def EntityGetAll(self, request: Any, context: Any) -> Iterator[Any]:
-        for part in self._read("EntityGetAll", context, list(self.storage.entity_get_all(_ENTITIES[request.entity]))):
-            yield service.EntityGetAllResponse(ids=part)
+        found = self.storage.entity_get_all(_ENTITIES[request.entity])
+        yield from map(answers.entities, self._read("EntityGetAll", context, list(found)))
 
     def LocationGetAll(self, request: Any, context: Any) -> Iterator[Any]:
-        for part in self._read("LocationGetAll", context, list(self.storage.location_get_all())):
-            yield service.LocationGetAllResponse(paths=part)
+        yield from map(answers.locations, self._read("LocationGetAll", context, list(self.storage.location_get_all())))
 
     def ContentFindFirst(self, request: Any, context: Any) -> Any:
         fault = self._begin("ContentFindFirst", context)
         if fault is not None:
             fault.end(context)
-        found = self.storage.content_find_first(request.id)
-        return service.ContentFindFirstResponse(result=_result(found) if found is not None else None)
+        return answers.first(self.storage.content_find_first(request.id))
 
     def ContentFindAll(self, request: Any, context: Any) -> Iterator[Any]:
         if request.id == ENDLESS:
             yield from self._endless(context)
         limit = request.limit if request.HasField("limit") else None
         found = list(self.storage.content_find_all(request.id, limit))
-        for part in self._read("ContentFindAll", context, found):
-            yield service.ContentFindAllResponse(results=[_result(each) for each in part])
+        yield from map(answers.occurrences, self._read("ContentFindAll", context, found))
 
     def WithPath(self, request: Any, context: Any) -> Any:
         return service.WithPathResponse(with_path=True)
@@ -232,25 +216,11 @@ class GatewayDouble(ProvenanceStorageServicer):
         if fault is not None:
             fault.end(context)
 
-    def _read_rows(self, rpc: str, context: Any, relation: RelationType, found: Any) -> Iterator[Any]:
-        rows = [(src, data) for src, group in found.items() for data in group]
-        for part in self._read(rpc, context, rows):
-            yield conversion.relation_add_request(relation, part).relations
-
     def _begin(self, rpc: str, context: Any) -> Fault | None:
         self.seen.calls.append(rpc)
         context.add_callback(self.seen.ended.set)
         return self.faults.popleft() if self.faults else None
 
 
-def _date(entry: Any) -> datetime | None:
-    return conversion.to_date(entry.date) if entry.HasField("date") else None
-
-
-def _result(found: Any) -> Any:
-    result = service.ContentFindFirstResponse().result
-    result.content, result.revision, result.path = found.content, found.revision, found.path
-    conversion.set_date(result.date, found.date)
-    if found.origin is not None:
-        result.origin = found.origin
-    return result
+def _rows(found: Mapping[Id, Iterable[RelationData]]) -> list[tuple[Id, RelationData]]:
+    return [(src, data) for src, group in found.items() for data in group]

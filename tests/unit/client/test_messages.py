@@ -13,7 +13,7 @@ from provgate_client.adapter import entries
 from provgate_client.adapter.entries import EntryKind
 from provgate_client.adapter.feed import RequestFeed
 from provgate_client.adapter.ledger import WriteLedger
-from provgate_client.adapter.messages import MESSAGE_MAX_BYTES, requests_of
+from provgate_client.adapter.messages import MESSAGE_MAX_BYTES, check_entries, requests_of
 from provgate_client.progress import WriteProgress
 from provgate_storage.model import RelationData, RelationType, RevisionData
 
@@ -34,7 +34,7 @@ LARGEST: list[tuple[EntryKind[Any], Any]] = [
 
 @pytest.mark.parametrize(("kind", "entry"), LARGEST)
 def test_no_message_is_larger_than_allowed(kind: EntryKind[Any], entry: Any) -> None:
-    assert kind.check([entry]) == 1
+    assert check_entries(kind, [entry]) == 1
     messages = list(requests_of(kind, [entry] * 100_000 if kind.text_bytes is None else [entry] * 2000, 100_000))
     assert len(messages) > 1
     assert max(message.ByteSize() for _, message in messages) <= MESSAGE_MAX_BYTES

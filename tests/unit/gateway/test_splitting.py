@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -19,9 +19,9 @@ from provgate_broker.topology import (
     exchange_of,
     parse_binding_key,
 )
-from provgate_broker.wire import Entry, decode_package
 from provgate_gateway.splitting import PACKAGE_MAX_BYTES, Package, split
 from provgate_storage.model import RelationType, RevisionData
+from tests.entries import Entry, decode_entries, in_full, rows_of
 
 IDS = st.binary(min_size=20, max_size=20)
 DATES = st.datetimes(timezones=st.just(UTC))
@@ -70,20 +70,20 @@ def test_packages_are_the_entries_by_range_and_in_order(
         expected.setdefault(_id_of(operation, entry)[0] * count // 256, []).append(entry)
 
     found: dict[int, list[Entry]] = {}
-    for package in split(operation, entries, policy, batch_size):
-        decoded = decode_package(package.body, operation)
+    for package in split(operation, rows_of(entries, operation), policy, batch_size):
+        decoded = decode_entries(package.body, operation)
         assert 1 <= len(decoded) == package.entry_count <= batch_size
         assert package.exchange is exchange_of(operation)
         key_operation, range_number = parse_binding_key(package.routing_key)
         assert key_operation == operation
         found.setdefault(range_number, []).extend(decoded)
-    assert found == expected
+    assert found == {number: [in_full(entry, operation) for entry in of_range] for number, of_range in expected.items()}
 
 
 @given(st.lists(IDS, max_size=100), st.integers(1, 7))
 def test_no_package_is_cut_before_it_is_full(ids: list[bytes], batch_size: int) -> None:
     policy = RangePolicy(dict.fromkeys(Exchange, 1))
-    packages = split(Operation(WriteMethod.CONTENT_ADD), [(id,) for id in ids], policy, batch_size)
+    packages = split(Operation(WriteMethod.CONTENT_ADD), [(id, None) for id in ids], policy, batch_size)
     assert len(packages) == -(-len(ids) // batch_size)
 
 
@@ -113,7 +113,7 @@ def test_a_location_goes_by_the_sha1_of_its_path(path: bytes, first_hex_digit: s
 
 @pytest.mark.parametrize("relation", list(RelationType))
 def test_a_row_of_a_relation_goes_by_its_source(relation: RelationType) -> None:
-    row = (b"\xa7" * 20, b"\x11" * 20, b"p" if relation.has_path else None)
+    row = (b"\xa7" * 20, b"\x11" * 20, b"p")[: 2 + relation.has_path]
     (package,) = split(Operation(WriteMethod.RELATION_ADD, relation), [row], RangePolicy(), 100)
     assert package.exchange.value == relation.source.value
     assert package.routing_key == f"relation_add.{relation.value}.a"
@@ -124,6 +124,5 @@ def test_nothing_is_no_package() -> None:
 
 
 def test_an_entry_is_encoded_as_existing_deployments_do() -> None:
-    entry = (b"\x01" * 20, datetime(1970, 1, 1, tzinfo=UTC))
-    (package,) = split(Operation(WriteMethod.CONTENT_ADD), [entry], RangePolicy(), 100)
+    (package,) = split(Operation(WriteMethod.CONTENT_ADD), [(b"\x01" * 20, 0)], RangePolicy(), 100)
     assert package.body == b"\x81\xa4data\x91\x92\xc4\x14" + b"\x01" * 20 + b"\xd6\xff\0\0\0\0"

@@ -13,7 +13,6 @@ from unittest import mock
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Operation, RangePolicy, WriteMethod
-from provgate_broker.wire import Entry
 from provgate_storage.errors import DataRefusedError, StorageConflictError, StorageUnavailableError
 from provgate_storage.local import LocalStorage
 from provgate_storage.model import EntityType, Id, Path, RelationData, RelationType, RevisionData
@@ -21,6 +20,7 @@ from provgate_workers import batch, host, outbox, writer
 from provgate_workers.assignment import Assignment, all_ranges
 from provgate_workers.configuration import WorkerConfiguration
 from tests.contract.reference import InMemoryProvenanceStorage
+from tests.entries import Entry
 from tests.unit.workers.simulated_broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 
 # How often the loop turns until everything has happened that waits for nothing else.

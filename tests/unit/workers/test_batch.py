@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from provgate_broker.aside import DeadLetterReason
 from provgate_broker.topology import Operation, RangePolicy, WriteMethod, location_id
-from provgate_broker.wire import encode_package
 from provgate_storage.errors import (
     DataRefusedError,
     SchemaMismatchError,
@@ -24,6 +23,7 @@ from provgate_storage.model import RelationData, RelationType, RevisionData
 from provgate_workers import batch as batch_module
 from provgate_workers.batch import BatchReport, Refused, Stored, store_batch
 from tests.contract.reference import InMemoryProvenanceStorage
+from tests.entries import encode_package
 
 POLICY = RangePolicy()
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
@@ -52,7 +52,7 @@ class FailingStorage(InMemoryProvenanceStorage):
 
 
 def store(storage: InMemoryProvenanceStorage, *bodies: bytes) -> BatchReport:
-    return store_batch(storage, POLICY, CONTENT_ADD, 0, bodies)
+    return store_batch(storage, POLICY, CONTENT_ADD, [(0, body) for body in bodies])
 
 
 def package(*numbers: int) -> bytes:
@@ -183,7 +183,16 @@ def test_an_unknown_error_that_passes_loses_nothing() -> None:
 def test_rows_of_other_ranges_are_stored_and_counted() -> None:
     report = store(reference(), package(0x01, 0x0F, 0x10), package(0xFF))
     assert report.outcomes == [Stored(3), Stored(1)]
-    assert report.stray_row_count == 2
+    assert report.stray_row_counts == {0: 2}
+
+
+def test_packages_of_several_ranges_are_stored_in_one_call() -> None:
+    storage = reference()
+    bodies = [(0, package(0x01)), (1, package(0x10, 0x11)), (2, package(0x20, 0x30))]
+    report = store_batch(storage, POLICY, CONTENT_ADD, bodies)
+    assert report.outcomes == [Stored(1), Stored(2), Stored(2)]
+    assert report.stray_row_counts == {2: 1}
+    assert storage.calls == [{id_of(number) for number in (0x01, 0x10, 0x11, 0x20, 0x30)}]
 
 
 def test_a_location_belongs_to_the_range_of_its_digest() -> None:
@@ -191,8 +200,8 @@ def test_a_location_belongs_to_the_range_of_its_digest() -> None:
     operation = Operation(WriteMethod.LOCATION_ADD)
     home = location_id(path)[0] >> 4
     for range_number in range(16):
-        report = store_batch(reference(), POLICY, operation, range_number, [encode_package([(path,)])])
-        assert report.stray_row_count == (range_number != home)
+        report = store_batch(reference(), POLICY, operation, [(range_number, encode_package([(path,)]))])
+        assert report.stray_row_counts == ({} if range_number == home else {range_number: 1})
 
 
 OPERATIONS: Mapping[
@@ -254,8 +263,8 @@ def test_packages_are_merged_as_if_they_were_stored_one_after_another(
     operation, packages, read, expected = case
     bodies = [encode_package(entries) for entries in packages]
     together, apart = reference(), reference()
-    report = store_batch(together, POLICY, operation, 0, bodies)
+    report = store_batch(together, POLICY, operation, [(0, body) for body in bodies])
     for body in bodies:
-        store_batch(apart, POLICY, operation, 0, [body])
+        store_batch(apart, POLICY, operation, [(0, body)])
     assert report.outcomes == [Stored(len(entries)) for entries in packages]
     assert read(together) == read(apart) == expected

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from provgate_broker.aside import DeadLetterReason
 from provgate_broker.delivery import DELIVERY_COUNT_HEADER, REDELIVERIES_HEADER
-from provgate_broker.wire import NACK_HEADER, encode_package
+from provgate_broker.wire import NACK_HEADER
 from provgate_workers.course import Answer, Course, answer_of, course_of, nack_of, understands_nack, was_tried
+from tests.entries import encode_package
 from tests.unit.deliveries import delivery
 
 

@@ -15,8 +15,9 @@ from provgate_broker.declaration import QUARANTINE_QUEUE
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.publisher import Message
 from provgate_broker.topology import OPERATIONS, Operation, WriteMethod, binding_key, exchange_of
-from provgate_broker.wire import NACK_HEADER, Entry, Nack, decode_package, decode_reply, encode_package
+from provgate_broker.wire import NACK_HEADER, Nack, decode_reply
 from provgate_storage.model import RevisionData
+from tests.entries import Entry, decode_entries, encode_package
 from tests.unit.workers.simulated_broker import NUMBER_HEADER, Held, SimulatedBroker
 from tests.unit.workers.simulated_process import (
     REFUSED_ID,
@@ -83,7 +84,7 @@ class SentPackage:
     def entries(self) -> list[Entry] | None:
         """Its entries; None where it is malformed."""
         try:
-            return decode_package(self.body, self.operation)
+            return decode_entries(self.body, self.operation)
         except MalformedPackageError:
             return None
 

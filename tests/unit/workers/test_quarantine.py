@@ -16,7 +16,6 @@ from provgate_broker.delivery import Delivery
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import RangePolicy
-from provgate_broker.wire import encode_package
 from provgate_storage.errors import RetryableStorageError, StorageFullError
 from provgate_storage.local import LocalStorage
 from provgate_workers import quarantine as quarantine_module
@@ -27,6 +26,7 @@ from provgate_workers.recovery import StorageRecovery
 from provgate_workers.settlement import Settlement
 from provgate_workers.writer import BatchWriter
 from tests.contract.reference import InMemoryProvenanceStorage
+from tests.entries import encode_package
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 from tests.unit.workers.eventually import until
 

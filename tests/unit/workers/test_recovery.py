@@ -10,17 +10,17 @@ from typing import Any, cast
 import pytest
 
 from provgate_broker.topology import Exchange, RangePolicy, binding_key, operations_of
-from provgate_broker.wire import encode_package
 from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageUnavailableError
 from provgate_storage.local import LocalStorage
 from provgate_workers import recovery as recovery_module
 from provgate_workers.assignment import Range
 from provgate_workers.batch import BatchReport
 from provgate_workers.gate import StorageGate
-from provgate_workers.range_worker import Batch, RangeWorker
+from provgate_workers.range_worker import RangeWorker
 from provgate_workers.recovery import StorageRecovery
-from provgate_workers.writer import BatchWriter
+from provgate_workers.writer import Batch, BatchWriter
 from tests.contract.reference import InMemoryProvenanceStorage
+from tests.entries import encode_package
 from tests.unit.deliveries import delivery
 from tests.unit.workers.eventually import until
 
@@ -78,12 +78,12 @@ class Bench:
         self.worker.add(delivery("content_add.unknown.0", encode_package([(b"i" * 20,)])))
         self.writer.offer(self.worker)
 
-    def _on_written(self, worker: RangeWorker, batch: Batch, report: BatchReport) -> None:
+    def _on_written(self, batch: Batch, report: BatchReport) -> None:
         if report.trouble is None:
             self.written_count += len(batch.deliveries)
             self.gate.note_success()
         else:
-            worker.put_back(batch.deliveries)
+            self.worker.put_back(batch.deliveries)
             self.recovery.note_trouble(report.trouble)
 
 

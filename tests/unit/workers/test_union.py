@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provgate_broker.topology import OPERATIONS, Exchange, Operation, RangePolicy, WriteMethod, parse_binding_key
-from provgate_broker.wire import Entry
 from provgate_gateway.splitting import Package, split
 from provgate_storage.model import RevisionData
 from provgate_workers.batch import Stored, store_batch
-from provgate_workers.union import add_all
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.contract.writes import state_of
+from tests.entries import Entry, add_entries, rows_of
 
 # Few ids, spread over the ranges, so that entries meet.
 IDS = st.sampled_from([bytes([first]) * 20 for first in (0, 15, 16, 127, 128, 255)])
@@ -52,9 +50,9 @@ def new_storage() -> InMemoryProvenanceStorage:
 def deliver(storage: InMemoryProvenanceStorage, policy: RangePolicy, packages: list[Package]) -> None:
     """Stores packages of one queue as a worker does, in one batch."""
     operation, range_number = parse_binding_key(packages[0].routing_key)
-    report = store_batch(storage, policy, operation, range_number, [package.body for package in packages])
+    report = store_batch(storage, policy, operation, [(range_number, package.body) for package in packages])
     assert report.outcomes == [Stored(package.entry_count) for package in packages]
-    assert report.stray_row_count == 0
+    assert not report.stray_row_counts
 
 
 @settings(deadline=None)
@@ -72,8 +70,8 @@ def test_packages_in_any_order_and_any_number_leave_what_was_sent(
     expected, found = new_storage(), new_storage()
     packages: list[Package] = []
     for operation, entries in sent:
-        add_all(expected, operation, entries)
-        packages += split(operation, entries, policy, batch_size)
+        add_entries(expected, operation, entries)
+        packages += split(operation, rows_of(entries, operation), policy, batch_size)
     again = data.draw(st.lists(st.sampled_from(packages), max_size=5)) if packages else []
     rest = data.draw(st.permutations(packages + again))
     while rest:
@@ -95,30 +93,10 @@ def test_packages_in_their_order_leave_registers_as_sent_too(
     policy = RangePolicy()
     expected, found = new_storage(), new_storage()
     for entry in entries:
-        add_all(expected, operation, [entry])
+        add_entries(expected, operation, [entry])
     queues: dict[str, list[Package]] = {}
-    for package in split(operation, entries, policy, batch_size):
+    for package in split(operation, rows_of(entries, operation), policy, batch_size):
         queues.setdefault(package.routing_key, []).append(package)
     for packages in queues.values():
         deliver(found, policy, packages)
-    assert state_of(found) == state_of(expected)
-
-
-@given(writes([b"o" * 20, b"p" * 20], ["a", "b"]))
-def test_a_union_is_one_call_that_leaves_what_many_would(sent: tuple[Operation, list[Entry]]) -> None:
-    operation, entries = sent
-    calls: list[str] = []
-
-    class Counting(InMemoryProvenanceStorage):
-        def __getattribute__(self, name: str) -> Any:
-            if name.endswith("_add"):
-                calls.append(name)
-            return super().__getattribute__(name)
-
-    found, expected = Counting(), new_storage()
-    found.open()
-    assert add_all(found, operation, entries)
-    assert calls == [operation.method.value]
-    for entry in entries:
-        add_all(expected, operation, [entry])
     assert state_of(found) == state_of(expected)

@@ -1,8 +1,4 @@
-"""The merge rules: what becomes of two values that are stored for one key.
-
-Workers use them to make one storage call of many packages, and every storage must agree with them. Dates and sets merge
-idempotently and commutatively; URLs and preferred origins are registers, whose rule is one of order.
-"""
+"""The merge rules in the values of the model, as plain as can be: what becomes of two values stored for one key."""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""The columns of request messages, checked, as rows: what `requests` does for messages of an entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from provgate.v1 import model_pb2
+from provgate_gateway.errors import invalid
+from provgate_storage.bulk import are_ids, are_microseconds, are_paths, first_invalid
+from provgate_storage.errors import InvalidValue, InvalidValueError
+from provgate_storage.model import Id, RelationType
+from provgate_storage.rows import Row
+from provgate_storage.values import check_id, check_microseconds, check_relation_path, check_url
+
+
+def dated_rows(columns: model_pb2.DatedColumns, path: str) -> list[Row]:
+    """Returns contents or directories.
+
+    Args:
+        columns: of a request message.
+        path: of the field that holds them.
+
+    Raises:
+        CallError: a value cannot be kept, or a column has not one for each entry; so in all functions here.
+    """
+    ids = _ids(columns.ids, f"{path}.ids")
+    return list(zip(ids, _dates(columns.dates, len(ids), f"{path}.dates"), strict=True))
+
+
+def revision_rows(columns: model_pb2.RevisionColumns, path: str) -> list[Row]:
+    """Returns revisions."""
+    ids = _ids(columns.ids, f"{path}.ids")
+    dates = _dates(columns.dates, len(ids), f"{path}.dates")
+    origins: Sequence[Id | None] = _ids(columns.origins, f"{path}.origins") or [None] * len(ids)
+    _check_complete(origins, len(ids), InvalidValue.ID, f"{path}.origins")
+    return list(zip(ids, dates, origins, strict=True))
+
+
+def origin_rows(columns: model_pb2.OriginColumns, path: str) -> list[Row]:
+    """Returns origins."""
+    ids = _ids(columns.ids, f"{path}.ids")
+    urls = list(columns.urls)
+    _check_complete(urls, len(ids), InvalidValue.URL, f"{path}.urls")
+    _raise_first_invalid(check_url, urls, f"{path}.urls")
+    return list(zip(ids, urls, strict=True))
+
+
+def relation_rows(relation: RelationType, columns: model_pb2.RelationColumns, path: str) -> list[Row]:
+    """Returns rows of `relation`."""
+    srcs = _ids(columns.srcs, f"{path}.srcs")
+    dsts = _ids(columns.dsts, f"{path}.dsts")
+    _check_complete(dsts, len(srcs), InvalidValue.ID, f"{path}.dsts")
+    paths = list(columns.paths)
+    if relation.has_path:
+        _check_complete(paths, len(srcs), InvalidValue.PATH, f"{path}.paths")
+    if not (relation.has_path and are_paths(paths)):
+        _raise_first_invalid(lambda value: check_relation_path(relation, value), paths, f"{path}.paths")
+    return list(zip(srcs, dsts, paths, strict=True) if relation.has_path else zip(srcs, dsts, strict=True))
+
+
+def _ids(column: Iterable[Id], path: str) -> list[Id]:
+    ids = list(column)
+    if not are_ids(ids):
+        _raise_first_invalid(check_id, ids, path)
+    return ids
+
+
+def _dates(column: Sequence[int], count: int, path: str) -> Sequence[int | None]:
+    if not column:
+        return [None] * count
+    dates = list(column)
+    _check_complete(dates, count, InvalidValue.DATE, path)
+    if not are_microseconds(dates):
+        _raise_first_invalid(check_microseconds, dates, path)
+    return dates
+
+
+def _check_complete(column: Collection[Any], count: int, kind: InvalidValue, path: str) -> None:
+    if len(column) != count:
+        raise invalid(InvalidValueError(kind, f"the column has {len(column)} values for {count} entries"), path)
+
+
+def _raise_first_invalid(check: Callable[[Any], object], values: Sequence[Any], path: str) -> None:
+    found = first_invalid(check, values)
+    if found is not None:
+        index, error = found
+        raise invalid(error, f"{path}[{index}]")

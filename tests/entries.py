@@ -1,0 +1,145 @@
+"""What is in packages, in the values of the model, and packages as msgpack alone would make them.
+
+| operation | entry |
+|---|---|
+| content_add, directory_add | `(id,)` or `(id, date or None)` |
+| location_add | `(path,)` |
+| origin_add | `(id, url)` |
+| revision_add | `(id,)` or `(id, RevisionData)` |
+| relation_add | `(src, dst, path or None)` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import msgpack
+
+from provgate_broker.topology import OPERATIONS, Operation, WriteMethod
+from provgate_broker.wire import decode_package
+from provgate_storage.interface import ProvenanceStorageInterface
+from provgate_storage.model import Id, RelationData, RelationType, RevisionData
+from provgate_storage.rows import Row
+from provgate_storage.values import to_date, to_microseconds
+from tests.contract.merging import add_dates, add_origins, add_relations, add_revisions
+
+Entry: TypeAlias = tuple[Any, ...]
+
+NOTHING_KNOWN: Final = RevisionData(None, None)
+DATED: Final = (WriteMethod.CONTENT_ADD, WriteMethod.DIRECTORY_ADD)
+
+
+def encode_package(entries: Iterable[Entry]) -> bytes:
+    """Returns the body of a package of entries, valid or not."""
+    packed: bytes = msgpack.packb({"data": list(entries)}, use_bin_type=True, datetime=True, default=_tagged)
+    return packed
+
+
+def decode_entries(body: bytes, operation: Operation) -> list[Entry]:
+    """Returns the entries of a body, in full. Raises `MalformedPackageError`."""
+    return [entry_of(row, operation) for row in decode_package(body, operation)]
+
+
+def in_full(entry: Entry, operation: Operation) -> Entry:
+    """Returns an entry with all its fields."""
+    if len(entry) > 1 or operation.method is WriteMethod.LOCATION_ADD:
+        return entry
+    return (*entry, NOTHING_KNOWN if operation.method is WriteMethod.REVISION_ADD else None)
+
+
+def entry_of(row: Row, operation: Operation) -> Entry:
+    """Returns what a row of a storage stands for."""
+    if operation.method in DATED:
+        entry_id, date = row
+        return entry_id, _date(date)
+    if operation.method is WriteMethod.REVISION_ADD:
+        entry_id, date, origin = row
+        return entry_id, RevisionData(_date(date), origin)
+    return (*row, None)[:3] if operation.relation is not None else row
+
+
+def row_of(entry: Entry, operation: Operation) -> Row:
+    """Returns the row of a storage that an entry becomes."""
+    entry = in_full(entry, operation)
+    if operation.method in DATED:
+        entry_id, date = entry
+        return entry_id, _microseconds(date)
+    if operation.method is WriteMethod.REVISION_ADD:
+        entry_id, data = entry
+        return entry_id, _microseconds(data.date), data.origin
+    if operation.relation is not None and not operation.relation.has_path:
+        return entry[:2]
+    return entry
+
+
+def rows_of(entries: Iterable[Entry], operation: Operation) -> list[Row]:
+    """Returns the rows of a storage that entries become."""
+    return [row_of(entry, operation) for entry in entries]
+
+
+def name_of(operation: Operation) -> str:
+    """Returns the name under which a storage takes the rows of an operation."""
+    return operation.relation or operation.method.value.removesuffix("_add")
+
+
+OPERATIONS_BY_NAME: Final = {name_of(operation): operation for operation in OPERATIONS}
+
+
+def add_entries(storage: ProvenanceStorageInterface, operation: Operation, entries: Iterable[Entry]) -> bool:
+    """Adds entries of one operation, in their order, with one call of the interface, and returns its result."""
+    full = [in_full(entry, operation) for entry in entries]
+    if operation.relation is not None:
+        return _add_relations(storage, operation.relation, full)
+    return _ADDERS[operation.method](storage, full)
+
+
+def _dated(entries: Iterable[Entry]) -> dict[Id, datetime | None]:
+    union: dict[Id, datetime | None] = {}
+    add_dates(union, entries)
+    return union
+
+
+def _add_origins(storage: ProvenanceStorageInterface, entries: Iterable[Entry]) -> bool:
+    union: dict[Id, str] = {}
+    add_origins(union, entries)
+    return storage.origin_add(union)
+
+
+def _add_revisions(storage: ProvenanceStorageInterface, entries: Iterable[Entry]) -> bool:
+    union: dict[Id, RevisionData] = {}
+    add_revisions(union, entries)
+    return storage.revision_add(union)
+
+
+def _add_relations(storage: ProvenanceStorageInterface, relation: RelationType, entries: Iterable[Entry]) -> bool:
+    union: dict[Id, set[RelationData]] = {}
+    add_relations(union, ((src, RelationData(dst, path)) for src, dst, path in entries))
+    return storage.relation_add(relation, union)
+
+
+_ADDERS: Final[dict[WriteMethod, Callable[[ProvenanceStorageInterface, Iterable[Entry]], bool]]] = {
+    WriteMethod.CONTENT_ADD: lambda storage, entries: storage.content_add(_dated(entries)),
+    WriteMethod.DIRECTORY_ADD: lambda storage, entries: storage.directory_add(_dated(entries)),
+    WriteMethod.LOCATION_ADD: lambda storage, entries: storage.location_add({path for (path,) in entries}),
+    WriteMethod.ORIGIN_ADD: _add_origins,
+    WriteMethod.REVISION_ADD: _add_revisions,
+}
+
+
+def _date(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else to_date(microseconds)
+
+
+def _microseconds(date: datetime | None) -> int | None:
+    return None if date is None else to_microseconds(date)
+
+
+def _tagged(value: object) -> dict[Any, Any]:
+    if not isinstance(value, RevisionData):
+        raise TypeError(f"a row holds no {type(value).__name__}")
+    return {
+        b"swhtype": "dataclass",
+        b"d": {"date": value.date, "origin": value.origin, "__type__": "RevisionData"},
+    }
