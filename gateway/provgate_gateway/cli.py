@@ -17,6 +17,7 @@ from provgate_broker.loop_errors import tell_network_errors_shortly
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_broker.settings import RabbitMqSettings
 from provgate_config import ConfigDocument, load_section, setting_options
+from provgate_config.collection import collect_seldom
 from provgate_config.logs import log_level_option, set_up_logging
 from provgate_config.ready_file import write_ready_file
 from provgate_gateway.server import Backends, Gateway, ListenError
@@ -55,6 +56,7 @@ def main(context: click.Context, /, config: Path | None, ready_file: Path | None
     SIGTERM and SIGINT let calls in flight finish, for as long as --grace says.
     """
     set_up_logging(log_level)
+    collect_seldom()
     document = ConfigDocument.load(config)
     for warning in document.warnings:
         logger.warning("%s", warning)

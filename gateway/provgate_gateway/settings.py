@@ -45,7 +45,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = None
 
-    batch_size: Annotated[int, Meta(ge=1, description="The most entries of a package.")] = 1000
+    batch_size: Annotated[int, Meta(ge=1, description="The most entries of a package.")] = 5000
 
     wait_min_s: Annotated[
         float, Meta(gt=0, description="Seconds that a write may go without progress, whatever it waits for.")

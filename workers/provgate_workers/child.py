@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from provgate_broker.errors import TopologyError
 from provgate_broker.loop_errors import tell_network_errors_shortly
+from provgate_config.collection import collect_seldom
 from provgate_config.logs import set_up_logging
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
@@ -31,10 +31,6 @@ _BACKOFF_MAX_S: Final = 10.0
 # A storage call that does not end in so many seconds is not waited for when the process stops.
 _STOP_S: Final = 25.0
 
-# What a batch is made of goes by reference counts, and cycles are rare: with Python's own threshold of 700 the
-# collector looks through it again and again, one eighth of the CPU of relation rows from body to COPY document.
-_GC_THRESHOLD: Final = 50_000
-
 _STDIN: Final = 0
 _STDOUT: Final = 1
 
@@ -45,7 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = ChildOrder.of_line(sys.stdin.buffer.readline())
     set_up_logging(order.log_level)
-    _collect_seldom()
+    collect_seldom()
     code = 0
     try:
         asyncio.run(_work(order))
@@ -53,12 +49,6 @@ def main() -> int:
         logger.error("%s", errors.exceptions[0])
         code = FATAL_EXIT_CODE
     return code
-
-
-def _collect_seldom() -> None:
-    # What was imported stays.
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD)
 
 
 async def _work(order: ChildOrder) -> None:

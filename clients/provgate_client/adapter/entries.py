@@ -49,7 +49,7 @@ def relation_kind(relation: RelationType) -> EntryKind[RelationEntry]:
         rpc="RelationAdd",
         check=partial(_check_relation, relation),
         request=partial(conversion.relation_add_request, relation),
-        fixed_bytes=60,
+        fixed_bytes=52,
         text_bytes=(lambda entry: len(entry[1].path or b"")) if relation.has_path else None,
     )
 
@@ -128,10 +128,10 @@ def _check_relation(relation: RelationType, entries: Sequence[RelationEntry]) ->
     check_relation_paths(relation, [row.path for row in rows])
 
 
-# The sizes: a tag and a length for every field and every message, 20 bytes an id, at most 18 a timestamp.
-CONTENT: Final = EntryKind("content_add", "ContentAdd", _check_dated, conversion.content_add_request, 48)
-DIRECTORY: Final = EntryKind("directory_add", "DirectoryAdd", _check_dated, conversion.directory_add_request, 48)
-REVISION: Final = EntryKind("revision_add", "RevisionAdd", _check_revisions, conversion.revision_add_request, 72)
+# The sizes: a tag and a length for every value and every block of columns, 20 bytes an id, 8 a date.
+CONTENT: Final = EntryKind("content_add", "ContentAdd", _check_dated, conversion.content_add_request, 36)
+DIRECTORY: Final = EntryKind("directory_add", "DirectoryAdd", _check_dated, conversion.directory_add_request, 36)
+REVISION: Final = EntryKind("revision_add", "RevisionAdd", _check_revisions, conversion.revision_add_request, 60)
 ORIGIN: Final = EntryKind(
     "origin_add", "OriginAdd", _check_origins, conversion.origin_add_request, 32, lambda entry: 4 * len(entry[1])
 )

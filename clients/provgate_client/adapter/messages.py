@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from provgate_client.adapter.entries import EntryKind
 
@@ -13,9 +13,16 @@ E = TypeVar("E")
 MESSAGE_MAX_BYTES: Final = 3 * 1024 * 1024
 """What a message takes at most. gRPC servers refuse more than 4 MiB."""
 
+FIRST_MESSAGE_COUNT: Final = 2_000
+"""Entries of the first message at most; each may hold twice as many as the one before it.
 
-# Enough that what a piece costs beside its entries does not show.
-_CHECKED_AT_ONCE_COUNT: Final = 10_000
+The sooner a first message is complete, the sooner gateway, workers and database begin; the larger a message, the less
+its entries cost them.
+"""
+
+# Entries that are looked at together: so few that Python's garbage collector is not called to look at all that the
+# caller holds, which took half of the time of a write of 100,000 rows of a relation.
+_PIECE_COUNT: Final = 500
 
 
 def check_entries(kind: EntryKind[E], entries: Iterable[E]) -> int:
@@ -26,9 +33,9 @@ def check_entries(kind: EntryKind[E], entries: Iterable[E]) -> int:
     """
     count = 0
     remaining = iter(entries)
-    while part := list(islice(remaining, _CHECKED_AT_ONCE_COUNT)):
-        kind.check(part)
-        count += len(part)
+    while piece := list(islice(remaining, _PIECE_COUNT)):
+        kind.check(piece)
+        count += len(piece)
     return count
 
 
@@ -37,21 +44,53 @@ def requests_of(kind: EntryKind[E], entries: Iterable[E], max_count: int) -> Ite
 
     No more than `max_count` of `entries` are taken ahead of the message that is yielded.
     """
-    max_count = min(max_count, MESSAGE_MAX_BYTES // kind.fixed_bytes)
     remaining = iter(entries)
-    while part := list(islice(remaining, max_count)):
-        for small in _small_parts(kind, part):
-            yield len(small), kind.request(small)
+    limit_count = min(FIRST_MESSAGE_COUNT, max_count)
+    message = _Message(kind)
+    while piece := list(islice(remaining, min(_PIECE_COUNT, limit_count - message.count))):
+        for part in _fitting(kind, piece):
+            if not message.has_room_for(part):
+                yield message.count, message.request
+                message = _Message(kind)
+            message.add(part)
+        if message.count >= limit_count:
+            yield message.count, message.request
+            message = _Message(kind)
+            limit_count = min(2 * limit_count, max_count)
+    if message.count:
+        yield message.count, message.request
 
 
-def _small_parts(kind: EntryKind[E], part: list[E]) -> Iterator[list[E]]:
-    """Yields `part`, halved until each piece fits a message. Most parts do as they are, and are measured only once."""
-    if len(part) == 1 or _size_bytes(kind, part) <= MESSAGE_MAX_BYTES:
-        yield part
+class _Message(Generic[E]):
+    """A message that grows."""
+
+    def __init__(self, kind: EntryKind[E]) -> None:
+        self.request: Any = None
+        self.count = 0
+        self._size_bytes = 0
+        self._kind = kind
+
+    def has_room_for(self, part: list[E]) -> bool:
+        return self.request is None or self._size_bytes + _size_bytes(self._kind, part) <= MESSAGE_MAX_BYTES
+
+    def add(self, part: list[E]) -> None:
+        request = self._kind.request(part)
+        if self.request is None:
+            self.request = request
+        else:
+            self.request.MergeFrom(request)
+        self.count += len(part)
+        self._size_bytes += _size_bytes(self._kind, part)
+
+
+def _fitting(kind: EntryKind[E], piece: list[E]) -> Iterator[list[E]]:
+    """Yields a piece, halved until each part fits a message. Most do as they are."""
+    if len(piece) == 1 or _size_bytes(kind, piece) <= MESSAGE_MAX_BYTES:
+        yield piece
         return
-    middle = len(part) // 2
-    yield from _small_parts(kind, part[:middle])
-    yield from _small_parts(kind, part[middle:])
+    middle = len(piece) // 2
+    yield from _fitting(kind, piece[:middle])
+    yield from _fitting(kind, piece[middle:])
 
 
 def _size_bytes(kind: EntryKind[E], part: list[E]) -> int:

@@ -78,7 +78,7 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             description="Entries in a message, fewer where their paths are long.",
             extra={"option": False},
         ),
-    ] = 10_000
+    ] = 30_000
 
     checkpoint_entries: Annotated[
         int,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from provgate_broker.delivery import Delivery
-from provgate_broker.topology import Exchange, binding_key, operations_of
+from provgate_broker.topology import Exchange, Operation, binding_key, operations_of
 from provgate_workers.assignment import Range
 from provgate_workers.range_worker import RangeWorker
 from tests.entries import encode_package
@@ -19,6 +19,10 @@ def package(tag: int, row_count: int = 1, queue: str = KEYS[0]) -> Delivery:
     return delivery(queue, encode_package([(b"i" * 20,)] * row_count), delivery_tag=tag)
 
 
+def next_of(worker: RangeWorker) -> Operation:
+    return next(iter(worker.waiting_operations))
+
+
 def tags(deliveries: list[Delivery]) -> list[int]:
     return [delivery.delivery_tag for delivery in deliveries]
 
@@ -27,7 +31,7 @@ def test_a_single_package_does_not_wait_for_company() -> None:
     worker = new_worker()
     assert not worker.has_waiting
     worker.add(package(1))
-    assert tags(worker.take(worker.next_operation, 10_000).deliveries) == [1]
+    assert tags(worker.take(next_of(worker), 10_000).deliveries) == [1]
     assert not worker.has_waiting
 
 
@@ -35,22 +39,22 @@ def test_a_batch_is_all_that_waits_in_one_queue_up_to_its_size() -> None:
     worker = new_worker()
     for tag in range(1, 6):
         worker.add(package(tag, row_count=40))
-    assert tags(worker.take(worker.next_operation, 100).deliveries) == [1, 2, 3]
-    assert tags(worker.take(worker.next_operation, 100).deliveries) == [4, 5]
+    assert tags(worker.take(next_of(worker), 100).deliveries) == [1, 2, 3]
+    assert tags(worker.take(next_of(worker), 100).deliveries) == [4, 5]
 
 
 def test_a_package_larger_than_a_batch_goes_alone() -> None:
     worker = new_worker()
     worker.add(package(1, row_count=1000))
     worker.add(package(2))
-    assert tags(worker.take(worker.next_operation, 100).deliveries) == [1]
+    assert tags(worker.take(next_of(worker), 100).deliveries) == [1]
 
 
 def test_a_body_that_is_no_package_counts_as_nothing() -> None:
     worker = new_worker()
     worker.add(delivery(KEYS[0], b"nonsense", delivery_tag=1))
     worker.add(package(2))
-    assert tags(worker.take(worker.next_operation, 100).deliveries) == [1, 2]
+    assert tags(worker.take(next_of(worker), 100).deliveries) == [1, 2]
 
 
 def test_queues_take_turns() -> None:
@@ -58,23 +62,23 @@ def test_queues_take_turns() -> None:
     for tag in range(1, 5):
         worker.add(package(tag))
     worker.add(package(9, queue=KEYS[1]))
-    assert tags(worker.take(worker.next_operation, 2).deliveries) == [1, 2]
-    assert str(worker.next_operation) == "relation_add.content_in_revision"
-    assert tags(worker.take(worker.next_operation, 2).deliveries) == [9]
-    assert tags(worker.take(worker.next_operation, 2).deliveries) == [3, 4]
+    assert tags(worker.take(next_of(worker), 2).deliveries) == [1, 2]
+    assert str(next_of(worker)) == "relation_add.content_in_revision"
+    assert tags(worker.take(next_of(worker), 2).deliveries) == [9]
+    assert tags(worker.take(next_of(worker), 2).deliveries) == [3, 4]
 
 
 def test_what_is_put_back_goes_first() -> None:
     worker = new_worker()
     worker.add(package(7, queue=KEYS[1]))
     worker.add(package(1))
-    worker.take(worker.next_operation, 1)
-    share = worker.take(worker.next_operation, 1)
+    worker.take(next_of(worker), 1)
+    share = worker.take(next_of(worker), 1)
     worker.add(package(8, queue=KEYS[1]))
     worker.add(package(2))
     worker.put_back(share.deliveries)
     worker.put_back([])
-    assert tags(worker.take(worker.next_operation, 10).deliveries) == [1, 2]
+    assert tags(worker.take(next_of(worker), 10).deliveries) == [1, 2]
 
 
 def test_what_a_queue_had_waiting_can_be_dropped() -> None:
@@ -83,7 +87,7 @@ def test_what_a_queue_had_waiting_can_be_dropped() -> None:
     worker.add(package(9, queue=KEYS[1]))
     assert tags(worker.drop(KEYS[0])) == [1]
     assert worker.drop(KEYS[0]) == []
-    assert tags(worker.take(worker.next_operation, 10).deliveries) == [9]
+    assert tags(worker.take(next_of(worker), 10).deliveries) == [9]
 
 
 def test_of_an_operation_that_nothing_waits_for_nothing_is_taken() -> None:
@@ -92,4 +96,4 @@ def test_of_an_operation_that_nothing_waits_for_nothing_is_taken() -> None:
     (_, other, _) = operations_of(Exchange.CONTENT)
     assert worker.take(other, 10).deliveries == []
     assert worker.take(operations_of(Exchange.REVISION)[0], 10).deliveries == []
-    assert tags(worker.take(worker.next_operation, 10).deliveries) == [1]
+    assert tags(worker.take(next_of(worker), 10).deliveries) == [1]
