@@ -92,7 +92,7 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
 
     storage_threads: Annotated[
         int, Meta(ge=1, le=64, description="How many threads, each with a database connection, write in a process.")
-    ] = 4
+    ] = 2
 
     max_in_hand_bytes: Annotated[
         int, Meta(ge=_MIB, description="How many bytes of packages a worker program holds at most.")

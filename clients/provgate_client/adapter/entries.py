@@ -75,7 +75,8 @@ class RelationRows:
 
     def __iter__(self) -> Iterator[RelationEntry]:
         for src, rows in self._data.items():
-            if not isinstance(rows, Collection):
+            # A set by its type first: to ask an abstract class costs more than the rest of a row.
+            if type(rows) is not set and not isinstance(rows, Collection):
                 raise TypeError(f"the rows of a source are a set, not {type(rows).__name__}")
             for row in rows:
                 yield src, row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from provgate_client.adapter.entries import EntryKind
 
@@ -46,53 +46,49 @@ def requests_of(kind: EntryKind[E], entries: Iterable[E], max_count: int) -> Ite
     """
     remaining = iter(entries)
     limit_count = min(FIRST_MESSAGE_COUNT, max_count)
-    message = _Message(kind)
+    message = _Message()
     while piece := list(islice(remaining, min(_PIECE_COUNT, limit_count - message.count))):
-        for part in _fitting(kind, piece):
-            if not message.has_room_for(part):
+        for part, size_bytes in _fitting(kind, piece):
+            if not message.has_room_for(size_bytes):
                 yield message.count, message.request
-                message = _Message(kind)
-            message.add(part)
+                message = _Message()
+            message.add(kind.request(part), len(part), size_bytes)
         if message.count >= limit_count:
             yield message.count, message.request
-            message = _Message(kind)
+            message = _Message()
             limit_count = min(2 * limit_count, max_count)
     if message.count:
         yield message.count, message.request
 
 
-class _Message(Generic[E]):
+class _Message:
     """A message that grows."""
 
-    def __init__(self, kind: EntryKind[E]) -> None:
+    def __init__(self) -> None:
         self.request: Any = None
         self.count = 0
         self._size_bytes = 0
-        self._kind = kind
 
-    def has_room_for(self, part: list[E]) -> bool:
-        return self.request is None or self._size_bytes + _size_bytes(self._kind, part) <= MESSAGE_MAX_BYTES
+    def has_room_for(self, size_bytes: int) -> bool:
+        return self.request is None or self._size_bytes + size_bytes <= MESSAGE_MAX_BYTES
 
-    def add(self, part: list[E]) -> None:
-        request = self._kind.request(part)
+    def add(self, request: Any, count: int, size_bytes: int) -> None:
         if self.request is None:
             self.request = request
         else:
             self.request.MergeFrom(request)
-        self.count += len(part)
-        self._size_bytes += _size_bytes(self._kind, part)
+        self.count += count
+        self._size_bytes += size_bytes
 
 
-def _fitting(kind: EntryKind[E], piece: list[E]) -> Iterator[list[E]]:
-    """Yields a piece, halved until each part fits a message. Most do as they are."""
-    if len(piece) == 1 or _size_bytes(kind, piece) <= MESSAGE_MAX_BYTES:
-        yield piece
+def _fitting(kind: EntryKind[E], piece: list[E]) -> Iterator[tuple[list[E], int]]:
+    """Yields a piece with its size, halved until each part fits a message. Most do as they are."""
+    size_bytes = kind.fixed_bytes * len(piece)
+    if kind.text_bytes is not None:
+        size_bytes += sum(map(kind.text_bytes, piece))
+    if len(piece) == 1 or size_bytes <= MESSAGE_MAX_BYTES:
+        yield piece, size_bytes
         return
     middle = len(piece) // 2
     yield from _fitting(kind, piece[:middle])
     yield from _fitting(kind, piece[middle:])
-
-
-def _size_bytes(kind: EntryKind[E], part: list[E]) -> int:
-    text_bytes = sum(map(kind.text_bytes, part)) if kind.text_bytes is not None else 0
-    return kind.fixed_bytes * len(part) + text_bytes

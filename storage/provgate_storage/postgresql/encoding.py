@@ -73,14 +73,18 @@ def copy_document(column_types: Sequence[ColumnType], columns: Sequence[Sequence
     values: list[Iterable[Any]] = [repeat(len(columns))]
     for column_type, column in zip(column_types, columns, strict=True):
         data = column if column_type is not ColumnType.TEXT else [text.encode() for text in column]
-        if None not in data and column_type is ColumnType.DATE:
+        if None in data:
+            pieces += [_packed(layout, values), _fields(column_type, data)]
+            layout, values = "!", []
+        elif column_type is ColumnType.DATE:
             layout += "iq"
             values += [repeat(8), map(sub, data, repeat(_EPOCH_MICROSECONDS))]
-        elif None not in data and len(set(map(len, data))) == 1:
-            layout += f"i{len(data[0])}s"
-            values += [repeat(len(data[0])), data]
+        elif len(lengths := set(map(len, data))) == 1:
+            (length,) = lengths
+            layout += f"i{length}s"
+            values += [repeat(length), data]
         else:
-            pieces += [_packed(layout, values), _fields(column_type, data)]
+            pieces += [_packed(layout + "i", [*values, map(len, data)]), data]
             layout, values = "!", []
     if values:
         pieces.append(_packed(layout, values))
