@@ -61,8 +61,8 @@ class StreamedReads:
         on_end(read.end)
         loop = asyncio.get_running_loop()
         try:
-            while (responses := await read.next_responses()) is not None:
-                for response in responses:
+            while not read.is_over:
+                for response in await read.next_responses():
                     idle = loop.call_later(self._idle_s, read.end)
                     try:
                         yield response
@@ -95,6 +95,7 @@ class _Read(Generic[T, M]):
         threads: ThreadPoolExecutor,
         on_closed: Callable[[], None],
     ) -> None:
+        self.is_over = False
         self.ended = False
         self._open_stream = open_stream
         self._to_response = to_response
@@ -103,10 +104,10 @@ class _Read(Generic[T, M]):
         self._loop = asyncio.get_running_loop()
         self._stream: RowStream[T] | None = None
         self._chunks: Iterator[list[T]] | None = None
-        self._fetching: Future[list[M] | None] | None = None
+        self._fetching: Future[list[M]] | None = None
 
-    async def next_responses(self) -> list[M] | None:
-        """Returns the next rows as responses; None after the last."""
+    async def next_responses(self) -> list[M]:
+        """Returns the next rows as responses, and sets `is_over` where none follow."""
         self._fetching = self._threads.submit(self._fetch)
         try:
             return await asyncio.wrap_future(self._fetching)
@@ -142,15 +143,17 @@ class _Read(Generic[T, M]):
         finally:
             self._loop.call_soon_threadsafe(self._on_closed)
 
-    def _fetch(self) -> list[M] | None:
-        if self._chunks is None:
+    def _fetch(self) -> list[M]:
+        if self._stream is None or self._chunks is None:
             self._stream = self._open_stream()
             if self.ended:
                 # There was nothing to cancel when it ended.
-                return None
+                self.is_over = True
+                return []
             self._chunks = iter(self._stream)
         rows = next(self._chunks, None)
-        return None if rows is None else _responses(rows, self._to_response)
+        self.is_over = rows is None or self._stream.is_over
+        return [] if rows is None else _responses(rows, self._to_response)
 
 
 def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[M]:

@@ -18,7 +18,12 @@ class RowStream(Protocol[T]):
     """The rows of one read, in chunks, all of one snapshot.
 
     A context manager that closes itself. It belongs to the thread that iterates it, `cancel` excepted.
+
+    Attributes:
+        is_over: whether the chunk yielded last is known to be the last.
     """
+
+    is_over: bool
 
     def __enter__(self) -> Self: ...
 

@@ -19,9 +19,13 @@ class CancellableStream(ABC, Generic[T, H]):
     """A `RowStream[T]` that holds an `H` of a pool from its first chunk to its end or `close`.
 
     It is iterated once, by one thread.
+
+    Attributes:
+        is_over: whether the chunk yielded last is known to be the last.
     """
 
     def __init__(self) -> None:
+        self.is_over = False
         # Held while what is held is cancelled or given up: what is back in its pool may run somebody else's query.
         self._lock = threading.RLock()
         self._held: H | None = None

@@ -66,6 +66,7 @@ class MongoDbRowStream(CancellableStream[T, ClientSession]):
         self._documents = self._read(taken)
         rows = self._decode(self._documents)
         while chunk := self._chunk(rows):
+            self.is_over = len(chunk) < self._source.chunk_row_count
             yield chunk
 
     def _end(self, held: ClientSession) -> None:

@@ -42,9 +42,13 @@ class PostgreSqlRowStream(CancellableStream[T, connection]):
         return self._pool.take()
 
     def _chunks(self, taken: connection) -> Iterator[list[T]]:
-        with translated_errors():
-            for query in self._queries:
-                yield from self._chunks_of(taken, query)
+        remaining = iter(self._queries)
+        query = next(remaining, None)
+        while query is not None:
+            following = next(remaining, None)
+            with translated_errors():
+                yield from self._chunks_of(taken, query, is_last=following is None)
+            query = following
 
     def _end(self, held: connection) -> None:
         self._pool.cancel(held)
@@ -54,11 +58,12 @@ class PostgreSqlRowStream(CancellableStream[T, connection]):
         give_up = self._pool.discard if cancelled else self._pool.give_back
         give_up(held)
 
-    def _chunks_of(self, taken: connection, query: Query) -> Iterator[list[T]]:
+    def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[T]]:
         self.check_running()
         rows = taken.cursor("rows")
         rows.execute(query.text, query.parameters)
         while chunk := rows.fetchmany(self._chunk_row_count):
+            self.is_over = is_last and len(chunk) < self._chunk_row_count
             yield [self._decode(row) for row in chunk]
             self.check_running()
             if len(chunk) < self._chunk_row_count:
