@@ -1,31 +1,45 @@
-"""CPU time of the stack, by what the processes are for."""
+"""CPU time of the servers, by what their processes are for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 from provgate_stack.leftovers import processes_of, role_of
 
+_ROLES: Final = {"rabbitmq": "broker", "postgresql": "database", "mongodb": "database"}
+
+ROLES: Final = ("client", "gateway", "broker", "workers", "database")
+"""What is told apart, in the order of a write's way."""
+
 
 def cpu_seconds(stack_path: Path) -> dict[str, float]:
-    """Returns the CPU seconds, so far, of all processes of a stack by role, and of this process as `client`."""
-    seconds = {"client": _seconds(psutil.Process())}
+    """Returns the CPU seconds, so far, of all processes of a stack by role."""
+    seconds = dict.fromkeys(ROLES[1:], 0.0)
     counted: set[int] = set()
     for process in processes_of(stack_path):
         role = role_of(process)
         # PostgreSQL's own processes do not keep the environment by which the others are found.
-        for member in [process, *process.children(recursive=True)]:
+        for member in [process, *_descendants(process)]:
             if member.pid not in counted:
                 counted.add(member.pid)
-                seconds[role] = seconds.get(role, 0.0) + _seconds(member)
+                name = _ROLES.get(role, role)
+                seconds[name] = seconds.get(name, 0.0) + _seconds(member)
     return seconds
 
 
 def spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     """Returns what was spent between two calls of `cpu_seconds`."""
     return {role: after[role] - before.get(role, 0.0) for role in after}
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _seconds(process: psutil.Process) -> float:

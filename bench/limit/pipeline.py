@@ -1,0 +1,48 @@
+"""What publisher and consumers of a pipeline agree on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+RANGE_COUNT: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One pipeline.
+
+    Attributes:
+        name: the start of its queues' names.
+        amqp_url: the broker.
+        dsn: the database, with the schema in place.
+        package_entries: entries of a package at most.
+        copies: whether a package is copied; inserted by `execute_values` otherwise.
+        processes: consumer programs.
+    """
+
+    name: str
+    amqp_url: str
+    dsn: str
+    package_entries: int
+    copies: bool
+    processes: int
+
+    def queue(self, number: int) -> str:
+        """Returns the name of the queue of a range."""
+        return f"bench.{self.name}.{number:x}"
+
+    def save(self, directory: Path) -> Path:
+        """Writes the pipeline to a file that `load` reads."""
+        path = directory / f"{self.name}.json"
+        # It holds the passwords of the servers.
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Pipeline:
+        """Returns the pipeline that a file holds."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
