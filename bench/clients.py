@@ -69,9 +69,12 @@ class Clients:
         return [process.pid or 0 for process in self._processes]
 
     def make(self, seed: str) -> None:
-        """Has each client make its data, as `sources` says."""
+        """Has each client make its data, from its source of `sources`; returns at once."""
         for pipe, source in zip(self._pipes, sources(seed, len(self._pipes)), strict=True):
             pipe.send(source)
+
+    def made(self) -> None:
+        """Returns when all have made their data."""
         self._each(_DONE_S)
 
     def go(self) -> list[Timing]:

@@ -3,66 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-import psycopg2
-
+from bench.expected import Rows, WrongRowsError
 from provgate_storage import get_provenance_storage
 from provgate_storage.local import LocalStorage
-from provgate_storage.postgresql.tables import TABLES
-
-Rows = set[tuple[Any, ...]]
 
 
-class WrongRowsError(RuntimeError):
-    """What is stored after a run is not what was written in it."""
-
-
-class PostgreSqlDatabase:
-    """A database on a server of which the user is a superuser. Not thread-safe.
-
-    Args:
-        dsn: of the database.
-    """
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self._connection = psycopg2.connect(dsn)
-        self._connection.autocommit = True
+class Database(Protocol):
+    """A database with the schema in place. A context manager that disconnects. Not thread-safe."""
 
     @property
     def storage_config(self) -> dict[str, Any]:
         """What `get_provenance_storage` takes."""
-        return {"cls": "postgresql", "db": self.dsn}
 
-    def set_up_like(self, other: PostgreSqlDatabase) -> None:
-        """Creates the schema, with the range counts of another database."""
-        with _local(other.storage_config) as theirs, _local(self.storage_config) as ours:
-            ours.setup(theirs.recorded_range_counts() or {})
+    def __enter__(self) -> Self: ...
 
-    def keep_vacuum_off(self) -> None:
-        """Turns autovacuum off in the server: its work would be charged to whichever subject runs at that moment."""
-        self._execute("ALTER SYSTEM SET autovacuum = off")
-        self._execute("SELECT pg_reload_conf()")
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def beside(self, name: str) -> Self:
+        """Makes another database on the same server, set up with the same range counts, and returns it."""
+
+    def quiet(self) -> None:
+        """Turns off what the server does by itself: it would be charged to whichever subject runs at that moment."""
 
     def empty(self) -> None:
         """Empties all tables."""
-        self._execute(f"TRUNCATE {', '.join(TABLES)}")
 
     def rest(self) -> None:
-        """Writes everything out, so that no checkpoint falls into a run."""
-        self._execute("CHECKPOINT")
+        """Returns when what was written is where it stays, so that no checkpoint of it falls into a run."""
 
-    def check_counts(self, expected: Mapping[str, Rows]) -> None:
-        """Compares the number of rows of every table.
+    def gather_statistics(self) -> None:
+        """Has the planner know the tables as they are, which is done from time to time where a database lives."""
 
-        Raises:
-            WrongRowsError: it is another one.
-        """
-        for table in TABLES:
-            (count,) = self._fetch(f"SELECT count(*) FROM {table}")[0]
-            _same(table, count, len(expected.get(table, ())))
+    def fill(self, count: int) -> None:
+        """Adds so many contents, and as many rows of CNT_EARLY_IN_REV, with ids all over the id space."""
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of rows of every table."""
 
     def check_rows(self, expected: Mapping[str, Rows]) -> None:
         """Compares all rows of every table.
@@ -70,38 +51,29 @@ class PostgreSqlDatabase:
         Raises:
             WrongRowsError: one is missing, too many, or another one.
         """
-        for name, table in TABLES.items():
-            columns = ", ".join(column for column, _ in table.columns)
-            found = {tuple(map(_value, row)) for row in self._fetch(f"SELECT {columns} FROM {name}")}
-            wanted = expected.get(name, set())
-            if found != wanted:
-                raise WrongRowsError(f"{name}: {len(found ^ wanted)} rows are missing or should not be there")
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._connection.close()
-
-    def _execute(self, statement: str) -> None:
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute(statement)
-
-    def _fetch(self, statement: str) -> list[tuple[Any, ...]]:
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
 
 
-def _local(config: Mapping[str, Any]) -> LocalStorage:
+def check_counts(database: Database, expected: Mapping[str, Rows], stored: Mapping[str, int]) -> None:
+    """Compares the number of rows of every table with what is expected in addition to what was stored.
+
+    Raises:
+        WrongRowsError: it is another one.
+    """
+    for table, count in database.counts().items():
+        wanted = stored.get(table, 0) + len(expected.get(table, ()))
+        if count != wanted:
+            raise WrongRowsError(f"{table} holds {count} rows and not {wanted}")
+
+
+def set_up_like(database: Database, other: Database) -> None:
+    """Creates the schema, with the range counts of another database."""
+    with local_storage(other.storage_config) as theirs, local_storage(database.storage_config) as ours:
+        ours.setup(theirs.recorded_range_counts() or {})
+
+
+def local_storage(config: Mapping[str, Any]) -> LocalStorage:
+    """Returns the local storage of a configuration, not yet open."""
     storage = get_provenance_storage(**config)
     if not isinstance(storage, LocalStorage):
         raise TypeError(f"{config['cls']} is no local storage")
     return storage
-
-
-def _value(value: Any) -> Any:
-    return bytes(value) if isinstance(value, memoryview) else value
-
-
-def _same(table: str, count: int, expected: int) -> None:
-    if count != expected:
-        raise WrongRowsError(f"{table} holds {count} rows and not {expected}")

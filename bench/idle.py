@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import Final
 
 from bench.cpu import cpu_seconds, spent
+from bench.session import Session
+
+_SECONDS: Final = 60.0
 
 
-def idle_share(stack_path: Path, seconds: float) -> dict[str, float]:
-    """Returns the share of one core that each role uses over `seconds` without work."""
-    before = cpu_seconds(stack_path)
-    time.sleep(seconds)
-    used = spent(before, cpu_seconds(stack_path))
-    return {role: cpu / seconds for role, cpu in used.items() if role != "client"}
+def measure_idle(session: Session) -> None:
+    """Watches the stack at rest for a minute."""
+    before = cpu_seconds(session.stack.path)
+    time.sleep(_SECONDS)
+    used = spent(before, cpu_seconds(session.stack.path))
+    session.results.idle_share |= {role: cpu_s / _SECONDS for role, cpu_s in used.items()}

@@ -16,6 +16,9 @@ _FILES_OF_REVISION: Final = 100
 
 LOCATION: Final = "location"
 
+TABLES: Final = (*EntityType, LOCATION, *RelationType)
+"""The names of what can be written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Write:

@@ -11,14 +11,16 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
-from bench.clients import Clients, Make, sources
+from bench.clients import Clients, Make, Timing, sources
 from bench.cpu import cpu_seconds, spent
-from bench.database import Rows
-from bench.expected import expected_rows
+from bench.database import check_counts
+from bench.expected import Rows, expected_rows
 from bench.subjects import Subject
 
-# What servers still do when the last ack is out belongs to the run.
-_SETTLE_S: Final = 0.3
+# What servers still do when the last ack is out belongs to the run, and to no other.
+_SETTLED_S: Final = 0.2
+_SETTLED_CPU_S: Final = 0.03
+_SETTLE_MAX_S: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,26 @@ class Workload:
     """What is written in a run.
 
     Attributes:
-        name: for the command line and the tables.
+        name: for the command line.
+        title: for people.
         make: makes the calls of one client.
+        subjects: the names of those that are compared.
+        rounds: how many are counted; the usual number where None.
         clients: how many write at once, each data of its own.
         again: whether the run that counts is the second one of the same data.
-        subjects: the names of those that are compared.
+        warms_up: whether a round is run that is not counted.
+        grows: whether tables keep what they hold; they are emptied before each run otherwise.
     """
 
     name: str
+    title: str
     make: Make
+    subjects: Sequence[str]
+    rounds: int | None = None
     clients: int = 1
     again: bool = False
-    subjects: Sequence[str] = ("gateway", "direct", "limit")
+    warms_up: bool = True
+    grows: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Run:
 
     Attributes:
         subject: its name.
-        round: the number of the round.
+        round: the number of the round; 0 is not counted.
         entries: that were written, by all clients together.
         seconds: from the start of the first client to the end of the last.
         cpu_s: CPU seconds by role.
@@ -59,24 +69,27 @@ class Run:
     cpu_s: Mapping[str, float]
 
 
-def measure(workload: Workload, subjects: Mapping[str, Subject], stack_path: Path, rounds: int) -> list[Run]:
-    """Runs a workload, after one round that is not counted.
+def measure(workload: Workload, subjects: Sequence[Subject], stack_path: Path, rounds: int) -> list[Run]:
+    """Runs a workload and returns the runs that count.
 
     Raises:
         WrongRowsError: what is stored after a run is not what was written.
     """
-    compared = [subjects[name] for name in workload.subjects]
     with ExitStack() as opened:
-        clients = {subject.name: opened.enter_context(_clients(workload, subject)) for subject in compared}
+        clients = {subject.name: opened.enter_context(_clients(workload, subject)) for subject in subjects}
         runs = []
-        for number in range(rounds + 1):
+        for number in range(0 if workload.warms_up else 1, rounds + 1):
             seed = secrets.token_hex(8)
-            expected = _expected(workload, seed)
-            # Whoever is first has a cooler machine: each is in turn.
-            turn = number % len(compared)
-            for subject in compared[turn:] + compared[:turn]:
-                clients[subject.name].make(seed)
-                runs.append(_run(workload, subject, clients[subject.name], stack_path, number, expected))
+            for each in clients.values():
+                each.make(seed)
+            expected, entries = _expected(workload, seed)
+            for each in clients.values():
+                each.made()
+            # What the one before leaves in caches is everybody's once.
+            turn = number % len(subjects)
+            for subject in [*subjects[turn:], *subjects[:turn]]:
+                timings, cpu_s = _run(workload, subject, clients[subject.name], stack_path, expected)
+                runs.append(Run(subject.name, number, entries, _seconds(timings), cpu_s))
     return [run for run in runs if run.round > 0]
 
 
@@ -84,22 +97,41 @@ def _clients(workload: Workload, subject: Subject) -> Clients:
     return Clients(list(islice(cycle(subject.writers), workload.clients)), workload.make)
 
 
-def _expected(workload: Workload, seed: str) -> dict[str, Rows]:
-    return expected_rows(write for source in sources(seed, workload.clients) for write in workload.make(source))
+def _expected(workload: Workload, seed: str) -> tuple[dict[str, Rows], int]:
+    writes = [write for source in sources(seed, workload.clients) for write in workload.make(source)]
+    return expected_rows(writes), sum(write.count for write in writes)
 
 
 def _run(
-    workload: Workload, subject: Subject, clients: Clients, stack_path: Path, number: int, expected: Mapping[str, Rows]
-) -> Run:
-    subject.database.empty()
+    workload: Workload, subject: Subject, clients: Clients, stack_path: Path, expected: Mapping[str, Rows]
+) -> tuple[list[Timing], dict[str, float]]:
+    database = subject.database
+    if not workload.grows:
+        database.empty()
     if workload.again:
         clients.go()
-    subject.database.rest()
+    stored = database.counts() if workload.grows else {}
+    database.rest()
     before = cpu_seconds(stack_path)
     timings = clients.go()
-    time.sleep(_SETTLE_S)
-    cpu_s = spent(before, cpu_seconds(stack_path)) | {"client": sum(timing.cpu_s for timing in timings)}
-    check = subject.database.check_rows if subject.all_rows else subject.database.check_counts
-    check(expected)
-    seconds = max(timing.ended for timing in timings) - min(timing.started for timing in timings)
-    return Run(subject.name, number, sum(map(len, expected.values())), seconds, cpu_s)
+    cpu_s = spent(before, _settled(stack_path)) | {"client": sum(timing.cpu_s for timing in timings)}
+    if subject.all_rows and not workload.grows:
+        database.check_rows(expected)
+    else:
+        check_counts(database, expected, stored)
+    return timings, cpu_s
+
+
+def _settled(stack_path: Path) -> dict[str, float]:
+    """Returns the CPU seconds of the servers once they are at rest."""
+    deadline = time.monotonic() + _SETTLE_MAX_S
+    seen = cpu_seconds(stack_path)
+    while True:
+        time.sleep(_SETTLED_S)
+        earlier, seen = seen, cpu_seconds(stack_path)
+        if sum(spent(earlier, seen).values()) < _SETTLED_CPU_S or time.monotonic() > deadline:
+            return seen
+
+
+def _seconds(timings: Sequence[Timing]) -> float:
+    return max(timing.ended for timing in timings) - min(timing.started for timing in timings)

@@ -1,18 +1,19 @@
-"""A consumer program: takes packages, writes each in a transaction, and counts it."""
+"""A consumer program: takes packages, writes what waits, and answers with counts."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections import deque
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgpack
 import pika
 import psycopg2
 from psycopg2.extras import execute_values
 
-from bench.limit.copying import document
+from bench.limit.copying import document, encode
 from bench.limit.pipeline import RANGE_COUNT, Pipeline
 from bench.limit.publisher import declare, parameters
 from provgate_storage.postgresql.tables import TABLES, Table
@@ -21,6 +22,9 @@ _PREFETCH: Final = 10
 _WHOLE: Final = 1 << 24
 _NANOSECONDS: Final = 2
 _DATETIME: Final = 3
+
+Delivery: TypeAlias = tuple[int, str, str, bytes]
+"""Delivery tag, table, reply queue, body."""
 
 
 class Consumer:
@@ -31,7 +35,9 @@ class Consumer:
         self._database = psycopg2.connect(pipeline.dsn)
         self._cursor = self._database.cursor()
         self._staged: set[str] = set()
-        self._channel = pika.BlockingConnection(parameters(pipeline)).channel()
+        self._waiting: deque[Delivery] = deque()
+        self._connection = pika.BlockingConnection(parameters(pipeline))
+        self._channel = self._connection.channel()
         declare(self._channel, pipeline)
         self._channel.basic_qos(prefetch_count=_PREFETCH)
         for queue in range(number, RANGE_COUNT, pipeline.processes):
@@ -39,32 +45,49 @@ class Consumer:
 
     def run(self) -> None:
         """Works until the process is killed."""
-        self._channel.start_consuming()
+        while True:
+            self._connection.process_data_events(time_limit=None)
+            while self._waiting:
+                self._copy() if self._pipeline.copies else self._insert()
 
     def _take(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        table = TABLES[properties.type]
-        count = self._copy(table, body) if self._pipeline.copies else self._insert(table, body)
-        self._database.commit()
-        self._channel.basic_publish("", properties.reply_to, b"%d" % count)
-        self._channel.basic_ack(method.delivery_tag)
+        self._waiting.append((method.delivery_tag, properties.type, properties.reply_to, body))
 
-    def _copy(self, table: Table, body: bytes) -> int:
-        rows = msgpack.unpackb(body, timestamp=_NANOSECONDS)["data"]
+    def _copy(self) -> None:
+        """Writes what waits, up to a bound, in one transaction."""
+        taken: list[tuple[int, str, int]] = []
+        rows: dict[str, list[bytes]] = {}
+        while self._waiting and sum(map(len, rows.values())) < self._pipeline.batch_entries:
+            tag, name, reply_to, body = self._waiting.popleft()
+            encoded = encode(TABLES[name], msgpack.unpackb(body, timestamp=_NANOSECONDS)["data"])
+            taken.append((tag, reply_to, len(encoded)))
+            rows.setdefault(name, []).extend(encoded)
+        for name, encoded in rows.items():
+            self._merge(TABLES[name], encoded)
+        self._finish(taken)
+
+    def _merge(self, table: Table, encoded: list[bytes]) -> None:
         if table.name not in self._staged:
             columns = ", ".join(f"{name} {kind.value}" for name, kind in table.columns)
             self._cursor.execute(f"CREATE TEMPORARY TABLE new_{table.name} ({columns}) ON COMMIT DELETE ROWS")
             self._staged.add(table.name)
-        self._cursor.copy_expert(
-            f"COPY new_{table.name} FROM STDIN (FORMAT binary)", io.BytesIO(document(table, rows)), size=_WHOLE
-        )
+        rows = io.BytesIO(document(table, encoded))
+        self._cursor.copy_expert(f"COPY new_{table.name} FROM STDIN (FORMAT binary)", rows, size=_WHOLE)
         self._cursor.execute(_merge(table, f"SELECT * FROM new_{table.name}"))
-        return len(rows)
 
-    def _insert(self, table: Table, body: bytes) -> int:
-        rows = msgpack.unpackb(body, timestamp=_DATETIME)["data"]
-        values = [row[: len(table.columns)] for row in rows]
-        execute_values(self._cursor, _merge(table, "VALUES %s"), values, page_size=self._pipeline.package_entries)
-        return len(rows)
+    def _finish(self, taken: list[tuple[int, str, int]]) -> None:
+        self._database.commit()
+        for tag, reply_to, count in taken:
+            self._channel.basic_publish("", reply_to, b"%d" % count)
+            self._channel.basic_ack(tag)
+
+    def _insert(self) -> None:
+        """Writes one package with one statement."""
+        tag, name, reply_to, body = self._waiting.popleft()
+        table = TABLES[name]
+        rows = [row[: len(table.columns)] for row in msgpack.unpackb(body, timestamp=_DATETIME)["data"]]
+        execute_values(self._cursor, _merge(table, "VALUES %s"), rows, page_size=self._pipeline.package_entries)
+        self._finish([(tag, reply_to, len(rows))])
 
 
 def _merge(table: Table, source: str) -> str:

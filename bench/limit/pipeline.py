@@ -19,7 +19,8 @@ class Pipeline:
         amqp_url: the broker.
         dsn: the database, with the schema in place.
         package_entries: entries of a package at most.
-        copies: whether a package is copied; inserted by `execute_values` otherwise.
+        batch_entries: a transaction takes packages that wait until it has so many entries.
+        copies: whether they are copied; each package is inserted with one statement, in a transaction, otherwise.
         processes: consumer programs.
     """
 
@@ -27,6 +28,7 @@ class Pipeline:
     amqp_url: str
     dsn: str
     package_entries: int
+    batch_entries: int
     copies: bool
     processes: int
 

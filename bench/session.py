@@ -1,0 +1,46 @@
+"""One benchmark: a stack that runs, what it is compared with, and what was seen so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results import Results, Written
+from bench.rounds import Workload, measure
+from bench.subjects import Subjects
+from provgate_stack.stack import Stack
+
+_ROUNDS = 5
+_QUICK_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every part of a benchmark is given.
+
+    Attributes:
+        stack: on which it is measured.
+        subjects: what is compared.
+        results: where what is seen goes.
+        directory: for files of the parts.
+        quick: whether few rounds do.
+        rounds: how many are asked for; each workload's own number where None.
+    """
+
+    stack: Stack
+    subjects: Subjects
+    results: Results
+    directory: Path
+    quick: bool
+    rounds: int | None = None
+
+    def count(self, usual: int) -> int:
+        """Returns how often something is measured that is usually measured so often."""
+        return max(1, round(usual * _QUICK_SHARE)) if self.quick else usual
+
+    def write(self, workload: Workload) -> None:
+        """Measures a workload."""
+        rounds = self.rounds or self.count(workload.rounds or _ROUNDS)
+        subjects = [self.subjects.get(name) for name in workload.subjects]
+        runs = measure(workload, subjects, self.stack.path, rounds)
+        self.results.written.append(Written(workload.name, workload.title, runs))
