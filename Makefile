@@ -11,6 +11,11 @@ STORAGE ?= postgresql
 MINUTES ?= 5
 FUZZ_SECONDS ?= 60
 SEED ?=
+# For bench: fewer parts and rounds, tables of 2,000,000 rows too, MongoDB too, these parts alone.
+QUICK ?=
+LARGE ?=
+MONGODB ?=
+ONLY ?=
 # Arguments for pytest, for example: make test TESTS='tests/unit -k ranges'
 TESTS ?=
 
@@ -73,9 +78,10 @@ check-protos: venv ## Check the protos' style, that they break no client, and th
 	@stack/check_stubs.sh
 
 .PHONY: bench
-bench: venv ## Measure how fast it is
+bench: venv ## Measure how fast it is, and what it is compared with (QUICK=1, LARGE=1, MONGODB=1, ONLY='contents reads')
 	@$(STACK) install
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LARGE),--large) $(if $(MONGODB),--mongodb) \
+		$(foreach part,$(ONLY),--only $(part))
 
 .PHONY: clean
 clean: ## Stop what runs, and remove the virtual environment and all that was generated

@@ -1,65 +1,88 @@
-"""`python -m bench`: starts a stack, measures it and what it is compared with, and prints what it saw."""
+"""`python -m bench`: measures a stack and what it is compared with, prints what it saw, and keeps it."""
 
 from __future__ import annotations
 
-import tempfile
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import click
 
-from bench.cpu import ROLES
-from bench.figures import figures, ratio
-from bench.parts import chosen
+from bench.machine import describe
+from bench.on_stacks import run
+from bench.parts import MONGODB_PARTS, PARTS, chosen
+from bench.plot import plot
+from bench.record import save
 from bench.results import Results
-from bench.rounds import Run
-from bench.session import Session
-from bench.subjects import GATEWAY, Subjects
-from provgate_stack.launcher import temporary_stack
+from bench.session import Sizes
+from bench.table import print_results
+from provgate_stack.errors import StackError
+from provgate_stack.interrupts import Interrupted, raise_when_interrupted
 
-_ROOT: Final = Path(__file__).resolve().parent.parent / ".stack"
-
-
-@click.command()
-@click.option("--only", multiple=True, help="Only this workload; may be given again, or followed by more names.")
-@click.option("--rounds", type=int, help="Rounds that are counted.")
-@click.option("--quick", is_flag=True)
-@click.argument("more", nargs=-1, metavar="[NAME]...")
-def main(only: Sequence[str], rounds: int | None, quick: bool, more: Sequence[str]) -> None:
-    """Measures writes through the whole stack, and what it is compared with, in turn."""
-    import time
-
-    results = Results()
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        temporary_stack(_ROOT, "bench", "postgresql") as stack,
-        Subjects(stack) as subjects,
-    ):
-        session = Session(stack, subjects, results, Path(directory), quick, rounds)
-        for part in chosen([*only, *more], quick, []):
-            t = time.monotonic()
-            print(part.name, flush=True)
-            part.measure(session)
-            print("took", time.monotonic() - t)
-            if results.written:
-                _print(part.name, results.runs(part.name))
-            print(results.memory_mib, results.ready_s, results.indexings, results.idle_share)
-    for latency in results.latencies:
-        taken = latency.taken_ms
-        print(latency.title, latency.subject, taken[len(taken) // 2], taken[len(taken) * 99 // 100])
-    results.save(Path("/tmp/bench/results.json"))
+_RESULTS: Final = Path(__file__).resolve().parent / "results"
+_path = click.Path(dir_okay=False, path_type=Path)
 
 
-def _print(name: str, runs: Sequence[Run]) -> None:
-    for subject in dict.fromkeys(run.subject for run in runs):
-        seen = figures([run for run in runs if run.subject == subject])
-        by_role = ", ".join(f"{role} {seen.cpu_s_per_million.get(role, 0):.2f}" for role in ROLES)
-        print(
-            f"{name} {subject}: {seen.rate:,.0f} entries/s, {ratio(runs, GATEWAY, subject):.2f} of it by the gateway;"
-            f" {seen.total_cpu:.2f} CPU s a million: {by_role}",
-            flush=True,
-        )
+@click.command(epilog=f"Parts: {', '.join(part.name for part in PARTS)}.")
+@click.option("--quick", is_flag=True, help="Fewer parts and fewer rounds: below 5 minutes.")
+@click.option("--large", is_flag=True, help="Measure tables of 2,000,000 rows too.")
+@click.option("--mongodb", is_flag=True, help="Measure a stack on MongoDB too.")
+@click.option("--only", multiple=True, metavar="PART [PART]...", help="Measure these parts alone.")
+@click.option("--rounds", type=click.IntRange(1), help="How many rounds of each write are counted.")
+@click.option("--entries", type=click.IntRange(1), help="How many entries each write has.")
+@click.option("--json", "json_path", type=_path, help="Where all that was seen goes; bench/results/ by default.")
+@click.option("--plot", "plot_path", type=_path, help="Where the picture (SVG) goes; bench/results/ by default.")
+@click.argument("more", nargs=-1, metavar="")
+def cli(
+    quick: bool,
+    large: bool,
+    mongodb: bool,
+    only: Sequence[str],
+    rounds: int | None,
+    entries: int | None,
+    json_path: Path | None,
+    plot_path: Path | None,
+    more: Sequence[str],
+) -> None:
+    """Measures writes, reads, memory and starts through the whole stack, and what they are compared with.
+
+    Subjects take turns: the gateway; `direct`, the local storage over one connection; `limit`, the plainest pipeline
+    of publishing, consuming and COPY into the same tables; `habits`, the same with 100 entries a package and a
+    statement. Ratios are within a round.
+    """
+    try:
+        parts = chosen([*only, *more], quick, large)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    results, sizes = Results(describe()), Sizes(quick, rounds, entries)
+    run(parts, "postgresql", results, sizes)
+    run(MONGODB_PARTS if mongodb else [], "mongodb", results, sizes)
+    print_results(results)
+    stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    _save(results, json_path or _RESULTS / f"{stem}.json", plot_path or _RESULTS / f"{stem}.svg")
+
+
+def _save(results: Results, json_path: Path, plot_path: Path) -> None:
+    save(results, json_path)
+    print(json_path)
+    if results.written:
+        plot(results, plot_path)
+        print(plot_path)
+
+
+def main() -> None:
+    """Runs the command line; an interruption ends it as the signal would have, after everything is stopped."""
+    raise_when_interrupted()
+    try:
+        cli()
+    except StackError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Interrupted as interrupted:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(interrupted.exit_code)
 
 
 if __name__ == "__main__":

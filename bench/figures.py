@@ -1,42 +1,45 @@
-"""What runs come to: medians, ratios, CPU seconds a million entries."""
+"""What runs come to: medians, ratios within rounds, CPU seconds a million entries, percentiles."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from bench.cpu import ROLES
 from bench.rounds import Run
 
+_MILLION = 1_000_000
 
-@dataclass(frozen=True)
-class Figures:
-    """A workload's runs of one subject.
 
-    Attributes:
-        rate: entries a second, the median of the rounds.
-        cpu_s_per_million: CPU seconds for a million entries by role, over all rounds.
+def rate(runs: Sequence[Run]) -> float:
+    """Returns entries a second, the median of the rounds of one subject."""
+    return statistics.median(run.entries / run.seconds for run in runs)
+
+
+def ratio(runs: Sequence[Run], subject: str, other: str) -> float | None:
+    """Returns the rate of a subject by that of another: the median of the ratios within each round.
+
+    None where they were not both measured.
     """
-
-    rate: float
-    cpu_s_per_million: Mapping[str, float]
-
-    @property
-    def total_cpu(self) -> float:
-        """CPU seconds for a million entries, of all roles."""
-        return sum(self.cpu_s_per_million.values())
-
-
-def figures(runs: Sequence[Run]) -> Figures:
-    """Returns the figures of one subject's runs."""
-    entries = sum(run.entries for run in runs)
-    roles = {role for run in runs for role in run.cpu_s}
-    cpu = {role: sum(run.cpu_s.get(role, 0.0) for run in runs) * 1_000_000 / entries for role in roles}
-    return Figures(statistics.median(run.entries / run.seconds for run in runs), cpu)
-
-
-def ratio(runs: Sequence[Run], subject: str, other: str) -> float:
-    """Returns the rate of a subject by that of another: the median of the ratios within each round."""
     seconds = {(run.subject, run.round): run.seconds for run in runs}
-    rounds = {run.round for run in runs}
-    return statistics.median(seconds[other, number] / seconds[subject, number] for number in rounds)
+    both = [number for name, number in seconds if name == subject and (other, number) in seconds]
+    if not both:
+        return None
+    return statistics.median(seconds[other, number] / seconds[subject, number] for number in both)
+
+
+def cpu_s_per_million(runs: Sequence[Run]) -> dict[str, float]:
+    """Returns the CPU seconds for a million entries by role, over all rounds of one subject."""
+    entries = sum(run.entries for run in runs)
+    return {role: sum(run.cpu_s.get(role, 0.0) for run in runs) * _MILLION / entries for role in ROLES}
+
+
+def total_cpu_s_per_million(runs: Sequence[Run]) -> float:
+    """Returns the CPU seconds for a million entries of all roles together, over all rounds of one subject."""
+    return sum(cpu_s_per_million(runs).values())
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Returns the smallest of the sorted values that `percent` of them do not exceed."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

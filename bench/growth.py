@@ -21,11 +21,11 @@ LARGE: Final = {CONTENTS: "contents-of-2m", RELATIONS: "relations-of-2m"}
 def measure_growth(session: Session) -> None:
     """Adds to empty tables, and to tables of 2,000,000 rows, which grow on."""
     for workload in _workloads():
-        session.write(replace(workload, name=EMPTY[workload.name], title=f"{workload.title}, to empty tables"))
+        session.write(replace(workload, name=EMPTY[workload.name], title=f"{workload.title} to empty tables"))
     for name in _SUBJECTS:
         _fill(session.subjects.get(name).database)
     for workload in _workloads():
-        title = f"{workload.title}, to 2,000,000"
+        title = f"{workload.title} to {_ROWS:,} rows"
         session.write(replace(workload, name=LARGE[workload.name], title=title, grows=True))
 
 

@@ -8,11 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final
 
-from bench.clients import Make
 from bench.loads import Write
 from provgate_client.git import index_repository
 from provgate_storage import ProvenanceStorageInterface, RelationType
@@ -70,25 +69,27 @@ def revision_count(repository: Path) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def mixed_stream(directory: Path, storage: ProvenanceStorageInterface) -> Make:
-    """Returns a maker of the calls that index a history, cut small and in an order of chance.
+def record(history: Path, storage: ProvenanceStorageInterface, file: Path) -> int:
+    """Indexes a repository and keeps the calls of it, cut small, in a file; returns how many entries they write.
 
     Args:
-        directory: keeps repository and calls.
+        history: the repository.
         storage: an open and empty one, to index into.
+        file: where they are kept.
     """
-    file = directory / "history.pickle"
-    if not file.exists():
-        recorder: Any = Recorder(storage)
-        index_repository(repository(directory), recorder, URL, any_owner=True)
-        file.write_bytes(pickle.dumps([piece for write in recorder.writes for piece in _cut(write)]))
-    return partial(_shuffled, file)
+    recorder: Any = Recorder(storage)
+    index_repository(history, recorder, URL, any_owner=True)
+    writes = [piece for write in recorder.writes for piece in _cut(write)]
+    file.write_bytes(pickle.dumps(writes))
+    return sum(write.count for write in writes)
 
 
-def _shuffled(file: Path, source: random.Random) -> list[Write]:
+def mixed(file: Path, source: random.Random, count: int) -> list[Write]:
+    """The recorded calls in an order of chance, as many of them as write so many entries."""
     writes: list[Write] = pickle.loads(file.read_bytes())
     source.shuffle(writes)
-    return writes
+    sums = accumulate(write.count for write in writes)
+    return [write for write, written in zip(writes, sums, strict=True) if written <= count]
 
 
 def _cut(write: Write) -> Iterator[Write]:

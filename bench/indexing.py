@@ -22,7 +22,7 @@ _USUAL: Final = 3
 def measure_indexing(session: Session) -> None:
     """Indexes a history into empty tables, several times."""
     history = repository(session.directory)
-    for _ in range(session.count(_USUAL)):
+    for _ in range(session.sizes.count(_USUAL)):
         session.results.indexings.append(_index(session, history))
 
 

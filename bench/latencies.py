@@ -50,7 +50,7 @@ def measure_single_writes(session: Session) -> None:
             subject.database.rest()
             calls[name] = _adds_one(opened.enter_context(subject.writers[0].opened()))
         session.results.latencies += _interleaved(
-            ONE_ENTRY, "one content, call to return", calls, session.count(100) * _BLOCKS
+            ONE_ENTRY, "one content, call to return", calls, session.sizes.count(100) * _BLOCKS
         )
 
 
@@ -67,7 +67,7 @@ def measure_reads(session: Session) -> None:
         ]
         for name, title, reads, usual in kinds:
             calls = {subject: reads(storage) for subject, storage in storages.items()}
-            session.results.latencies += _interleaved(name, title, calls, session.count(usual) * _BLOCKS)
+            session.results.latencies += _interleaved(name, title, calls, session.sizes.count(usual) * _BLOCKS)
 
 
 def _interleaved(name: str, title: str, calls: Mapping[str, Call], count: int) -> list[Latency]:

@@ -92,7 +92,8 @@ def measure_million(session: Session) -> None:
 
 
 def measure_at_end(session: Session) -> None:
-    """Looks at gateway and workers when everything was written."""
+    """Looks at gateway and workers when everything was written, and when nobody shares pages with them any more."""
+    session.subjects.close()
     session.results.memory_mib |= {
         GATEWAY_AT_END: pss_mib(_gateways(session)),
         WORKERS_AT_END: pss_mib(_workers(session)),

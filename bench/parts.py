@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from bench.growth import measure_growth
-from bench.history import mixed_stream
+from bench.history import mixed, record, repository
 from bench.idle import measure_idle
 from bench.indexing import measure_indexing
 from bench.latencies import measure_reads, measure_single_writes
@@ -17,8 +17,10 @@ from bench.rounds import Workload
 from bench.session import Session
 from bench.starts import measure_starts
 from bench.subjects import DIRECT, GATEWAY, HABITS, LIMIT
-from bench.workloads import WRITES
+from bench.workloads import MONGODB_WRITES, WRITES
 from provgate_storage import get_provenance_storage
+
+LARGE_TABLES: Final = "large"
 
 _IN_QUICK: Final = ("contents", "locations", "origins", "revisions", "relations", "clients-4")
 
@@ -45,12 +47,12 @@ def _write(workload: Workload, session: Session) -> None:
 
 
 def _mixed(session: Session) -> None:
-    database = session.subjects.get(DIRECT).database
+    database, file = session.subjects.get(DIRECT).database, session.directory / "history.pickle"
     database.empty()
     with get_provenance_storage(**database.storage_config) as storage:
-        make = mixed_stream(session.directory, storage)
-    title = "the calls of a real history's index, cut small, in any order"
-    session.write(Workload("mixed", title, make, (GATEWAY, DIRECT, LIMIT, HABITS)))
+        entries = record(repository(session.directory), storage, file)
+    make = partial(mixed, file)
+    session.write(Workload("mixed", "a real history, mixed", make, entries, (GATEWAY, DIRECT, LIMIT, HABITS), rounds=3))
 
 
 PARTS: Final = (
@@ -61,7 +63,7 @@ PARTS: Final = (
     Part("single", measure_single_writes),
     Part("reads", measure_reads),
     Part("indexing", measure_indexing),
-    Part("large", measure_growth, usual=False),
+    Part(LARGE_TABLES, measure_growth, usual=False),
     Part("memory-at-end", measure_at_end),
     Part("idle", measure_idle, usual=False),
     Part("start", measure_starts),
@@ -69,14 +71,25 @@ PARTS: Final = (
 """All of them; the last ones change what runs."""
 
 
-def chosen(only: Sequence[str], quick: bool, more: Sequence[str]) -> list[Part]:
+MONGODB_PARTS: Final = tuple(Part(workload.name, partial(_write, workload)) for workload in MONGODB_WRITES)
+"""Those of a stack on MongoDB."""
+
+
+def chosen(only: Sequence[str], quick: bool, large: bool) -> list[Part]:
     """Returns the parts to run, in their order.
 
     Args:
         only: the names of parts; all usual ones where empty.
         quick: whether those that a quick benchmark leaves out are left out.
-        more: names of parts to run too.
+        large: whether large tables are measured too.
+
+    Raises:
+        ValueError: no part has one of the names.
     """
-    if only:
-        return [part for part in PARTS if part.name in (*only, *more)]
-    return [part for part in PARTS if (part.usual and (part.quick or not quick)) or part.name in more]
+    names = {part.name for part in PARTS}
+    for name in only:
+        if name not in names:
+            raise ValueError(f"{name}: there is no such part; there are {', '.join(part.name for part in PARTS)}")
+    usual = [part.name for part in PARTS if part.usual and (part.quick or not quick)]
+    wanted = {*(only or usual), *([LARGE_TABLES] if large else [])}
+    return [part for part in PARTS if part.name in wanted]

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from bench.rounds import Run
 
 
 @dataclass(frozen=True)
 class Written:
-    """The counted runs of a workload."""
+    """The counted runs of a workload.
+
+    Attributes:
+        name: of the workload.
+        title: the same for people, without the number of entries.
+        runs: of all subjects.
+    """
 
     name: str
     title: str
     runs: list[Run]
+
+    @property
+    def entries(self) -> int:
+        """How many entries each run wrote."""
+        return self.runs[0].entries
+
+    def of(self, subject: str) -> list[Run]:
+        """Returns the runs of a subject."""
+        return [run for run in self.runs if run.subject == subject]
 
 
 @dataclass(frozen=True)
@@ -77,12 +90,6 @@ class Results:
     indexings: list[Indexing] = field(default_factory=list)
     idle_share: dict[str, float] = field(default_factory=dict)
 
-    def runs(self, workload: str, subject: str | None = None) -> list[Run]:
-        """Returns the runs of a workload, of one subject unless None."""
-        found = [run for written in self.written if written.name == workload for run in written.runs]
-        return [run for run in found if subject in (None, run.subject)]
-
-    def save(self, path: Path) -> None:
-        """Writes all of it as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+    def find(self, workload: str) -> Written | None:
+        """Returns what was seen of a workload, or None."""
+        return next((written for written in self.written if written.name == workload), None)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
-from bench.clients import Clients, Make, Timing, sources
+from bench.clients import Clients, Timing, sources
 from bench.cpu import cpu_seconds, spent
 from bench.database import check_counts
 from bench.expected import Rows, expected_rows
+from bench.loads import Write
 from bench.subjects import Subject
 
 # What servers still do when the last ack is out belongs to the run, and to no other.
@@ -30,7 +33,8 @@ class Workload:
     Attributes:
         name: for the command line.
         title: for people.
-        make: makes the calls of one client.
+        make: makes the calls of one client, of so many entries.
+        entries: how many all clients write together.
         subjects: the names of those that are compared.
         rounds: how many are counted; the usual number where None.
         clients: how many write at once, each data of its own.
@@ -41,7 +45,8 @@ class Workload:
 
     name: str
     title: str
-    make: Make
+    make: Callable[[random.Random, int], list[Write]]
+    entries: int
     subjects: Sequence[str]
     rounds: int | None = None
     clients: int = 1
@@ -93,12 +98,16 @@ def measure(workload: Workload, subjects: Sequence[Subject], stack_path: Path, r
     return [run for run in runs if run.round > 0]
 
 
+def _calls(workload: Workload, source: random.Random) -> list[Write]:
+    return workload.make(source, workload.entries // workload.clients)
+
+
 def _clients(workload: Workload, subject: Subject) -> Clients:
-    return Clients(list(islice(cycle(subject.writers), workload.clients)), workload.make)
+    return Clients(list(islice(cycle(subject.writers), workload.clients)), partial(_calls, workload))
 
 
 def _expected(workload: Workload, seed: str) -> tuple[dict[str, Rows], int]:
-    writes = [write for source in sources(seed, workload.clients) for write in workload.make(source)]
+    writes = [write for source in sources(seed, workload.clients) for write in _calls(workload, source)]
     return expected_rows(writes), sum(write.count for write in writes)
 
 

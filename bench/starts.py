@@ -12,7 +12,7 @@ _USUAL: Final = 7
 
 def measure_starts(session: Session) -> None:
     """Stops the worker programs and starts one again, several times; the last one is left running."""
-    for _ in range(session.count(_USUAL)):
+    for _ in range(session.sizes.count(_USUAL)):
         for program in session.stack.workers:
             program.terminate()
         started = time.monotonic()

@@ -24,10 +24,10 @@ DIRECT: Final = "direct"
 LIMIT: Final = "limit"
 HABITS: Final = "habits"
 
-# Tried on a 2-core machine, medians of 7 rounds, thousands of contents / relations a second, by programs and entries of a
-# package: 1 of 10,000 224 / 145; 2 of 10,000 328 / 206, 5,000 291 / 194, 2,000 242 / 177, 1,000 223 / 153; 3 of 10,000
-# 305 / 189; 4 of 10,000 298 / 196. 4 or 8 ranges instead of 16, rows that are not sorted, one package a transaction:
-# within the noise, but that small packages, one a transaction, take twice the CPU time.
+# Tried on a 2-core machine, medians of 7 rounds, thousands of contents / relations a second, by programs and entries of
+# a package: 1 of 10,000 224 / 145; 2 of 10,000 328 / 206, 5,000 291 / 194, 2,000 242 / 177, 1,000 223 / 153; 3 of
+# 10,000 305 / 189; 4 of 10,000 298 / 196. 4 or 8 ranges instead of 16, rows that are not sorted, one package a
+# transaction: within the noise, but that small packages, one a transaction, take twice the CPU time.
 _CONSUMERS: Final = 2
 _LIMIT_ENTRIES: Final = 10_000
 
@@ -80,6 +80,10 @@ class Subjects:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what is compared with the gateway. Idempotent."""
         self._opened.close()
 
     def get(self, name: str) -> Subject:

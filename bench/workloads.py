@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 from bench import loads
-from bench.clients import Make
 from bench.loads import Write
 from bench.rounds import Workload
 from bench.subjects import DIRECT, GATEWAY, GATEWAYS, HABITS, LIMIT
@@ -21,51 +20,51 @@ Maker = Callable[[random.Random, int], Write]
 
 CONTENTS: Final = "contents"
 RELATIONS: Final = "relations"
+TEN_THOUSAND: Final = "contents-10k"
+MILLION: Final = "contents-1m"
 
 
-def one_call(make: Maker, count: int, source: random.Random) -> list[Write]:
+def one_call(make: Maker, source: random.Random, count: int) -> list[Write]:
     """One call of so many entries."""
     return [make(source, count)]
 
 
-def _calls(make: Maker, count: int) -> Make:
-    return partial(one_call, make, count)
+_CONTENTS: Final = partial(one_call, loads.contents)
+_RELATIONS: Final = partial(one_call, partial(loads.relations, RelationType.CNT_EARLY_IN_REV))
 
 
 def _relation(name: str, relation: RelationType) -> Workload:
-    make = _calls(partial(loads.relations, relation), 100_000)
-    return Workload(name, f"relation_add {relation}, 100,000 new", make, _ALL)
+    make = partial(one_call, partial(loads.relations, relation))
+    return Workload(name, f"relation_add {relation}", make, 100_000, _ALL)
 
 
 def _at_once(clients: int) -> Workload:
-    make = _calls(loads.contents, 100_000 // clients)
-    title = f"content_add, {clients} clients, 100,000 new together"
-    return Workload(f"clients-{clients}", title, make, _THREE, clients=clients)
+    title = f"content_add, {clients} clients at once"
+    return Workload(f"clients-{clients}", title, _CONTENTS, 100_000, _THREE, clients=clients)
 
-
-_CONTENTS_MADE: Final = _calls(loads.contents, 100_000)
 
 WRITES: Final = (
-    Workload(CONTENTS, "content_add, 100,000 new", _CONTENTS_MADE, _ALL),
-    Workload("contents-again", "content_add, the same 100,000 again", _CONTENTS_MADE, _ALL, again=True),
-    Workload("contents-10k", "content_add, 10,000 new", _calls(loads.contents, 10_000), _ALL, rounds=15),
-    Workload(
-        "contents-1m", "content_add, 1,000,000 new", _calls(loads.contents, 1_000_000), _THREE, rounds=2, warms_up=False
-    ),
-    Workload("directories", "directory_add, 100,000 new", _calls(loads.directories, 100_000), _ALL),
-    Workload("locations", "location_add, 20,000 new", _calls(loads.locations, 20_000), _ALL, rounds=10),
-    Workload("origins", "origin_add, 10,000 new", _calls(loads.origins, 10_000), _ALL, rounds=10),
-    Workload("revisions", "revision_add, 50,000 new", _calls(loads.revisions, 50_000), _ALL),
+    Workload(CONTENTS, "content_add", _CONTENTS, 100_000, _ALL),
+    Workload("contents-again", "content_add, the same again", _CONTENTS, 100_000, _ALL, again=True),
+    Workload(TEN_THOUSAND, "content_add", _CONTENTS, 10_000, _ALL, rounds=15),
+    Workload(MILLION, "content_add", _CONTENTS, 1_000_000, _THREE, rounds=2, warms_up=False),
+    Workload("directories", "directory_add", partial(one_call, loads.directories), 100_000, _ALL),
+    Workload("locations", "location_add", partial(one_call, loads.locations), 20_000, _ALL, rounds=10),
+    Workload("origins", "origin_add", partial(one_call, loads.origins), 10_000, _ALL, rounds=10),
+    Workload("revisions", "revision_add", partial(one_call, loads.revisions), 50_000, _ALL),
     _relation(RELATIONS, RelationType.CNT_EARLY_IN_REV),
     *(_relation(relation.replace("_", "-"), relation) for relation in [*RelationType][1:]),
     _at_once(4),
     _at_once(16),
-    Workload(
-        "two-gateways",
-        "content_add, 2 clients, 100,000 new together",
-        _calls(loads.contents, 50_000),
-        (GATEWAY, GATEWAYS),
-        clients=2,
-    ),
+    Workload("two-gateways", "content_add, 2 clients at once", _CONTENTS, 100_000, (GATEWAY, GATEWAYS), clients=2),
 )
 """The writes of new entries, in the order of the table."""
+
+# Tables grow: to empty them takes SecantusDB longer than to fill them.
+_mongodb = partial(Workload, entries=20_000, subjects=(GATEWAY, DIRECT), grows=True)
+
+MONGODB_WRITES: Final = (
+    _mongodb("mongodb-contents", "MongoDB: content_add", _CONTENTS),
+    _mongodb("mongodb-relations", "MongoDB: relation_add content_in_revision", _RELATIONS),
+)
+"""The writes that are measured on MongoDB."""

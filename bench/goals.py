@@ -1,0 +1,111 @@
+"""What is aimed at, and whether it was reached."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bench.figures import percentile, ratio, total_cpu_s_per_million
+from bench.growth import EMPTY, LARGE
+from bench.latencies import CONTENT_GET, FIND_ALL, FIND_FIRST, ONE_ENTRY
+from bench.memory import CLIENT_GROWTH, GATEWAY_PEAK, WORKERS_AFTER, WORKERS_AT_END
+from bench.results import Results, Written
+from bench.subjects import DIRECT, GATEWAY, LIMIT
+from bench.workloads import CONTENTS, MILLION, RELATIONS, TEN_THOUSAND
+
+_LIMIT_SHARE: Final = 0.65
+_LATENCIES_MS: Final = (
+    (ONE_ENTRY, 50, 6.0),
+    (ONE_ENTRY, 99, 20.0),
+    (FIND_FIRST, 50, 2.0),
+    (FIND_ALL, 50, 3.0),
+    (CONTENT_GET, 50, 8.0),
+)
+_MEMORY_MIB: Final = ((WORKERS_AFTER, 120.0), (WORKERS_AT_END, 120.0), (GATEWAY_PEAK, 150.0), (CLIENT_GROWTH, 50.0))
+_READY_S: Final = 2.0
+_INDEXING_S: Final = 15.0
+_LARGE_TIMES: Final = 1.6
+# What is linear costs no more for an entry of a million than for one of ten thousand; as much again is noise.
+_LINEAR_TIMES: Final = 1.25
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound, and what was seen.
+
+    Attributes:
+        title: what is bounded.
+        bound: the bound, for people.
+        seen: what was seen, for people.
+        held: whether the bound was kept.
+    """
+
+    title: str
+    bound: str
+    seen: str
+    held: bool
+
+
+def goals(results: Results) -> list[Goal]:
+    """Returns all goals that the results say something about."""
+    kinds: list[Callable[[Results], Iterator[Goal]]] = [_rates, _latencies, _memory, _durations, _growth]
+    return [goal for kind in kinds for goal in kind(results)]
+
+
+def _rates(results: Results) -> Iterator[Goal]:
+    for name in (CONTENTS, RELATIONS):
+        yield from _over(results, name, LIMIT, _LIMIT_SHARE)
+    for name in (CONTENTS, RELATIONS, "revisions", "locations", "origins"):
+        yield from _over(results, name, DIRECT, 1.0)
+
+
+def _over(results: Results, name: str, other: str, bound: float) -> Iterator[Goal]:
+    written = results.find(name)
+    seen = None if written is None else ratio(written.runs, GATEWAY, other)
+    if written is not None and seen is not None:
+        yield Goal(f"{_title(written)}: rate by {other}'s", f"≥ {bound:.2f}", f"{seen:.2f}", seen >= bound)
+
+
+def _latencies(results: Results) -> Iterator[Goal]:
+    for name, percent, bound in _LATENCIES_MS:
+        for latency in results.latencies:
+            if (latency.name, latency.subject) == (name, GATEWAY):
+                yield _below(f"{latency.title}: p{percent}", percentile(latency.taken_ms, percent), bound, "ms")
+
+
+def _memory(results: Results) -> Iterator[Goal]:
+    for name, bound in _MEMORY_MIB:
+        if name in results.memory_mib:
+            yield _below(f"memory of {name}", results.memory_mib[name], bound, "MiB")
+
+
+def _durations(results: Results) -> Iterator[Goal]:
+    if results.ready_s:
+        yield _below("workers ready, topology in place", statistics.median(results.ready_s), _READY_S, "s")
+    if results.indexings:
+        run = results.indexings[0]
+        seconds = statistics.median(run.seconds for run in results.indexings)
+        yield _below(f"indexing {run.repository}, {run.revisions:,} revisions", seconds, _INDEXING_S, "s")
+
+
+def _growth(results: Results) -> Iterator[Goal]:
+    for name in (CONTENTS, RELATIONS):
+        yield from _times(results, LARGE[name], EMPTY[name], _LARGE_TIMES)
+    yield from _times(results, MILLION, TEN_THOUSAND, _LINEAR_TIMES)
+
+
+def _times(results: Results, name: str, other: str, bound: float) -> Iterator[Goal]:
+    one, base = results.find(name), results.find(other)
+    if one is not None and base is not None:
+        seen = total_cpu_s_per_million(one.of(GATEWAY)) / total_cpu_s_per_million(base.of(GATEWAY))
+        yield _below(f"CPU time an entry: {_title(one)}, by {_title(base)}", seen, bound, "")
+
+
+def _title(written: Written) -> str:
+    return f"{written.title}, {written.entries:,}"
+
+
+def _below(title: str, seen: float, bound: float, unit: str) -> Goal:
+    return Goal(title, f"< {bound:g} {unit}".strip(), f"{seen:.2f} {unit}".strip(), seen < bound)
