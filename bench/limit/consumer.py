@@ -19,7 +19,11 @@ from bench.limit.publisher import declare, parameters
 from provgate_storage.postgresql.tables import TABLES, Table
 
 _PREFETCH: Final = 10
+
+# psycopg2 reads a document in pieces of this size: in one.
 _WHOLE: Final = 1 << 24
+
+# How msgpack gives a timestamp: https://msgpack-python.readthedocs.io/en/latest/api.html
 _NANOSECONDS: Final = 2
 _DATETIME: Final = 3
 
@@ -28,7 +32,7 @@ Delivery: TypeAlias = tuple[int, str, str, bytes]
 
 
 class Consumer:
-    """The consumer of every so-manieth range."""
+    """The consumer of the ranges from `number` on, one of each `pipeline.processes` ranges."""
 
     def __init__(self, pipeline: Pipeline, number: int) -> None:
         self._pipeline = pipeline

@@ -1,0 +1,102 @@
+"""The benchmark itself: small runs of it, and that it notices when a run did not store what it was given."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from bench import loads
+from bench.expected import WrongRowsError, expected_rows
+from bench.limit.pipeline import Pipeline
+from bench.limit.programs import consumers
+from bench.loads import TABLES, Write
+from bench.on_postgresql import PostgreSqlDatabase
+from bench.writers import PipelineWriter, StorageWriter
+from provgate_stack.directory import StackDirectory
+from provgate_storage import EntityType, RelationType
+from provgate_storage.postgresql import ProvenanceStoragePostgreSql
+
+CLONE = Path(__file__).resolve().parent.parent.parent
+RANGE_COUNTS = dict.fromkeys(("content", "directory", "location", "origin", "revision"), 16)
+
+
+@pytest.fixture
+def database(postgres_dsn: str) -> Iterator[PostgreSqlDatabase]:
+    with ProvenanceStoragePostgreSql(db=postgres_dsn) as storage:
+        storage.setup(RANGE_COUNTS)
+    with PostgreSqlDatabase(postgres_dsn) as opened:
+        yield opened
+
+
+def one_of_each(source: random.Random, count: int) -> list[Write]:
+    writes = [loads.relations(relation, source, count) for relation in RelationType]
+    writes += [loads.contents(source, count), loads.directories(source, count), loads.revisions(source, count)]
+    return [*writes, loads.locations(source, count), loads.origins(source, count)]
+
+
+@pytest.mark.parametrize("copies", [True, False], ids=["limit", "habits"])
+def test_a_pipeline_stores_what_it_is_given(
+    copies: bool, amqp_url: str, database: PostgreSqlDatabase, stack_directory: StackDirectory
+) -> None:
+    dsn = database.storage_config["db"]
+    pipeline = Pipeline(
+        f"test-{copies}", amqp_url, dsn, package_entries=50, batch_entries=200, copies=copies, processes=2
+    )
+    writes = one_of_each(random.Random(1), 1_000)
+    contents = next(write for write in writes if write.table == EntityType.CONTENT)
+    later = {id: date.replace(year=date.year + 1) for id, date in contents.data.items()}
+    directory = stack_directory.subdirectory(pipeline.name)
+    with consumers(pipeline, directory), PipelineWriter(pipeline).opened() as write:
+        for each in [*writes, Write(EntityType.CONTENT, later, len(later)), *writes]:
+            write(each)
+    database.check_rows(expected_rows(writes))
+    assert set(database.counts().values()) == {1_000}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_that_is_missing_is_noticed(table: str, database: PostgreSqlDatabase) -> None:
+    writes = one_of_each(random.Random(2), 50)
+    with StorageWriter(database.storage_config).opened() as write:
+        for each in writes:
+            write(each)
+    expected = expected_rows(writes)
+    database.check_rows(expected)
+    with (
+        closing(psycopg2.connect(database.storage_config["db"])) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})")
+    with pytest.raises(WrongRowsError, match=f"{table}: 1 "):
+        database.check_rows(expected)
+
+
+def test_a_small_benchmark_from_end_to_end(tmp_path: Path) -> None:
+    outputs = tmp_path / "seen.json", tmp_path / "seen.svg"
+    command = [sys.executable, "-m", "bench", "--only", "contents", "--entries", "1000", "--rounds", "1"]
+    command += ["--json", str(outputs[0]), "--plot", str(outputs[1])]
+    done = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = json.loads(outputs[0].read_text(encoding="utf-8"))
+    assert set(seen["figures"]["contents"]) == {"gateway", "direct", "limit", "habits"}
+    (contents,) = seen["written"]
+    assert {run["entries"] for run in contents["runs"]} == {1_000}
+    assert all(run["seconds"] > 0 and run["cpu_s"]["client"] > 0 for run in contents["runs"])
+    assert seen["machine"]["postgresql"][0].isdigit()
+    assert "content_add" in done.stdout
+    assert "<svg" in outputs[1].read_text(encoding="utf-8")
+
+
+def test_a_part_that_does_not_exist_is_refused() -> None:
+    command = [sys.executable, "-m", "bench", "--only", "nonsense"]
+    done = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no such part" in done.stderr
