@@ -13,12 +13,10 @@ from typing import Any, Final
 import msgpack
 
 from provgate_broker.topology import Operation, WriteMethod
-from provgate_broker.uniform import WHOLE_SECONDS_END, dated_row
+from provgate_broker.uniform import SECOND, WHOLE_SECONDS_END, dated_row, has_whole_seconds, revision_row
 from provgate_storage.model import RelationType
 from provgate_storage.rows import Row
 from provgate_storage.values import PATH_MAX_BYTES
-
-_SECOND: Final = 1_000_000
 
 _packed: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 _length_of_2_bytes: Final = struct.Struct(">H").pack
@@ -33,8 +31,8 @@ def _dated_rows(rows: Sequence[Row]) -> list[bytes]:
     if not set(map(len, rows)) <= {2}:
         return [_dated_row(*row) if len(row) == 2 else _packed(row) for row in rows]
     return [
-        dated_row(entry_id, date // _SECOND)
-        if date is not None and not date % _SECOND and 0 <= date < WHOLE_SECONDS_END
+        dated_row(entry_id, date // SECOND)
+        if date is not None and not date % SECOND and 0 <= date < WHOLE_SECONDS_END
         else _dated_row(entry_id, date)
         for entry_id, date in rows
     ]
@@ -45,7 +43,13 @@ def _dated_row(entry_id: bytes, date: int | None) -> bytes:
 
 
 def _revision_rows(rows: Sequence[Row]) -> list[bytes]:
-    return [_packed(row) if len(row) == 1 else _packed((row[0], _tagged(*row[1:]))) for row in rows]
+    return [_packed(row) if len(row) == 1 else _revision_row(*row) for row in rows]
+
+
+def _revision_row(revision: bytes, date: int | None, origin: bytes | None) -> bytes:
+    if date is not None and has_whole_seconds(date):
+        return revision_row(revision, date // SECOND, origin)
+    return _packed((revision, _tagged(date, origin)))
 
 
 def _tagged(date: int | None, origin: bytes | None) -> dict[Any, Any]:
@@ -72,7 +76,7 @@ def _relation_rows_without_paths(rows: Sequence[Row]) -> list[bytes]:
 def _timestamp(microseconds: int | None) -> msgpack.Timestamp | None:
     if microseconds is None:
         return None
-    seconds, rest = divmod(microseconds, _SECOND)
+    seconds, rest = divmod(microseconds, SECOND)
     return msgpack.Timestamp(seconds, rest * 1000)
 
 

@@ -181,8 +181,19 @@ _READERS: Final[Mapping[Operation, Callable[[Sequence[Any]], list[Row]]]] = {
 } | {Operation(WriteMethod.RELATION_ADD, relation): partial(_relation_rows, relation) for relation in RelationType}
 
 
-def _revision_data(value: object) -> tuple[Any, Any]:
+def _revision_data(value: Any) -> tuple[Any, Any]:
     """Returns date and origin of the tagged map that existing deployments write."""
+    try:
+        fields = value[b"d"]
+        if value[b"swhtype"] == "dataclass" and fields["__type__"] == "RevisionData" and len(value) + len(fields) == 5:
+            return fields["date"], fields["origin"]
+    except (TypeError, KeyError):
+        # Not with the keys that most write, or not such a map at all.
+        pass
+    return _any_revision_data(value)
+
+
+def _any_revision_data(value: object) -> tuple[Any, Any]:
     tagged = _text_keys(value)
     if set(tagged) != {"swhtype", "d"} or tagged["swhtype"] != "dataclass":
         raise MalformedPackageError("a revision's data has an unknown tag")
