@@ -19,26 +19,28 @@ from provgate_storage.values import EPOCH
 _SECONDS_A_DAY: Final = 86_400
 
 
-def contents(rows: list[tuple[Id, datetime]]) -> pb2.ContentGetResponse:
-    """Returns dated contents."""
+def contents(rows: list[tuple[Id, int]]) -> pb2.ContentGetResponse:
+    """Returns contents with dates in microseconds since 1970."""
     response = pb2.ContentGetResponse()
-    add = response.contents.add
-    for id, date in rows:
-        content = add()
-        content.id = id
-        set_date(content.date, date)
+    _set_dated(response.contents.add, rows)
     return response
 
 
-def directories(rows: list[tuple[Id, datetime]]) -> pb2.DirectoryGetResponse:
-    """Returns dated directories."""
+def content_columns(rows: list[tuple[Id, int]]) -> pb2.ContentGetResponse:
+    """Returns contents in columns."""
+    return pb2.ContentGetResponse(columns=[_dated_columns(rows)])
+
+
+def directories(rows: list[tuple[Id, int]]) -> pb2.DirectoryGetResponse:
+    """Returns directories with dates in microseconds since 1970."""
     response = pb2.DirectoryGetResponse()
-    add = response.directories.add
-    for id, date in rows:
-        directory = add()
-        directory.id = id
-        set_date(directory.date, date)
+    _set_dated(response.directories.add, rows)
     return response
+
+
+def directory_columns(rows: list[tuple[Id, int]]) -> pb2.DirectoryGetResponse:
+    """Returns directories in columns."""
+    return pb2.DirectoryGetResponse(columns=[_dated_columns(rows)])
 
 
 def revisions(rows: list[tuple[Id, RevisionData]]) -> pb2.RevisionGetResponse:
@@ -97,6 +99,21 @@ def occurrences(rows: list[ProvenanceResult]) -> pb2.ContentFindAllResponse:
     for row in rows:
         set_result(response.results.add(), row)
     return response
+
+
+def _set_dated(
+    add: Callable[[], model_pb2.Content] | Callable[[], model_pb2.Directory], rows: list[tuple[Id, int]]
+) -> None:
+    for id, date in rows:
+        entity = add()
+        entity.id = id
+        seconds, microseconds = divmod(date, 1_000_000)
+        entity.date.seconds = seconds
+        entity.date.nanos = microseconds * 1000
+
+
+def _dated_columns(rows: list[tuple[Id, int]]) -> model_pb2.DatedColumns:
+    return model_pb2.DatedColumns(ids=[id for id, _ in rows], dates=[date for _, date in rows])
 
 
 def _set_relations(add: Callable[[], model_pb2.Relation], rows: list[tuple[Id, RelationData]]) -> None:

@@ -24,32 +24,32 @@ def dated_rows(columns: model_pb2.DatedColumns, path: str) -> list[Row]:
     Raises:
         CallError: a value cannot be kept, or a column has not one for each entry; so in all functions here.
     """
-    ids = _ids(columns.ids, f"{path}.ids")
-    return list(zip(ids, _dates(columns.dates, len(ids), f"{path}.dates"), strict=True))
+    entry_ids = ids(columns.ids, f"{path}.ids")
+    return list(zip(entry_ids, _dates(columns.dates, len(entry_ids), f"{path}.dates"), strict=True))
 
 
 def revision_rows(columns: model_pb2.RevisionColumns, path: str) -> list[Row]:
     """Returns revisions."""
-    ids = _ids(columns.ids, f"{path}.ids")
-    dates = _dates(columns.dates, len(ids), f"{path}.dates")
-    origins: Sequence[Id | None] = _ids(columns.origins, f"{path}.origins") or [None] * len(ids)
-    _check_complete(origins, len(ids), InvalidValue.ID, f"{path}.origins")
-    return list(zip(ids, dates, origins, strict=True))
+    entry_ids = ids(columns.ids, f"{path}.ids")
+    dates = _dates(columns.dates, len(entry_ids), f"{path}.dates")
+    origins: Sequence[Id | None] = ids(columns.origins, f"{path}.origins") or [None] * len(entry_ids)
+    _check_complete(origins, len(entry_ids), InvalidValue.ID, f"{path}.origins")
+    return list(zip(entry_ids, dates, origins, strict=True))
 
 
 def origin_rows(columns: model_pb2.OriginColumns, path: str) -> list[Row]:
     """Returns origins."""
-    ids = _ids(columns.ids, f"{path}.ids")
+    entry_ids = ids(columns.ids, f"{path}.ids")
     urls = list(columns.urls)
-    _check_complete(urls, len(ids), InvalidValue.URL, f"{path}.urls")
+    _check_complete(urls, len(entry_ids), InvalidValue.URL, f"{path}.urls")
     _raise_first_invalid(check_url, urls, f"{path}.urls")
-    return list(zip(ids, urls, strict=True))
+    return list(zip(entry_ids, urls, strict=True))
 
 
 def relation_rows(relation: RelationType, columns: model_pb2.RelationColumns, path: str) -> list[Row]:
     """Returns rows of `relation`."""
-    srcs = _ids(columns.srcs, f"{path}.srcs")
-    dsts = _ids(columns.dsts, f"{path}.dsts")
+    srcs = ids(columns.srcs, f"{path}.srcs")
+    dsts = ids(columns.dsts, f"{path}.dsts")
     _check_complete(dsts, len(srcs), InvalidValue.ID, f"{path}.dsts")
     paths = list(columns.paths)
     if relation.has_path:
@@ -59,11 +59,12 @@ def relation_rows(relation: RelationType, columns: model_pb2.RelationColumns, pa
     return list(zip(srcs, dsts, paths, strict=True) if relation.has_path else zip(srcs, dsts, strict=True))
 
 
-def _ids(column: Iterable[Id], path: str) -> list[Id]:
-    ids = list(column)
-    if not are_ids(ids):
-        _raise_first_invalid(check_id, ids, path)
-    return ids
+def ids(column: Iterable[Id], path: str) -> list[Id]:
+    """Returns ids."""
+    values = list(column)
+    if not are_ids(values):
+        _raise_first_invalid(check_id, values, path)
+    return values
 
 
 def _dates(column: Sequence[int], count: int, path: str) -> Sequence[int | None]:

@@ -118,13 +118,7 @@ def entity_type(number: int) -> EntityType:
 
 def ids(values: Sequence[bytes]) -> list[Id]:
     """Returns the ids of a repeated field named `ids`."""
-    checked = []
-    try:
-        for value in values:
-            checked.append(check_id(value))  # noqa: PERF401 - the length tells which value is at fault
-    except InvalidValueError as error:
-        raise invalid(error, f"ids[{len(checked)}]") from error
-    return checked
+    return columns.ids(values, "ids")
 
 
 def checked(check: Callable[[object], T], value: object, field_path: str) -> T:

@@ -88,14 +88,16 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
 
     async def ContentGet(self, request: pb2.ContentGetRequest, context: Any) -> AsyncIterator[pb2.ContentGetResponse]:
         query = lambda storage: partial(storage.content_get_stream, requests.ids(request.ids))
-        async for response in self._stream(request, query, answers.contents, context):
+        to_response = answers.content_columns if request.columns else answers.contents
+        async for response in self._stream(request, query, to_response, context):
             yield response
 
     async def DirectoryGet(
         self, request: pb2.DirectoryGetRequest, context: Any
     ) -> AsyncIterator[pb2.DirectoryGetResponse]:
         query = lambda storage: partial(storage.directory_get_stream, requests.ids(request.ids))
-        async for response in self._stream(request, query, answers.directories, context):
+        to_response = answers.directory_columns if request.columns else answers.directories
+        async for response in self._stream(request, query, to_response, context):
             yield response
 
     async def RevisionGet(

@@ -16,7 +16,7 @@ _NOTHING_KNOWN: Final = RevisionData(None, None)
 
 def checked_ids(ids: Iterable[Id]) -> set[Id]:
     """Returns the ids of a read, each once."""
-    return {check_id(entry_id) for entry_id in ids}
+    return set(_ids(ids))
 
 
 def dated_rows(entries: Iterable[Id] | Mapping[Id, datetime | None]) -> list[Row]:

@@ -15,7 +15,7 @@ from provgate_storage.arguments import dated_rows, location_rows, origin_rows, r
 from provgate_storage.local import RowStream
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.rows import LOCATION, Row, merged
-from provgate_storage.values import check_relation
+from provgate_storage.values import check_relation, to_date
 
 T = TypeVar("T")
 
@@ -43,11 +43,11 @@ def names_with_paths() -> list[str]:
 class Reads(Protocol):
     """The stream of each read. Arguments are checked at once; a query starts with its stream."""
 
-    def contents(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
-        """Returns the dates of contents that have one."""
+    def contents(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
+        """Returns the dates of contents that have one, in microseconds since 1970-01-01T00:00:00Z."""
 
-    def directories(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
-        """Returns the dates of directories that have one."""
+    def directories(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
+        """Returns the dates of directories that have one, as `contents`."""
 
     def revisions(self, ids: Iterable[Id]) -> RowStream[tuple[Id, RevisionData]]:
         """Returns what is known of revisions."""
@@ -141,10 +141,10 @@ class DatabaseStorage(ABC):
         return self.write_rows(relation, relation_rows(relation, data))
 
     def content_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
-        return dict(_rows(self._by_id.contents(ids)))
+        return {entry_id: to_date(date) for entry_id, date in _rows(self._by_id.contents(ids))}
 
     def directory_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
-        return dict(_rows(self._by_id.directories(ids)))
+        return {entry_id: to_date(date) for entry_id, date in _rows(self._by_id.directories(ids))}
 
     def revision_get(self, ids: Iterable[Id]) -> dict[Id, RevisionData]:
         return dict(_rows(self._by_id.revisions(ids)))
@@ -175,10 +175,10 @@ class DatabaseStorage(ABC):
     def with_path(self) -> bool:
         return True
 
-    def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
+    def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
         return self._streamed.contents(ids)
 
-    def directory_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
+    def directory_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
         return self._streamed.directories(ids)
 
     def revision_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, RevisionData]]:

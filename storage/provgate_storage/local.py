@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
@@ -99,11 +98,11 @@ class LocalStorage(ProvenanceStorageInterface, RowStorage, Protocol):
     def probe(self) -> None:
         """Makes one round trip to the database. Raises `StorageUnavailableError` where it fails."""
 
-    def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
-        """`content_get` as a stream."""
+    def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
+        """`content_get` as a stream, the dates in microseconds since 1970-01-01T00:00:00Z."""
 
-    def directory_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, datetime]]:
-        """`directory_get` as a stream."""
+    def directory_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
+        """`directory_get` as a stream, the dates in microseconds since 1970-01-01T00:00:00Z."""
 
     def revision_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, RevisionData]]:
         """`revision_get` as a stream."""

@@ -15,6 +15,7 @@ from provgate_client.progress import WriteProgress
 from provgate_storage.bulk import microseconds_of
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.values import EPOCH
+from provgate_storage.values import to_date as date_of
 
 E = TypeVar("E")
 K = TypeVar("K")
@@ -105,12 +106,10 @@ def to_progress(progress: service.AddProgress) -> WriteProgress:
     return WriteProgress(progress.received_count, progress.published_count, progress.acked_count)
 
 
-def to_dates(
-    entries: Iterable[model_pb2.Content] | Iterable[model_pb2.Directory],
-) -> Iterator[tuple[Id, datetime]]:
+def to_dates(columns: Iterable[model_pb2.DatedColumns]) -> Iterator[tuple[Id, datetime]]:
     """Yields contents or directories with their dates."""
-    for entry in entries:
-        yield entry.id, to_date(entry.date)
+    for block in columns:
+        yield from zip(block.ids, map(date_of, block.dates), strict=True)
 
 
 def to_revisions(entries: Iterable[model_pb2.Revision]) -> Iterator[tuple[Id, RevisionData]]:

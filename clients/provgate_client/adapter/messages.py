@@ -13,7 +13,7 @@ E = TypeVar("E")
 MESSAGE_MAX_BYTES: Final = 3 * 1024 * 1024
 """What a message takes at most. gRPC servers refuse more than 4 MiB."""
 
-FIRST_MESSAGE_COUNT: Final = 2_000
+FIRST_MESSAGE_COUNT: Final = 10_000
 """Entries of the first message at most; each may hold twice as many as the one before it.
 
 The sooner a first message is complete, the sooner gateway, workers and database begin; the larger a message, the less

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate_client.adapter import conversion
+from provgate_storage.bulk import are_ids, check_each
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.values import check_entity, check_id, check_limit, check_relation
 
@@ -36,14 +37,14 @@ class Query(Generic[Row]):
 
 def content_get(ids: Iterable[Id]) -> Query[tuple[Id, datetime]]:
     """Asks for the dates of contents."""
-    requests = [service.ContentGetRequest(ids=part) for part in _parts(ids)]
-    return Query("content_get", "ContentGet", requests, lambda chunk: conversion.to_dates(chunk.contents))
+    requests = [service.ContentGetRequest(ids=part, columns=True) for part in _parts(ids)]
+    return Query("content_get", "ContentGet", requests, lambda chunk: conversion.to_dates(chunk.columns))
 
 
 def directory_get(ids: Iterable[Id]) -> Query[tuple[Id, datetime]]:
     """Asks for the dates of directories."""
-    requests = [service.DirectoryGetRequest(ids=part) for part in _parts(ids)]
-    return Query("directory_get", "DirectoryGet", requests, lambda chunk: conversion.to_dates(chunk.directories))
+    requests = [service.DirectoryGetRequest(ids=part, columns=True) for part in _parts(ids)]
+    return Query("directory_get", "DirectoryGet", requests, lambda chunk: conversion.to_dates(chunk.columns))
 
 
 def revision_get(ids: Iterable[Id]) -> Query[tuple[Id, RevisionData]]:
@@ -94,6 +95,8 @@ def content_find_all(id: Id, limit: int | None) -> Query[ProvenanceResult]:
 
 def _parts(ids: Iterable[Id]) -> Iterator[list[Id]]:
     """Yields the ids, each once, in lists that fit a message. All are checked before the first is yielded."""
-    unique = list(dict.fromkeys(map(check_id, ids)))
+    values = list(ids)
+    check_each(are_ids, check_id, values)
+    unique = list(dict.fromkeys(values))
     for start in range(0, len(unique), IDS_A_REQUEST):
         yield unique[start : start + IDS_A_REQUEST]

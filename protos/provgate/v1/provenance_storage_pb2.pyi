@@ -378,6 +378,9 @@ class ContentGetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    columns: _builtins.bool
+    """Whether the answer is in columns, which cost programs less; false, also when unset, for people."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of 20 bytes. May be empty: the answer is then empty too."""
@@ -386,10 +389,11 @@ class ContentGetRequest(_message.Message):
         self,
         *,
         ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        columns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "ids", b"ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,18 +406,24 @@ class ContentGetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENTS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contents(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Content]:
-        """In no order, each id once over all chunks."""
+        """In no order, each id once over all chunks. Empty where columns were asked for."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
+        """As `contents`, where columns were asked for."""
 
     def __init__(
         self,
         *,
         contents: _abc.Iterable[_model_pb2.Content] | None = ...,
+        columns: _abc.Iterable[_model_pb2.DatedColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "contents", b"contents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -426,6 +436,9 @@ class DirectoryGetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    columns: _builtins.bool
+    """Whether the answer is in columns, which cost programs less; false, also when unset, for people."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of 20 bytes. May be empty: the answer is then empty too."""
@@ -434,10 +447,11 @@ class DirectoryGetRequest(_message.Message):
         self,
         *,
         ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        columns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "ids", b"ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,18 +464,24 @@ class DirectoryGetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIRECTORIES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def directories(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Directory]:
-        """In no order, each id once over all chunks."""
+        """In no order, each id once over all chunks. Empty where columns were asked for."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
+        """As `directories`, where columns were asked for."""
 
     def __init__(
         self,
         *,
         directories: _abc.Iterable[_model_pb2.Directory] | None = ...,
+        columns: _abc.Iterable[_model_pb2.DatedColumns] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directories", b"directories"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "directories", b"directories"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
@@ -33,10 +32,10 @@ class MongoDbReads:
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def contents(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, datetime]]:
+    def contents(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, int]]:
         return self._stream(queries.dates(EntityType.CONTENT, checked_ids(ids)), partial(map, _date))
 
-    def directories(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, datetime]]:
+    def directories(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, int]]:
         return self._stream(queries.dates(EntityType.DIRECTORY, checked_ids(ids)), partial(map, _date))
 
     def revisions(self, ids: Iterable[Id]) -> MongoDbRowStream[tuple[Id, RevisionData]]:
@@ -74,8 +73,8 @@ class MongoDbReads:
         return MongoDbRowStream(self._source, made, decode)
 
 
-def _date(document: Document) -> tuple[Id, datetime]:
-    return document["_id"], to_date(document["date"])
+def _date(document: Document) -> tuple[Id, int]:
+    return document["_id"], int(document["date"])
 
 
 def _revision(document: Document) -> tuple[Id, RevisionData]:

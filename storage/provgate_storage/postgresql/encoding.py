@@ -22,6 +22,7 @@ _EPOCH_MICROSECONDS: Final = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = struct.pack("!h", -1)
 _NULL: Final = struct.pack("!i", -1)
+_DATED_ROW: Final = struct.Struct("!hi20siq")
 _length = struct.Struct("!i").pack
 _date = struct.Struct("!q").pack
 
@@ -89,6 +90,12 @@ def copy_document(column_types: Sequence[ColumnType], columns: Sequence[Sequence
     if values:
         pieces.append(_packed(layout, values))
     return b"".join(chain((_SIGNATURE,), chain.from_iterable(zip(*pieces, strict=False)), (_TRAILER,)))
+
+
+def dated_rows(document: bytes) -> list[tuple[bytes, int]]:
+    """Returns the rows of a document of COPY ... (FORMAT binary): ids, and dates in microseconds since 1970."""
+    fields = _DATED_ROW.iter_unpack(document[len(_SIGNATURE) : -len(_TRAILER)])
+    return [(entry_id, date + _EPOCH_MICROSECONDS) for _, _, entry_id, _, date in fields]
 
 
 def _packed(layout: str, values: Sequence[Iterable[Any]]) -> Iterable[bytes]:

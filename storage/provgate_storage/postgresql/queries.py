@@ -50,7 +50,7 @@ _RESULTS: Final = """
 
 
 def dates(entity: EntityType, ids: Iterable[Id]) -> Iterator[Query]:
-    """Returns the queries for (id, date) of contents or directories."""
+    """Returns the queries for (id, date) of contents or directories, each of `IDS_OF_A_QUERY` rows at most."""
     return _by_ids(f"SELECT id, date FROM {entity} WHERE id = {_GIVEN_IDS} AND date IS NOT NULL", ids)
 
 

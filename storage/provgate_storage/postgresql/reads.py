@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Any, TypeVar
 
 from provgate_storage.arguments import checked_ids
@@ -13,7 +12,7 @@ from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, Relat
 from provgate_storage.postgresql import queries
 from provgate_storage.postgresql.pool import ConnectionPool
 from provgate_storage.postgresql.queries import Query
-from provgate_storage.postgresql.stream import PostgreSqlRowStream
+from provgate_storage.postgresql.stream import PostgreSqlDatedStream, PostgreSqlRowStream
 from provgate_storage.values import check_entity, check_id, check_limit, check_relation
 
 T = TypeVar("T")
@@ -31,11 +30,11 @@ class PostgreSqlReads:
         self._pool = pool
         self._chunk_row_count = chunk_row_count
 
-    def contents(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, datetime]]:
-        return self._stream(queries.dates(EntityType.CONTENT, checked_ids(ids)), _with_id)
+    def contents(self, ids: Iterable[Id]) -> PostgreSqlDatedStream:
+        return self._dated(EntityType.CONTENT, ids)
 
-    def directories(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, datetime]]:
-        return self._stream(queries.dates(EntityType.DIRECTORY, checked_ids(ids)), _with_id)
+    def directories(self, ids: Iterable[Id]) -> PostgreSqlDatedStream:
+        return self._dated(EntityType.DIRECTORY, ids)
 
     def revisions(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, RevisionData]]:
         return self._stream(queries.revisions(checked_ids(ids)), _revision)
@@ -62,6 +61,9 @@ class PostgreSqlReads:
 
     def all_occurrences(self, content: Id, limit: int | None) -> PostgreSqlRowStream[ProvenanceResult]:
         return self._stream(queries.all_occurrences(check_id(content), check_limit(limit)), _occurrence_of(content))
+
+    def _dated(self, entity: EntityType, ids: Iterable[Id]) -> PostgreSqlDatedStream:
+        return PostgreSqlDatedStream(self._pool, queries.dates(entity, checked_ids(ids)), self._chunk_row_count)
 
     def _stream(self, made: Iterable[Query], decode: Callable[[tuple[Any, ...]], T]) -> PostgreSqlRowStream[T]:
         return PostgreSqlRowStream(self._pool, made, decode, self._chunk_row_count)

@@ -1,12 +1,16 @@
-"""A read whose rows come in chunks."""
+"""Reads whose rows come in chunks, of one or several queries in one read-only snapshot."""
 
 from __future__ import annotations
 
+import io
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from psycopg2.extensions import connection
 
+from provgate_storage.model import Id
+from provgate_storage.postgresql.encoding import dated_rows
 from provgate_storage.postgresql.failures import translated_errors
 from provgate_storage.postgresql.pool import ConnectionPool
 from provgate_storage.postgresql.queries import Query
@@ -15,27 +19,19 @@ from provgate_storage.stream import CancellableStream
 T = TypeVar("T")
 
 
-class PostgreSqlRowStream(CancellableStream[T, connection]):
-    """The rows of one or several queries in one read-only snapshot, through a server-side cursor.
+class PostgreSqlStream(CancellableStream[T, connection]):
+    """What the streams have in common.
 
     Args:
         pool: where the connection comes from.
         queries: whose rows follow one another.
-        decode: makes a row of ours of one of the database's.
         chunk_row_count: rows of a chunk, at most.
     """
 
-    def __init__(
-        self,
-        pool: ConnectionPool,
-        queries: Iterable[Query],
-        decode: Callable[[tuple[Any, ...]], T],
-        chunk_row_count: int,
-    ) -> None:
+    def __init__(self, pool: ConnectionPool, queries: Iterable[Query], chunk_row_count: int) -> None:
         super().__init__()
         self._pool = pool
         self._queries = queries
-        self._decode = decode
         self._chunk_row_count = chunk_row_count
 
     def _take(self) -> connection:
@@ -46,6 +42,7 @@ class PostgreSqlRowStream(CancellableStream[T, connection]):
         query = next(remaining, None)
         while query is not None:
             following = next(remaining, None)
+            self.check_running()
             with translated_errors():
                 yield from self._chunks_of(taken, query, is_last=following is None)
             query = following
@@ -58,8 +55,30 @@ class PostgreSqlRowStream(CancellableStream[T, connection]):
         give_up = self._pool.discard if cancelled else self._pool.give_back
         give_up(held)
 
+    @abstractmethod
     def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[T]]:
-        self.check_running()
+        """Yields the chunks of a query, and sets `is_over` before the last one of the last query."""
+
+
+class PostgreSqlRowStream(PostgreSqlStream[T]):
+    """Rows of any number and kind, through a server-side cursor.
+
+    Args:
+        pool, queries, chunk_row_count: as for `PostgreSqlStream`.
+        decode: makes a row of ours of one of the database's.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        queries: Iterable[Query],
+        decode: Callable[[tuple[Any, ...]], T],
+        chunk_row_count: int,
+    ) -> None:
+        super().__init__(pool, queries, chunk_row_count)
+        self._decode = decode
+
+    def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[T]]:
         rows = taken.cursor("rows")
         rows.execute(query.text, query.parameters)
         while chunk := rows.fetchmany(self._chunk_row_count):
@@ -71,3 +90,22 @@ class PostgreSqlRowStream(CancellableStream[T, connection]):
         # Only here: when the iteration was left, the rollback ends the cursor. Closing it by then would be a statement
         # on a connection that is somebody else's.
         rows.close()
+
+
+class PostgreSqlDatedStream(PostgreSqlStream[tuple[Id, int]]):
+    """Ids and dates in microseconds since 1970, of queries that have no more rows than ids were given.
+
+    Each answer is read whole, in the binary format of COPY: a cursor takes three round trips more, and psycopg2 an
+    object for each id and date. A third of the time of a look-up of 1,000 contents was that.
+    """
+
+    def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[tuple[Id, int]]]:
+        document = io.BytesIO()
+        with taken.cursor() as cursor:
+            text = cursor.mogrify(query.text, query.parameters).decode()
+            cursor.copy_expert(f"COPY ({text}) TO STDOUT (FORMAT binary)", document)
+        rows = dated_rows(document.getvalue())
+        for start in range(0, len(rows), self._chunk_row_count):
+            self.is_over = is_last and start + self._chunk_row_count >= len(rows)
+            yield rows[start : start + self._chunk_row_count]
+            self.check_running()

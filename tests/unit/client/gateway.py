@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from provgate_client.adapter import conversion
 from provgate_gateway import answers, requests
 from provgate_storage.model import EntityType, Id, RelationData
 from provgate_storage.rows import LOCATION, Row
+from provgate_storage.values import to_microseconds
 from tests.contract.reference import InMemoryProvenanceStorage
 
 ENDLESS = b"\xff" * 20
@@ -153,12 +155,12 @@ class GatewayDouble(ProvenanceStorageServicer):
                 fault.end(context)
 
     def ContentGet(self, request: Any, context: Any) -> Iterator[Any]:
-        found = self.storage.content_get(request.ids)
-        yield from map(answers.contents, self._read("ContentGet", context, list(found.items())))
+        found = _dates(self.storage.content_get(request.ids))
+        yield from map(answers.content_columns, self._read("ContentGet", context, found))
 
     def DirectoryGet(self, request: Any, context: Any) -> Iterator[Any]:
-        found = self.storage.directory_get(request.ids)
-        yield from map(answers.directories, self._read("DirectoryGet", context, list(found.items())))
+        found = _dates(self.storage.directory_get(request.ids))
+        yield from map(answers.directory_columns, self._read("DirectoryGet", context, found))
 
     def RevisionGet(self, request: Any, context: Any) -> Iterator[Any]:
         found = self.storage.revision_get(request.ids)
@@ -220,6 +222,10 @@ class GatewayDouble(ProvenanceStorageServicer):
         self.seen.calls.append(rpc)
         context.add_callback(self.seen.ended.set)
         return self.faults.popleft() if self.faults else None
+
+
+def _dates(found: Mapping[Id, datetime]) -> list[tuple[Id, int]]:
+    return [(entry_id, to_microseconds(date)) for entry_id, date in found.items()]
 
 
 def _rows(found: Mapping[Id, Iterable[RelationData]]) -> list[tuple[Id, RelationData]]:
