@@ -16,7 +16,7 @@ import msgpack
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.topology import Operation, WriteMethod
 from provgate_broker.uniform import read_uniform_rows
-from provgate_storage.bulk import are_ids, are_paths, check_each, check_relation_paths, microseconds_of
+from provgate_storage.bulk import are_ids, are_paths, are_urls, check_each, check_relation_paths, microseconds_of
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import RelationType
 from provgate_storage.rows import Row
@@ -148,8 +148,7 @@ def _location_rows(rows: Sequence[Any]) -> list[Row]:
 def _origin_rows(rows: Sequence[Any]) -> list[Row]:
     _check_lengths(rows, 2)
     _check_ids([row[0] for row in rows])
-    for _, url in rows:
-        check_url(url)
+    check_each(are_urls, check_url, [row[1] for row in rows])
     return list(rows)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from provgate.v1 import model_pb2
 from provgate_gateway.errors import invalid
-from provgate_storage.bulk import are_ids, are_microseconds, are_paths, first_invalid
+from provgate_storage.bulk import are_ids, are_microseconds, are_paths, are_urls, first_invalid
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import Id, RelationType
 from provgate_storage.rows import Row
@@ -42,7 +42,8 @@ def origin_rows(columns: model_pb2.OriginColumns, path: str) -> list[Row]:
     entry_ids = ids(columns.ids, f"{path}.ids")
     urls = list(columns.urls)
     _check_complete(urls, len(entry_ids), InvalidValue.URL, f"{path}.urls")
-    _raise_first_invalid(check_url, urls, f"{path}.urls")
+    if not are_urls(urls):
+        _raise_first_invalid(check_url, urls, f"{path}.urls")
     return list(zip(entry_ids, urls, strict=True))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from provgate_storage.bulk import are_ids, are_paths, check_each, check_relation_paths, microseconds_of
+from provgate_storage.bulk import are_ids, are_paths, are_urls, check_each, check_relation_paths, microseconds_of
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
 from provgate_storage.rows import Row
 from provgate_storage.values import check_id, check_path, check_url
@@ -35,7 +35,9 @@ def location_rows(paths: Iterable[Path]) -> list[Row]:
 
 def origin_rows(orgs: Mapping[Id, str]) -> list[Row]:
     """Returns origins with their URLs."""
-    return list(zip(_ids(orgs), map(check_url, orgs.values()), strict=True))
+    urls = list(orgs.values())
+    check_each(are_urls, check_url, urls)
+    return list(zip(_ids(orgs), urls, strict=True))
 
 
 def revision_rows(revs: Iterable[Id] | Mapping[Id, RevisionData]) -> list[Row]:

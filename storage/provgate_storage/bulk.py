@@ -21,12 +21,16 @@ from provgate_storage.values import (
     MICROSECONDS_MAX,
     MICROSECONDS_MIN,
     PATH_MAX_BYTES,
+    URL_MAX_BYTES,
     check_date,
     check_relation_path,
     to_microseconds,
 )
 
 T = TypeVar("T")
+
+# What a character takes at most.
+_UTF8_MAX_BYTES: Final = 4
 
 _time_zone: Final = attrgetter("tzinfo")
 
@@ -51,6 +55,28 @@ def are_paths(values: Collection[Any]) -> bool:
     if not set(map(type, values)) <= {bytes}:
         return False
     return max(map(len, values), default=0) <= PATH_MAX_BYTES and b"\0" not in b"".join(values)
+
+
+def are_urls(values: Collection[Any]) -> bool:
+    """Returns whether all values are surely URLs."""
+    if not set(map(type, values)) <= {str}:
+        return False
+    lengths = set(map(len, values))
+    return (
+        0 not in lengths
+        and max(lengths, default=0) <= URL_MAX_BYTES // _UTF8_MAX_BYTES
+        and is_utf8(text := "".join(values))
+        and "\0" not in text
+    )
+
+
+def is_utf8(text: str) -> bool:
+    """Returns whether UTF-8 can encode a text: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_each(

@@ -80,6 +80,7 @@ class BatchWriter:
         # How many batches of each operation are being stored.
         self._running: Counter[Operation] = Counter()
         self._held = False
+        self._called_soon = False
         self._lone = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -92,7 +93,10 @@ class BatchWriter:
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
         self._await_turn(worker)
-        self.go_on()
+        if not self._called_soon:
+            # Not at once: what else came with the same read of the socket goes along.
+            self._called_soon = True
+            asyncio.get_running_loop().call_soon(self._go_on_soon)
 
     def go_on(self) -> None:
         """Starts what may start."""
@@ -127,6 +131,10 @@ class BatchWriter:
     async def probe(self) -> None:
         """Has the storage probed. Raises `StorageUnavailableError` as it does."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._storage.probe)
+
+    def _go_on_soon(self) -> None:
+        self._called_soon = False
+        self.go_on()
 
     def _await_turn(self, worker: RangeWorker) -> None:
         if worker.has_waiting and not worker.busy:

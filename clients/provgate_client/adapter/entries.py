@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from provgate_client.adapter import conversion
-from provgate_storage.bulk import are_ids, are_paths, are_utc_dates, check_each, check_relation_paths
+from provgate_storage.bulk import are_ids, are_paths, are_urls, are_utc_dates, check_each, check_relation_paths
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
 from provgate_storage.values import check_date, check_id, check_path, check_url
 
@@ -110,8 +110,7 @@ def _check_revisions(entries: Sequence[RevisionEntry]) -> None:
 
 def _check_origins(entries: Sequence[OriginEntry]) -> None:
     check_each(are_ids, check_id, [entry_id for entry_id, _ in entries])
-    for _, url in entries:
-        check_url(url)
+    check_each(are_urls, check_url, [url for _, url in entries])
 
 
 def _check_locations(entries: Sequence[Path]) -> None:

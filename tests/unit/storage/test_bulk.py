@@ -10,13 +10,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_storage.bulk import are_ids, are_microseconds, are_paths, are_utc_dates, check_each, first_invalid
+from provgate_storage.bulk import (
+    are_ids,
+    are_microseconds,
+    are_paths,
+    are_urls,
+    are_utc_dates,
+    check_each,
+    first_invalid,
+)
 from provgate_storage.errors import InvalidValueError
-from provgate_storage.values import MICROSECONDS_MAX, MICROSECONDS_MIN, check_date, check_id, check_path
+from provgate_storage.values import MICROSECONDS_MAX, MICROSECONDS_MIN, check_date, check_id, check_path, check_url
 
 ODD = st.none() | st.integers() | st.text(max_size=3) | st.binary(max_size=3) | st.lists(st.integers(), max_size=2)
 ANYTHING: dict[str, tuple[Callable[[Sequence[Any]], bool], Callable[[Any], object], st.SearchStrategy[Any]]] = {
     "ids": (are_ids, check_id, st.binary(min_size=19, max_size=21) | ODD),
+    "urls": (
+        are_urls,
+        check_url,
+        st.text(st.characters(), max_size=3)
+        | st.sampled_from(["x" * 2048, "x" * 8192, "x" * 8193, "é" * 4097, "a\0"])
+        | ODD,
+    ),
     "paths": (are_paths, check_path, st.binary(max_size=3) | st.sampled_from([b"x" * 4096, b"x" * 4097]) | ODD),
     "dates": (
         are_utc_dates,
@@ -50,6 +65,8 @@ def test_valid_values_are_seen_at_once() -> None:
     assert are_ids([b"i" * 20] * 3)
     assert are_paths([])
     assert are_paths([b"", b"a/b", b"\xff" * 4096])
+    assert are_urls([])
+    assert are_urls(["u", "é" * 2048, "\U0001f600"])
     assert are_utc_dates([])
     assert are_utc_dates([datetime(2020, 1, 1, tzinfo=UTC)])
     assert are_microseconds([])
