@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from typing import Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -42,7 +43,8 @@ def directory_add_request(entries: Sequence[tuple[Id, datetime | None]]) -> serv
 def revision_add_request(entries: Sequence[tuple[Id, RevisionData]]) -> service.RevisionAddRequest:
     """Returns the message that adds revisions."""
     request = service.RevisionAddRequest()
-    for (dated, with_origin), block in _alike(entries, _revision_fields):
+    present = [(data.date is not None, data.origin is not None) for _, data in entries]
+    for (dated, with_origin), block in _alike(entries, present):
         columns = request.columns.add(ids=[entry_id for entry_id, _ in block])
         if dated:
             columns.dates.extend(_microseconds([data.date for _, data in block]))
@@ -75,26 +77,23 @@ def relation_add_request(
 
 
 def _dated_columns(entries: Sequence[tuple[Id, datetime | None]]) -> Iterator[model_pb2.DatedColumns]:
-    for dated, block in _alike(entries, _is_dated):
+    for dated, block in _alike(entries, [date is not None for _, date in entries]):
         ids = [entry_id for entry_id, _ in block]
         yield model_pb2.DatedColumns(ids=ids, dates=_microseconds([date for _, date in block]) if dated else None)
 
 
-def _alike(entries: Sequence[E], fields: Callable[[E], K]) -> Iterator[tuple[K, Sequence[E]]]:
-    """Yields neighbours that have the same fields, in their order: a column has a value for each entry or for none."""
-    if len(set(map(fields, entries))) == 1:
-        yield fields(entries[0]), entries
+def _alike(entries: Sequence[E], present: Sequence[K]) -> Iterator[tuple[K, Sequence[E]]]:
+    """Yields neighbours that have the same fields, in their order: a column has a value for each entry or for none.
+
+    Args:
+        entries: in the order in which they are sent.
+        present: which fields each of them has.
+    """
+    if len(set(present)) == 1:
+        yield present[0], entries
         return
-    for key, group in groupby(entries, fields):
-        yield key, list(group)
-
-
-def _is_dated(entry: tuple[Id, datetime | None]) -> bool:
-    return entry[1] is not None
-
-
-def _revision_fields(entry: tuple[Id, RevisionData]) -> tuple[bool, bool]:
-    return entry[1].date is not None, entry[1].origin is not None
+    for key, group in groupby(zip(present, entries, strict=True), itemgetter(0)):
+        yield key, [entry for _, entry in group]
 
 
 def _microseconds(dates: Sequence[datetime | None]) -> list[int]:

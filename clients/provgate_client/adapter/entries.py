@@ -101,11 +101,10 @@ def _check_dates(dates: Sequence[datetime | None]) -> None:
 
 def _check_revisions(entries: Sequence[RevisionEntry]) -> None:
     check_each(are_ids, check_id, [entry_id for entry_id, _ in entries])
-    for _, data in entries:
-        if not isinstance(data, RevisionData):
-            raise TypeError(f"a revision's data is RevisionData, not {type(data).__name__}")
-    _check_dates([data.date for _, data in entries])
-    check_each(are_ids, check_id, [data.origin for _, data in entries if data.origin is not None])
+    known = [data for _, data in entries]
+    _check_type(RevisionData, known, "a revision's data")
+    _check_dates([data.date for data in known])
+    check_each(are_ids, check_id, [data.origin for data in known if data.origin is not None])
 
 
 def _check_origins(entries: Sequence[OriginEntry]) -> None:
@@ -120,12 +119,17 @@ def _check_locations(entries: Sequence[Path]) -> None:
 def _check_relation(relation: RelationType, entries: Sequence[RelationEntry]) -> None:
     check_each(are_ids, check_id, [src for src, _ in entries])
     rows = [data for _, data in entries]
-    if not set(map(type, rows)) <= {RelationData}:
-        for row in rows:
-            if not isinstance(row, RelationData):
-                raise TypeError(f"a row of a relation is RelationData, not {type(row).__name__}")
+    _check_type(RelationData, rows, "a row of a relation")
     check_each(are_ids, check_id, [row.dst for row in rows])
     check_relation_paths(relation, [row.path for row in rows])
+
+
+def _check_type(expected: type, values: Sequence[Any], what: str) -> None:
+    if set(map(type, values)) <= {expected}:
+        return
+    for value in values:
+        if not isinstance(value, expected):
+            raise TypeError(f"{what} is {expected.__name__}, not {type(value).__name__}")
 
 
 # The sizes: a tag and a length for every value and every block of columns, 20 bytes an id, 8 a date.
