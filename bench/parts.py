@@ -15,8 +15,10 @@ from bench.latencies import measure_reads, measure_single_writes
 from bench.memory import measure_at_end, measure_million
 from bench.rounds import Workload
 from bench.session import Session
+from bench.stages import measure_stages
 from bench.starts import measure_starts
 from bench.subjects import DIRECT, GATEWAY, HABITS, LIMIT
+from bench.transactions import measure_transactions
 from bench.workloads import MONGODB_WRITES, WRITES
 from provgate_storage import get_provenance_storage
 
@@ -66,6 +68,8 @@ PARTS: Final = (
     Part(LARGE_TABLES, measure_growth, usual=False),
     Part("memory-at-end", measure_at_end),
     Part("idle", measure_idle, usual=False),
+    Part("stages", measure_stages, usual=False),
+    Part("transactions", measure_transactions, usual=False),
     Part("start", measure_starts),
 )
 """All of them; the last ones change what runs."""
