@@ -89,7 +89,10 @@ class Clients:
     def _answer(self, pipe: Connection, patience_s: float) -> Timing:
         if not pipe.poll(patience_s):
             raise TimeoutError(f"a client was not done in {patience_s:.0f} s")
-        answer = pipe.recv()
+        try:
+            answer = pipe.recv()
+        except EOFError as error:
+            raise RuntimeError("a client ended before it was done") from error
         if isinstance(answer, BaseException):
             raise answer
         return Timing(*answer)

@@ -60,22 +60,22 @@ class Consumer:
     def _copy(self) -> None:
         """Writes what waits, up to a bound, in one transaction."""
         taken: list[tuple[int, str, int]] = []
-        rows: dict[str, list[bytes]] = {}
-        while self._waiting and sum(map(len, rows.values())) < self._pipeline.batch_entries:
+        packages: dict[str, list[list[bytes]]] = {}
+        while self._waiting and sum(count for _, _, count in taken) < self._pipeline.batch_entries:
             tag, name, reply_to, body = self._waiting.popleft()
             encoded = encode(TABLES[name], msgpack.unpackb(body, timestamp=_NANOSECONDS)["data"])
             taken.append((tag, reply_to, len(encoded)))
-            rows.setdefault(name, []).extend(encoded)
-        for name, encoded in rows.items():
-            self._merge(TABLES[name], encoded)
+            packages.setdefault(name, []).append(encoded)
+        for name, those in packages.items():
+            self._merge(TABLES[name], those)
         self._finish(taken)
 
-    def _merge(self, table: Table, encoded: list[bytes]) -> None:
+    def _merge(self, table: Table, packages: list[list[bytes]]) -> None:
         if table.name not in self._staged:
             columns = ", ".join(f"{name} {kind.value}" for name, kind in table.columns)
             self._cursor.execute(f"CREATE TEMPORARY TABLE new_{table.name} ({columns}) ON COMMIT DELETE ROWS")
             self._staged.add(table.name)
-        rows = io.BytesIO(document(table, encoded))
+        rows = io.BytesIO(document(table, packages))
         self._cursor.copy_expert(f"COPY new_{table.name} FROM STDIN (FORMAT binary)", rows, size=_WHOLE)
         self._cursor.execute(_merge(table, f"SELECT * FROM new_{table.name}"))
 
