@@ -88,7 +88,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
 
     async def ContentGet(self, request: pb2.ContentGetRequest, context: Any) -> AsyncIterator[pb2.ContentGetResponse]:
         query = lambda storage: partial(storage.content_get_stream, requests.ids(request.ids))
-        to_response = answers.content_columns if request.columns else answers.contents
+        to_response = lambda rows: answers.content_columns(rows) if request.columns else answers.contents(rows)
         async for response in self._stream(request, query, to_response, context):
             yield response
 
@@ -96,7 +96,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         self, request: pb2.DirectoryGetRequest, context: Any
     ) -> AsyncIterator[pb2.DirectoryGetResponse]:
         query = lambda storage: partial(storage.directory_get_stream, requests.ids(request.ids))
-        to_response = answers.directory_columns if request.columns else answers.directories
+        to_response = lambda rows: answers.directory_columns(rows) if request.columns else answers.directories(rows)
         async for response in self._stream(request, query, to_response, context):
             yield response
 

@@ -235,7 +235,15 @@ def test_duplicates_and_odd_paths_are_good_input(gateway: Connected, scripted_wo
 
 
 WRITE_METHODS = ["ContentAdd", "DirectoryAdd", "RevisionAdd", "OriginAdd", "LocationAdd", "RelationAdd"]
-STREAM_METHODS = ["ContentGet", "RelationGet", "RelationGetAll", "EntityGetAll", "LocationGetAll", "ContentFindAll"]
+STREAM_METHODS = [
+    "ContentGet",
+    "DirectoryGet",
+    "RelationGet",
+    "RelationGetAll",
+    "EntityGetAll",
+    "LocationGetAll",
+    "ContentFindAll",
+]
 GARBAGE = [b"\xff\xff", b"\x0a\x7f", b"\x00", bytes(range(256))]
 
 
