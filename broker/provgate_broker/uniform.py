@@ -39,9 +39,9 @@ _pack_revision: Final = _REVISION.pack
 _pack_orphan: Final = _ORPHAN.pack
 
 
-def has_whole_seconds(date: int | None) -> bool:
+def has_whole_seconds(date: int) -> bool:
     """Returns whether a date in microseconds since 1970 is one that these rows can have."""
-    return date is not None and not date % SECOND and 0 <= date < WHOLE_SECONDS_END
+    return not date % SECOND and 0 <= date < WHOLE_SECONDS_END
 
 
 def dated_row(entry_id: Id, seconds: int) -> bytes:

@@ -24,13 +24,13 @@ def dated_rows(columns: model_pb2.DatedColumns, path: str) -> list[Row]:
     Raises:
         CallError: a value cannot be kept, or a column has not one for each entry; so in all functions here.
     """
-    entry_ids = ids(columns.ids, f"{path}.ids")
+    entry_ids = _keys(columns.ids, f"{path}.ids")
     return list(zip(entry_ids, _dates(columns.dates, len(entry_ids), f"{path}.dates"), strict=True))
 
 
 def revision_rows(columns: model_pb2.RevisionColumns, path: str) -> list[Row]:
     """Returns revisions."""
-    entry_ids = ids(columns.ids, f"{path}.ids")
+    entry_ids = _keys(columns.ids, f"{path}.ids")
     dates = _dates(columns.dates, len(entry_ids), f"{path}.dates")
     origins: Sequence[Id | None] = ids(columns.origins, f"{path}.origins") or [None] * len(entry_ids)
     _check_complete(origins, len(entry_ids), InvalidValue.ID, f"{path}.origins")
@@ -39,7 +39,7 @@ def revision_rows(columns: model_pb2.RevisionColumns, path: str) -> list[Row]:
 
 def origin_rows(columns: model_pb2.OriginColumns, path: str) -> list[Row]:
     """Returns origins."""
-    entry_ids = ids(columns.ids, f"{path}.ids")
+    entry_ids = _keys(columns.ids, f"{path}.ids")
     urls = list(columns.urls)
     _check_complete(urls, len(entry_ids), InvalidValue.URL, f"{path}.urls")
     if not are_urls(urls):
@@ -49,7 +49,7 @@ def origin_rows(columns: model_pb2.OriginColumns, path: str) -> list[Row]:
 
 def relation_rows(relation: RelationType, columns: model_pb2.RelationColumns, path: str) -> list[Row]:
     """Returns rows of `relation`."""
-    srcs = ids(columns.srcs, f"{path}.srcs")
+    srcs = _keys(columns.srcs, f"{path}.srcs")
     dsts = ids(columns.dsts, f"{path}.dsts")
     _check_complete(dsts, len(srcs), InvalidValue.ID, f"{path}.dsts")
     paths = list(columns.paths)
@@ -65,6 +65,14 @@ def ids(column: Iterable[Id], path: str) -> list[Id]:
     values = list(column)
     if not are_ids(values):
         _raise_first_invalid(check_id, values, path)
+    return values
+
+
+def _keys(column: Iterable[Id], path: str) -> list[Id]:
+    """Returns the ids of the entries of a block: at least one, since nobody counts the work that empty blocks are."""
+    values = ids(column, path)
+    if not values:
+        raise invalid(InvalidValueError(InvalidValue.ID, "the column is empty"), path)
     return values
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
 
 from provgate_storage.bulk import are_ids, are_paths, are_urls, check_each, check_relation_paths, microseconds_of
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
 from provgate_storage.rows import Row
 from provgate_storage.values import check_id, check_path, check_url
-
-_NOTHING_KNOWN: Final = RevisionData(None, None)
 
 
 def checked_ids(ids: Iterable[Id]) -> set[Id]:

@@ -42,7 +42,8 @@ def are_ids(values: Iterable[Any]) -> bool:
 
 def are_utc_dates(values: Iterable[Any]) -> bool:
     """Returns whether all values are surely dates in UTC."""
-    return set(map(type, values)) <= {datetime} and all(zone is UTC for zone in set(map(_time_zone, values)))
+    # Not a set of the zones: not all of them can be hashed.
+    return set(map(type, values)) <= {datetime} and all(zone is UTC for zone in map(_time_zone, values))
 
 
 def are_microseconds(values: Collection[int]) -> bool:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from provgate_broker.delivery import Delivery
 from provgate_broker.topology import Operation, RangePolicy
@@ -17,6 +18,9 @@ from provgate_workers.assignment import Range
 from provgate_workers.batch import BatchReport, RangedBody, store_batch
 from provgate_workers.gate import StorageGate
 from provgate_workers.range_worker import RangeWorker, Share
+
+# Of the bodies of a batch: decoded, merged and as a document of the database they take several times as much.
+_BATCH_MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,11 @@ class Batch:
 class BatchWriter:
     """Writes the batches of range workers on storage threads. Belongs to one event loop.
 
-    A batch is put together when a thread is free for it: the more waits until then, the larger it is. Range workers
-    take turns in the order in which something began to wait for them; one whose turn it is takes along the others that
-    have packages of the same operation, as far as the batch has room. While a batch of an operation is stored, no
-    other one of it starts before it is full: many small transactions at once cost a database up to half more than a
-    few large ones one after the other, and are no faster.
+    A batch is put together when a thread is free for it: the more waits until then, the larger it is. Operations take
+    turns, and of one operation the range workers, in the order in which something began to wait for them; a batch takes
+    all of them along, as far as it has room. While a batch of an operation is stored, no other one of it starts before
+    it is full: many small transactions at once cost a database up to half more than a few large ones one after the
+    other, and are no faster.
 
     Args:
         storage: an open storage.
@@ -76,7 +80,8 @@ class BatchWriter:
         self._batch_size = batch_size
         self._on_written = on_written
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="storage")
-        self._turns: dict[Range, RangeWorker] = {}
+        # Of each operation the range workers that have packages and are not in a batch of it, longest waiting first.
+        self._turns: dict[Operation, dict[Range, RangeWorker]] = {}
         # How many batches of each operation are being stored.
         self._running: Counter[Operation] = Counter()
         self._held = False
@@ -88,11 +93,12 @@ class BatchWriter:
     @property
     def is_idle(self) -> bool:
         """Whether no batch runs and none waits."""
-        return not self._running.total() and not any(worker.has_waiting for worker in self._turns.values())
+        return not self._running.total() and not any(map(self._waiting_row_count, self._turns))
 
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
-        self._await_turn(worker)
+        for operation in worker.waiting_operations:
+            self._await_turn(worker, operation)
         if not self._called_soon:
             # Not at once: what else came with the same read of the socket goes along.
             self._called_soon = True
@@ -101,7 +107,7 @@ class BatchWriter:
     def go_on(self) -> None:
         """Starts what may start."""
         while self._may_start():
-            operation = self._next_operation()
+            operation = next(filter(self._may_be_next, self._turns), None)
             if operation is None:
                 return
             self._start(self._take_batch(operation))
@@ -136,45 +142,36 @@ class BatchWriter:
         self._called_soon = False
         self.go_on()
 
-    def _await_turn(self, worker: RangeWorker) -> None:
-        if worker.has_waiting and not worker.busy:
-            self._turns.setdefault(worker.range, worker)
-        elif not worker.has_waiting:
-            self._turns.pop(worker.range, None)
+    def _await_turn(self, worker: RangeWorker, operation: Operation) -> None:
+        if worker.waiting_row_count(operation) and operation not in worker.busy:
+            self._turns.setdefault(operation, {}).setdefault(worker.range, worker)
 
     def _may_start(self) -> bool:
-        return (
-            not self._held and self._running.total() < self._thread_count and self._gate.admits(self._running.total())
-        )
-
-    def _next_operation(self) -> Operation | None:
-        """Returns the operation whose turn it is: one that is not being stored, or has a full batch waiting."""
-        seen: set[Operation] = set()
-        for worker in self._turns.values():
-            for operation in worker.waiting_operations:
-                if operation not in seen and self._may_be_next(operation):
-                    return operation
-                seen.add(operation)
-        return None
+        running_count = self._running.total()
+        return not self._held and running_count < self._thread_count and self._gate.admits(running_count)
 
     def _may_be_next(self, operation: Operation) -> bool:
-        if not self._running[operation]:
-            return True
-        return sum(worker.waiting_row_count(operation) for worker in self._turns.values()) >= self._batch_size
+        # Packages that waited may have been taken back since.
+        return self._waiting_row_count(operation) >= (self._batch_size if self._running[operation] else 1)
+
+    def _waiting_row_count(self, operation: Operation) -> int:
+        return sum(worker.waiting_row_count(operation) for worker in self._turns[operation].values())
 
     def _take_batch(self, operation: Operation) -> Batch:
-        """Takes packages of an operation from the range workers whose turn it is, in their order."""
+        """Takes packages of an operation, one of which waits. Where some are left its turn is the last."""
         shares: list[Share] = []
-        room = self._batch_size
-        for worker in list(self._turns.values()):
-            share = worker.take(operation, room)
+        row_count, size_bytes = self._batch_size, _BATCH_MAX_BYTES
+        workers = self._turns.pop(operation)
+        while workers and row_count > 0 and size_bytes > 0:
+            worker = workers.pop(next(iter(workers)))
+            share = worker.take(operation, row_count, size_bytes)
             if share.deliveries:
+                worker.busy.add(operation)
                 shares.append(share)
-                worker.busy = True
-                del self._turns[worker.range]
-                room -= share.row_count
-            if room <= 0:
-                break
+                row_count -= share.row_count
+                size_bytes -= share.size_bytes
+        if workers:
+            self._turns[operation] = workers
         return Batch(operation, shares)
 
     def _start(self, batch: Batch) -> None:
@@ -192,7 +189,7 @@ class BatchWriter:
     def _on_stored(self, batch: Batch, stored: asyncio.Future[BatchReport]) -> None:
         self._running[batch.operation] -= 1
         for share in batch.shares:
-            share.worker.busy = False
+            share.worker.busy.discard(batch.operation)
         error = stored.exception()
         if error is None:
             self._on_written(batch, stored.result())
@@ -201,5 +198,5 @@ class BatchWriter:
         if not self._running.total():
             self._idle.set()
         for share in batch.shares:
-            self._await_turn(share.worker)
+            self._await_turn(share.worker, batch.operation)
         self.go_on()

@@ -301,7 +301,7 @@ class DatedColumns(_message.Message):
     DATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The ids, each of 20 bytes. Required."""
+        """The ids, each of 20 bytes, at least one. Required."""
 
     @_builtins.property
     def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -332,7 +332,7 @@ class RevisionColumns(_message.Message):
     ORIGINS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The ids, each of 20 bytes. Required."""
+        """The ids, each of 20 bytes, at least one. Required."""
 
     @_builtins.property
     def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -369,7 +369,7 @@ class OriginColumns(_message.Message):
     URLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The ids, each of 20 bytes. Required."""
+        """The ids, each of 20 bytes, at least one. Required."""
 
     @_builtins.property
     def urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -400,7 +400,7 @@ class RelationColumns(_message.Message):
     PATHS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def srcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The ids of the sources, each of 20 bytes. Required."""
+        """The ids of the sources, each of 20 bytes, at least one. Required."""
 
     @_builtins.property
     def dsts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:

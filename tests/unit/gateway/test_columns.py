@@ -46,16 +46,21 @@ BAD: list[tuple[Callable[[], object], str, str]] = [
     (contents(ids=[b"a" * 40]), "INVALID_ID", "columns[0].ids[0]"),
     (contents(ids=[ID, OTHER], dates=[1]), "INVALID_DATE", "columns[0].dates"),
     (contents(ids=[ID], dates=[1, 2]), "INVALID_DATE", "columns[0].dates"),
-    (contents(dates=[1]), "INVALID_DATE", "columns[0].dates"),
+    (contents(), "INVALID_ID", "columns[0].ids"),
+    (contents(dates=[1]), "INVALID_ID", "columns[0].ids"),
+    (directories(), "INVALID_ID", "columns[0].ids"),
+    (revisions(), "INVALID_ID", "columns[0].ids"),
+    (origins(), "INVALID_ID", "columns[0].ids"),
+    (relations(CNT_IN_DIR), "INVALID_ID", "columns[0].srcs"),
     (directories(ids=[ID, OTHER], dates=[0, MICROSECONDS_MAX + 1]), "INVALID_DATE", "columns[0].dates[1]"),
     (directories(ids=[ID, OTHER], dates=[MICROSECONDS_MIN - 1, 0]), "INVALID_DATE", "columns[0].dates[0]"),
     (revisions(ids=[ID, OTHER], origins=[ID]), "INVALID_ID", "columns[0].origins"),
     (revisions(ids=[ID], origins=[b"x"]), "INVALID_ID", "columns[0].origins[0]"),
     (revisions(ids=[ID], dates=[2**63 - 1]), "INVALID_DATE", "columns[0].dates[0]"),
-    (revisions(origins=[ID]), "INVALID_ID", "columns[0].origins"),
+    (revisions(origins=[ID]), "INVALID_ID", "columns[0].ids"),
     (origins(ids=[ID]), "INVALID_URL", "columns[0].urls"),
     (origins(ids=[ID, OTHER], urls=["u", ""]), "INVALID_URL", "columns[0].urls[1]"),
-    (origins(urls=["u"]), "INVALID_URL", "columns[0].urls"),
+    (origins(urls=["u"]), "INVALID_ID", "columns[0].ids"),
     (relations(CNT_IN_DIR, srcs=[ID], dsts=[b"x"], paths=[b""]), "INVALID_ID", "columns[0].dsts[0]"),
     (relations(CNT_IN_DIR, srcs=[ID], dsts=[ID, ID], paths=[b""]), "INVALID_ID", "columns[0].dsts"),
     (relations(CNT_IN_DIR, srcs=[ID + b"x"], dsts=[ID], paths=[b""]), "INVALID_ID", "columns[0].srcs[0]"),
@@ -87,11 +92,6 @@ def test_a_column_is_complete_or_empty() -> None:
     assert origins(ids=two, urls=["a", "b"])() == [(ID, "a"), (OTHER, "b")]
     assert relations(CNT_IN_DIR, srcs=two, dsts=[ID, ID], paths=[b"", b"p"])() == [(ID, ID, b""), (OTHER, ID, b"p")]
     assert relations(REV_IN_ORG, srcs=two, dsts=[ID, ID])() == [(ID, ID), (OTHER, ID)]
-
-
-@pytest.mark.parametrize("empty", [contents(), directories(), revisions(), origins(), relations(CNT_IN_DIR)])
-def test_empty_columns_are_no_rows(empty: Callable[[], object]) -> None:
-    assert empty() == []
 
 
 def test_a_message_holds_entries_and_columns_in_their_order() -> None:

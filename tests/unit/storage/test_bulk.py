@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from provgate_storage.bulk import (
     are_utc_dates,
     check_each,
     first_invalid,
+    microseconds_of,
 )
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.values import MICROSECONDS_MAX, MICROSECONDS_MIN, check_date, check_id, check_path, check_url
@@ -73,6 +74,27 @@ def test_valid_values_are_seen_at_once() -> None:
     assert are_microseconds([MICROSECONDS_MIN, 0, MICROSECONDS_MAX])
     assert not are_microseconds([0, MICROSECONDS_MAX + 1])
     assert not are_microseconds([MICROSECONDS_MIN - 1, 0])
+
+
+class Unhashable(tzinfo):
+    """As the zones of dateutil are."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def utcoffset(self, _date: datetime | None) -> timedelta:
+        return timedelta(hours=1)
+
+    def dst(self, _date: datetime | None) -> timedelta:
+        return timedelta()
+
+    def tzname(self, _date: datetime | None) -> str:
+        return "odd"
+
+
+def test_a_zone_need_not_be_hashable() -> None:
+    date = datetime(1970, 1, 1, 1, tzinfo=Unhashable())
+    assert not are_utc_dates([date])
+    assert microseconds_of([date, date]) == [0, 0]
 
 
 def test_the_first_value_at_fault_is_told_by_its_place() -> None:

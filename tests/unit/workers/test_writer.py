@@ -24,6 +24,7 @@ from tests.unit.deliveries import delivery
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
 EARLY = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_EARLY_IN_REV)
+LATER = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_IN_DIR)
 FULL = 10
 
 
@@ -140,9 +141,26 @@ def test_another_operation_does_not_wait_for_it() -> None:
     async def scenario(running: Process) -> None:
         running.deliver(3, 1)
         await running.wait(lambda: len(running.storage.writes) == 1)
-        running.deliver(5, 2)
-        running.deliver(5, 1, EARLY)
+        running.deliver(3, 2)
+        running.deliver(3, 1, EARLY)
         await running.wait(lambda: running.storage.writes[1:] == [(EARLY.relation, 1)])
+
+    run(scenario)
+
+
+def test_an_operation_has_its_turn_whatever_comes_of_another_one() -> None:
+    async def scenario(running: Process) -> None:
+        running.deliver(0, 1)
+        running.deliver(5, 1)
+        running.deliver(9, 1, LATER)
+        await running.wait(lambda: len(running.storage.writes) == 2)
+        running.deliver(5, 1, EARLY)
+        for _ in range(5):
+            running.deliver(0, 1)
+            running.deliver(5, 1)
+        running.storage.may_end.release(1)
+        await running.wait(lambda: len(running.storage.writes) == 3)
+        assert running.storage.writes[2] == (EARLY.relation, 1)
 
     run(scenario)
 
@@ -159,12 +177,11 @@ def test_a_full_batch_starts_beside_it(row_counts: list[int]) -> None:
     run(scenario)
 
 
-def test_a_range_is_in_one_batch_at_a_time() -> None:
+def test_a_range_is_in_one_batch_of_an_operation_at_a_time() -> None:
     async def scenario(running: Process) -> None:
         running.deliver(3, 1)
         await running.wait(lambda: len(running.storage.writes) == 1)
         running.deliver(3, FULL)
-        running.deliver(3, 1, EARLY)
         await running.settle()
         assert running.storage.writes == [("content", 1)]
 
