@@ -62,7 +62,7 @@ def test_revisions_arrive_as_they_were_in_their_order(entries: list[tuple[bytes,
     assert requests.revision_rows(conversion.revision_add_request(entries)) == expected
 
 
-@given(st.lists(st.tuples(IDS, st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))))
+@given(st.lists(st.tuples(IDS, st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)), min_size=1))
 def test_origins_arrive_as_they_were(entries: list[tuple[bytes, str]]) -> None:
     assert requests.origin_rows(conversion.origin_add_request(entries)) == entries
 
