@@ -26,10 +26,6 @@ _RESTART_MAX_S: Final = 5.0
 _SETTLED_AFTER_S: Final = 30.0
 
 
-# Of glibc: by default each thread has a heap of its own, and keeps the memory of the largest batch that it ever stored.
-_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}
-
-
 class Supervisor:
     """Keeps the processes of a program running. Belongs to one event loop.
 
@@ -92,7 +88,7 @@ class Supervisor:
     async def _run_child(self, number: int, stop: asyncio.Event) -> int:
         # -P: the directory that the program was started in is no place to import from.
         command = (sys.executable, "-P", "-m", "provgate_workers.child")
-        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=_ENVIRONMENT | os.environ)
+        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         self._children[number] = child
         if child.stdin is None or child.stdout is None:
             raise FatalError("a worker process has no pipes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ def spawning(script: str, *arguments: str, first: Callable[[], Coroutine[Any, An
     """Returns what starts a script in place of a worker process, once `first` has ended."""
     start = asyncio.create_subprocess_exec
 
-    async def spawn(*_command: str, stdin: int, stdout: int, env: Mapping[str, str]) -> Process:
+    async def spawn(*_command: str, stdin: int, stdout: int) -> Process:
         if first is not None:
             await first()
-        return await start(sys.executable, "-c", script, *arguments, stdin=stdin, stdout=stdout, env=env)
+        return await start(sys.executable, "-c", script, *arguments, stdin=stdin, stdout=stdout)
 
     return spawn
 
