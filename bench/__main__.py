@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +17,7 @@ from bench.record import save
 from bench.results import Results
 from bench.session import Sizes
 from bench.table import print_results
-from provgate_stack.errors import StackError
-from provgate_stack.interrupts import Interrupted, raise_when_interrupted
+from provgate_stack.command_line import run_command_line
 
 _RESULTS: Final = Path(__file__).resolve().parent / "results"
 _path = click.Path(dir_okay=False, path_type=Path)
@@ -73,16 +71,8 @@ def _save(results: Results, json_path: Path, plot_path: Path) -> None:
 
 
 def main() -> None:
-    """Runs the command line; an interruption ends it as the signal would have, after everything is stopped."""
-    raise_when_interrupted()
-    try:
-        cli()
-    except StackError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Interrupted as interrupted:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(interrupted.exit_code)
+    """Runs the command line."""
+    run_command_line(cli)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
+from provgate_stack.command_line import run_command_line
 from provgate_stack.demo import run_demo
 from provgate_stack.errors import StackError
-from provgate_stack.interrupts import Interrupted, raise_when_interrupted
 from provgate_stack.launcher import running_stack, start_in_background, stop_background
 from provgate_stack.packages import install_missing_servers
 from provgate_stack.paste import lines_to_paste
@@ -94,16 +94,8 @@ def install() -> None:
 
 
 def main() -> None:
-    """Runs the command line; an interruption ends it as the signal would have, after everything is cleaned up."""
-    raise_when_interrupted()
-    try:
-        cli()
-    except StackError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Interrupted as interrupted:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(interrupted.exit_code)
+    """Runs the command line."""
+    run_command_line(cli)
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
