@@ -7,8 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from bench.expected import Rows, WrongRowsError
-from provgate_storage import get_provenance_storage
-from provgate_storage.local import LocalStorage
+from provgate_storage.configured import local_storage
 
 
 class Database(Protocol):
@@ -67,13 +66,8 @@ def check_counts(database: Database, expected: Mapping[str, Rows], stored: Mappi
 
 def set_up_like(database: Database, other: Database) -> None:
     """Creates the schema, with the range counts of another database."""
-    with local_storage(other.storage_config) as theirs, local_storage(database.storage_config) as ours:
+    with (
+        local_storage(other.storage_config, "bench") as theirs,
+        local_storage(database.storage_config, "bench") as ours,
+    ):
         ours.setup(theirs.recorded_range_counts() or {})
-
-
-def local_storage(config: Mapping[str, Any]) -> LocalStorage:
-    """Returns the local storage of a configuration, not yet open."""
-    storage = get_provenance_storage(**config)
-    if not isinstance(storage, LocalStorage):
-        raise TypeError(f"{config['cls']} is no local storage")
-    return storage

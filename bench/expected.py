@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from bench.loads import LOCATION, Write
+from bench.loads import Write
 from provgate_storage import EntityType, RelationType, RevisionData
+from provgate_storage.rows import LOCATION
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = set[Row]

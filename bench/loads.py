@@ -9,12 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, RevisionData
+from provgate_storage.rows import LOCATION
 
 _FIRST_DATE: Final = datetime(2005, 4, 7, tzinfo=UTC)
 _SECONDS: Final = 600_000_000
 _FILES_OF_REVISION: Final = 100
-
-LOCATION: Final = "location"
 
 TABLES: Final = (*EntityType, LOCATION, *RelationType)
 """The names of what can be written."""

@@ -17,7 +17,7 @@ from provgate_broker.wire import decode_package
 from provgate_client.adapter import entries
 from provgate_client.adapter.entries import EntryKind
 from provgate_client.adapter.messages import check_entries, requests_of
-from provgate_config.collection import collect_seldom
+from provgate_config.garbage_collection import collect_seldom
 from provgate_gateway import requests
 from provgate_gateway.requests import MessageKind
 from provgate_gateway.splitting import split
