@@ -17,7 +17,7 @@ from provgate_broker.loop_errors import tell_network_errors_shortly
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_broker.settings import RabbitMqSettings
 from provgate_config import ConfigDocument, load_section, setting_options
-from provgate_config.collection import collect_seldom
+from provgate_config.garbage_collection import collect_seldom
 from provgate_config.logs import log_level_option, set_up_logging
 from provgate_config.ready_file import write_ready_file
 from provgate_gateway.server import Backends, Gateway, ListenError

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from provgate_broker.errors import TopologyError
 from provgate_broker.loop_errors import tell_network_errors_shortly
-from provgate_config.collection import collect_seldom
+from provgate_config.garbage_collection import collect_seldom
 from provgate_config.logs import set_up_logging
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage

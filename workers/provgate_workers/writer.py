@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from provgate_broker.delivery import Delivery
 from provgate_broker.topology import Operation, RangePolicy
 from provgate_storage.local import LocalStorage
 from provgate_workers.assignment import Range
@@ -34,11 +33,6 @@ class Batch:
 
     operation: Operation
     shares: list[Share]
-
-    @property
-    def deliveries(self) -> list[Delivery]:
-        """All packages."""
-        return [delivery for share in self.shares for delivery in share.deliveries]
 
 
 class BatchWriter:

@@ -80,10 +80,10 @@ class Bench:
 
     def _on_written(self, batch: Batch, report: BatchReport) -> None:
         if report.trouble is None:
-            self.written_count += len(batch.deliveries)
+            self.written_count += sum(len(share.deliveries) for share in batch.shares)
             self.gate.note_success()
         else:
-            self.worker.put_back(batch.deliveries)
+            self.worker.put_back(batch.shares[0].deliveries)
             self.recovery.note_trouble(report.trouble)
 
 
