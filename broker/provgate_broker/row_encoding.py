@@ -14,10 +14,10 @@ from typing import Any, Final
 import msgpack
 
 from provgate_broker.topology import Operation, WriteMethod
-from provgate_broker.uniform import SECOND, WHOLE_SECONDS_END, dated_row, has_whole_seconds, revision_row
+from provgate_broker.uniform import WHOLE_SECONDS_END, dated_row, has_whole_seconds, revision_row
 from provgate_storage.model import RelationType
 from provgate_storage.rows import Row
-from provgate_storage.values import PATH_MAX_BYTES
+from provgate_storage.values import MICROSECONDS_OF_SECOND, PATH_MAX_BYTES
 
 
 class _Packer(threading.local):
@@ -41,8 +41,8 @@ def _dated_rows(rows: Sequence[Row]) -> list[bytes]:
         return [_dated_row(*row) if len(row) == 2 else _packer.pack(row) for row in rows]
     # `has_whole_seconds`, without the call for each.
     return [
-        dated_row(entry_id, date // SECOND)
-        if date is not None and not date % SECOND and 0 <= date < WHOLE_SECONDS_END
+        dated_row(entry_id, date // MICROSECONDS_OF_SECOND)
+        if date is not None and not date % MICROSECONDS_OF_SECOND and 0 <= date < WHOLE_SECONDS_END
         else _dated_row(entry_id, date)
         for entry_id, date in rows
     ]
@@ -58,7 +58,7 @@ def _revision_rows(rows: Sequence[Row]) -> list[bytes]:
 
 def _revision_row(revision: bytes, date: int | None, origin: bytes | None) -> bytes:
     if date is not None and has_whole_seconds(date):
-        return revision_row(revision, date // SECOND, origin)
+        return revision_row(revision, date // MICROSECONDS_OF_SECOND, origin)
     return _packer.pack((revision, _tagged(date, origin)))
 
 
@@ -86,7 +86,7 @@ def _relation_rows_without_paths(rows: Sequence[Row]) -> list[bytes]:
 def _timestamp(microseconds: int | None) -> msgpack.Timestamp | None:
     if microseconds is None:
         return None
-    seconds, rest = divmod(microseconds, SECOND)
+    seconds, rest = divmod(microseconds, MICROSECONDS_OF_SECOND)
     return msgpack.Timestamp(seconds, rest * 1000)
 
 

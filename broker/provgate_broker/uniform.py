@@ -15,10 +15,9 @@ from typing import Final
 from provgate_broker.topology import Operation, WriteMethod
 from provgate_storage.model import Id
 from provgate_storage.rows import Row
+from provgate_storage.values import MICROSECONDS_OF_SECOND
 
-SECOND: Final = 1_000_000
-
-WHOLE_SECONDS_END: Final = 2**32 * SECOND
+WHOLE_SECONDS_END: Final = 2**32 * MICROSECONDS_OF_SECOND
 """The first date in microseconds since 1970 that takes more than four bytes."""
 
 # A list of two: binary data of 20 bytes, and an extension of 4 bytes and type -1, the seconds since 1970.
@@ -41,7 +40,7 @@ _pack_orphan: Final = _ORPHAN.pack
 
 def has_whole_seconds(date: int) -> bool:
     """Returns whether a date in microseconds since 1970 is one that these rows can have."""
-    return not date % SECOND and 0 <= date < WHOLE_SECONDS_END
+    return not date % MICROSECONDS_OF_SECOND and 0 <= date < WHOLE_SECONDS_END
 
 
 def dated_row(entry_id: Id, seconds: int) -> bytes:
@@ -56,7 +55,7 @@ def revision_row(revision: Id, seconds: int, origin: Id | None) -> bytes:
     return _pack_revision(_ID_FOLLOWS, revision, _MAP_TO_SECONDS, seconds, _MAP_TO_ORIGIN, origin, _MAP_END)
 
 
-def read_uniform_rows(encoded: bytes, row_count: int, operation: Operation) -> list[Row] | None:
+def read_uniform_rows(encoded: memoryview, row_count: int, operation: Operation) -> list[Row] | None:
     """Returns the rows of a package where all of them are of one such layout, and None where one is not.
 
     Args:
@@ -70,36 +69,36 @@ def read_uniform_rows(encoded: bytes, row_count: int, operation: Operation) -> l
     return None
 
 
-def _read_dated(encoded: bytes) -> list[Row] | None:
+def _read_dated(encoded: memoryview) -> list[Row] | None:
     rows: list[Row] = []
     for start, entry_id, middle, seconds in _DATED.iter_unpack(encoded):
         if start != _ID_FOLLOWS or middle != _SECONDS_FOLLOW:
             return None
-        rows.append((entry_id, seconds * SECOND))
+        rows.append((entry_id, seconds * MICROSECONDS_OF_SECOND))
     return rows
 
 
-def _read_revisions(encoded: bytes) -> list[Row] | None:
+def _read_revisions(encoded: memoryview) -> list[Row] | None:
     rows: list[Row] = []
     expected = (_ID_FOLLOWS, _MAP_TO_SECONDS, _MAP_TO_ORIGIN, _MAP_END)
     for start, revision, to_seconds, seconds, to_origin, origin, end in _REVISION.iter_unpack(encoded):
         if (start, to_seconds, to_origin, end) != expected:
             return None
-        rows.append((revision, seconds * SECOND, origin))
+        rows.append((revision, seconds * MICROSECONDS_OF_SECOND, origin))
     return rows
 
 
-def _read_orphans(encoded: bytes) -> list[Row] | None:
+def _read_orphans(encoded: memoryview) -> list[Row] | None:
     rows: list[Row] = []
     expected = (_ID_FOLLOWS, _MAP_TO_SECONDS, _MAP_END_WITHOUT_ORIGIN)
     for start, revision, to_seconds, seconds, end in _ORPHAN.iter_unpack(encoded):
         if (start, to_seconds, end) != expected:
             return None
-        rows.append((revision, seconds * SECOND, None))
+        rows.append((revision, seconds * MICROSECONDS_OF_SECOND, None))
     return rows
 
 
-_Reader = Callable[[bytes], list[Row] | None]
+_Reader = Callable[[memoryview], list[Row] | None]
 
 _READERS: Final[dict[WriteMethod, tuple[tuple[struct.Struct, _Reader], ...]]] = {
     WriteMethod.CONTENT_ADD: ((_DATED, _read_dated),),

@@ -85,7 +85,7 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
     try:
         unpacker.feed(body)
         row_count = _read_start(unpacker, len(body))
-        uniform = read_uniform_rows(body[unpacker.tell() :], row_count, operation)
+        uniform = read_uniform_rows(memoryview(body)[unpacker.tell() :], row_count, operation)
         if uniform is not None:
             return uniform
         rows = _READERS[operation](list(unpacker))

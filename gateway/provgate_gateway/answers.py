@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate_storage.model import Id, Path, ProvenanceResult, RelationData, RevisionData
-from provgate_storage.values import EPOCH
+from provgate_storage.values import EPOCH, MICROSECONDS_OF_SECOND
 
 _SECONDS_A_DAY: Final = 86_400
 
@@ -107,7 +107,7 @@ def _set_dated(
     for id, date in rows:
         entity = add()
         entity.id = id
-        seconds, microseconds = divmod(date, 1_000_000)
+        seconds, microseconds = divmod(date, MICROSECONDS_OF_SECOND)
         entity.date.seconds = seconds
         entity.date.nanos = microseconds * 1000
 

@@ -42,8 +42,7 @@ def origin_rows(columns: model_pb2.OriginColumns, path: str) -> list[Row]:
     entry_ids = _keys(columns.ids, f"{path}.ids")
     urls = list(columns.urls)
     _check_complete(urls, len(entry_ids), InvalidValue.URL, f"{path}.urls")
-    if not are_urls(urls):
-        _raise_first_invalid(check_url, urls, f"{path}.urls")
+    check_column(are_urls, check_url, urls, f"{path}.urls")
     return list(zip(entry_ids, urls, strict=True))
 
 
@@ -55,17 +54,35 @@ def relation_rows(relation: RelationType, columns: model_pb2.RelationColumns, pa
     paths = list(columns.paths)
     if relation.has_path:
         _check_complete(paths, len(srcs), InvalidValue.PATH, f"{path}.paths")
-    if not (relation.has_path and are_paths(paths)):
-        _raise_first_invalid(lambda value: check_relation_path(relation, value), paths, f"{path}.paths")
+    are_valid = are_paths if relation.has_path else _are_none
+    check_column(are_valid, lambda value: check_relation_path(relation, value), paths, f"{path}.paths")
     return list(zip(srcs, dsts, paths, strict=True) if relation.has_path else zip(srcs, dsts, strict=True))
 
 
 def ids(column: Iterable[Id], path: str) -> list[Id]:
     """Returns ids."""
     values = list(column)
-    if not are_ids(values):
-        _raise_first_invalid(check_id, values, path)
+    check_column(are_ids, check_id, values, path)
     return values
+
+
+def check_column(
+    are_valid: Callable[[Sequence[Any]], bool], check: Callable[[Any], object], values: Sequence[Any], path: str
+) -> None:
+    """Checks the values of a repeated field.
+
+    Args:
+        are_valid: says whether all are surely valid; of `provgate_storage.bulk`.
+        check: the same for one value.
+        values: of the field.
+        path: of the field.
+    """
+    if are_valid(values):
+        return
+    found = first_invalid(check, values)
+    if found is not None:
+        index, error = found
+        raise invalid(error, f"{path}[{index}]")
 
 
 def _keys(column: Iterable[Id], path: str) -> list[Id]:
@@ -81,8 +98,7 @@ def _dates(column: Sequence[int], count: int, path: str) -> Sequence[int | None]
         return [None] * count
     dates = list(column)
     _check_complete(dates, count, InvalidValue.DATE, path)
-    if not are_microseconds(dates):
-        _raise_first_invalid(check_microseconds, dates, path)
+    check_column(are_microseconds, check_microseconds, dates, path)
     return dates
 
 
@@ -91,8 +107,5 @@ def _check_complete(column: Collection[Any], count: int, kind: InvalidValue, pat
         raise invalid(InvalidValueError(kind, f"the column has {len(column)} values for {count} entries"), path)
 
 
-def _raise_first_invalid(check: Callable[[Any], object], values: Sequence[Any], path: str) -> None:
-    found = first_invalid(check, values)
-    if found is not None:
-        index, error = found
-        raise invalid(error, f"{path}[{index}]")
+def _are_none(values: Collection[Any]) -> bool:
+    return not values

@@ -14,11 +14,18 @@ from provgate.v1 import model_pb2, provenance_storage_pb2
 from provgate_broker.topology import Operation, WriteMethod
 from provgate_gateway import columns
 from provgate_gateway.errors import invalid
-from provgate_storage.bulk import are_paths, first_invalid
+from provgate_storage.bulk import are_paths
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import EntityType, Id, RelationType
 from provgate_storage.rows import Row
-from provgate_storage.values import check_id, check_microseconds, check_path, check_relation_path, check_url
+from provgate_storage.values import (
+    MICROSECONDS_OF_SECOND,
+    check_id,
+    check_microseconds,
+    check_path,
+    check_relation_path,
+    check_url,
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -87,11 +94,7 @@ def origin_rows(request: provenance_storage_pb2.OriginAddRequest) -> list[Row]:
 def location_rows(request: provenance_storage_pb2.LocationAddRequest) -> list[Row]:
     """Returns the rows of a LocationAdd message."""
     paths = list(request.paths)
-    if not are_paths(paths):
-        found = first_invalid(check_path, paths)
-        if found is not None:
-            index, error = found
-            raise invalid(error, f"paths[{index}]")
+    columns.check_column(are_paths, check_path, paths, "paths")
     return [(path,) for path in paths]
 
 
@@ -134,7 +137,7 @@ def microseconds_of(timestamp: Timestamp) -> int:
     seconds, nanos = timestamp.seconds, timestamp.nanos
     if not 0 <= nanos <= _NANOS_MAX:
         raise InvalidValueError(InvalidValue.DATE, f"the nanos of a date are 0 to {_NANOS_MAX}, not {nanos}")
-    return check_microseconds(seconds * 1_000_000 + nanos // 1000)
+    return check_microseconds(seconds * MICROSECONDS_OF_SECOND + nanos // 1000)
 
 
 def _rows(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import RelationType
@@ -26,8 +26,6 @@ from provgate_storage.values import (
     check_relation_path,
     to_microseconds,
 )
-
-T = TypeVar("T")
 
 # What a character takes at most.
 _UTF8_MAX_BYTES: Final = 4
@@ -66,12 +64,12 @@ def are_urls(values: Collection[Any]) -> bool:
     return (
         0 not in lengths
         and max(lengths, default=0) <= URL_MAX_BYTES // _UTF8_MAX_BYTES
-        and is_utf8(text := "".join(values))
+        and _is_utf8(text := "".join(values))
         and "\0" not in text
     )
 
 
-def is_utf8(text: str) -> bool:
+def _is_utf8(text: str) -> bool:
     """Returns whether UTF-8 can encode a text: it has no half of a surrogate pair."""
     try:
         text.encode()

@@ -19,6 +19,7 @@ LIMIT_MAX: Final = 2**63 - 1
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
+MICROSECONDS_OF_SECOND: Final = 1_000_000
 
 
 def to_microseconds(date: datetime) -> int:
@@ -29,7 +30,7 @@ def to_microseconds(date: datetime) -> int:
 def to_date(microseconds: int) -> datetime:
     """Returns the date, in UTC, so many microseconds after 1970-01-01T00:00:00Z. Raises `OverflowError`."""
     # A third faster than timedelta(microseconds=...).
-    seconds, rest = divmod(microseconds, 1_000_000)
+    seconds, rest = divmod(microseconds, MICROSECONDS_OF_SECOND)
     return EPOCH + timedelta(0, seconds, rest)
 
 
