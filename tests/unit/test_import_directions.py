@@ -17,9 +17,26 @@ PACKAGES = {
     "provgate_config": ("config", ()),
     "provgate_storage": ("storage", ("provgate_config",)),
     "provgate_broker": ("broker", ("provgate_config", "provgate_storage")),
-    "provgate_workers": ("workers", ("provgate_config", "provgate_storage", "provgate_broker")),
-    "provgate_gateway": ("gateway", ("provgate", "provgate_config", "provgate_storage", "provgate_broker")),
+    "provgate_telemetry": ("telemetry", ("provgate_config",)),
+    "provgate_workers": ("workers", ("provgate_config", "provgate_storage", "provgate_broker", "provgate_telemetry")),
+    "provgate_gateway": (
+        "gateway",
+        ("provgate", "provgate_config", "provgate_storage", "provgate_broker", "provgate_telemetry"),
+    ),
     "provgate_client": ("clients", ("provgate", "provgate_config", "provgate_storage")),
+    "provgate_operations": (
+        "operations",
+        (
+            "provgate",
+            "provgate_config",
+            "provgate_storage",
+            "provgate_broker",
+            "provgate_telemetry",
+            "provgate_workers",
+            "provgate_gateway",
+            "provgate_client",
+        ),
+    ),
 }
 
 # The modules of provgate_storage that a package may import, where it may not import all.
@@ -30,9 +47,9 @@ STORAGE_MODULES = {
 
 # Each library: the folders below which it may be imported. What is not listed may be imported anywhere.
 LIBRARIES = {
-    "grpc": ("protos", "gateway", "clients"),
+    "grpc": ("protos", "gateway", "clients", "operations"),
     "grpc_status": ("gateway", "clients"),
-    "grpc_health": ("gateway",),
+    "grpc_health": ("gateway", "operations"),
     "grpc_reflection": ("gateway",),
     "google": ("protos", "gateway", "clients"),
     "pika": ("broker",),
@@ -42,7 +59,10 @@ LIBRARIES = {
     "bson": ("storage/provgate_storage/mongodb",),
     "pygit2": ("clients/provgate_client/git",),
     "dulwich": ("clients/provgate_client/git",),
-    "rich": ("clients",),
+    "rich": ("clients", "operations"),
+    "prometheus_client": ("telemetry", "gateway", "workers", "operations"),
+    "statsd": ("telemetry",),
+    "pythonjsonlogger": ("config",),
     "psutil": (),
     "provgate_stack": (),
 }

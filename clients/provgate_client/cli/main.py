@@ -10,8 +10,8 @@ import click
 from provgate_client.adapter import GrpcSettings
 from provgate_client.cli.add import add
 from provgate_client.cli.all import all_
+from provgate_client.cli.commands import ExtensibleGroup
 from provgate_client.cli.connection import Connection
-from provgate_client.cli.failures import ReportingGroup
 from provgate_client.cli.first import first
 from provgate_client.cli.get import get
 from provgate_client.cli.id import id_
@@ -20,7 +20,7 @@ from provgate_config import setting_options
 
 
 @click.group(
-    cls=ReportingGroup,
+    cls=ExtensibleGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done; 1 failed, incomplete or nothing found; 2 wrong usage or configuration; 130 Ctrl-C.",
 )

@@ -1,0 +1,105 @@
+"""The port for those who watch a program: /metrics, /healthz and /readyz over HTTP.
+
+It is served by a thread of its own, so that it answers also when the program's event loop does not, and says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from socketserver import ThreadingMixIn
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import msgspec
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from provgate_telemetry.conditions import Condition
+
+Conditions: TypeAlias = Callable[[], Sequence[Condition]]
+"""Tells what must hold and whether it does; called on any thread."""
+
+_Start: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_JSON: Final = ("Content-Type", "application/json")
+_REQUEST_TIMEOUT_S: Final = 10.0
+
+
+class WatchPort:
+    """Serves what is known of a program until it is closed. Thread-safe.
+
+    `/healthz` answers 200 while the program lives, `/readyz` while it can do its work, else 503; both with a JSON
+    object that names every condition and says why one does not hold.
+
+    Args:
+        host: to bind; an IPv6 address without brackets.
+        port: to bind; 0 takes a free one.
+        registry: what `/metrics` shows.
+        alive: what must hold for the program not to be restarted.
+        ready: what must hold for it to be given work.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, alive: Conditions, ready: Conditions) -> None:
+        self._metrics = make_wsgi_app(registry)
+        self._conditions = {"/healthz": alive, "/readyz": ready}
+        self._server = make_server(host, port, self._answer, _Server, _Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="watch-port", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """Host and port that are bound."""
+        host, port = self._server.server_address[:2]
+        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
+
+    def close(self) -> None:
+        """Stops serving. May be called again."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            start("405 Method Not Allowed", [_TEXT, ("Allow", "GET, HEAD")])
+            return [b"only GET\n"]
+        if path == "/metrics":
+            answer: Iterable[bytes] = self._metrics(environ, start)
+            return answer
+        if path in self._conditions:
+            return _told(self._conditions[path](), start)
+        start("404 Not Found", [_TEXT])
+        return [b"there are /metrics, /healthz and /readyz\n"]
+
+
+def _told(conditions: Sequence[Condition], start: _Start) -> Iterable[bytes]:
+    holds = all(condition.holds for condition in conditions)
+    start("200 OK" if holds else "503 Service Unavailable", [_JSON])
+    told = {
+        "ok": holds,
+        "conditions": [{"name": each.name, "ok": each.holds, "problem": each.problem} for each in conditions],
+    }
+    return [msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    # A scrape that hangs holds up neither the others nor the end of the program.
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _REQUEST_TIMEOUT_S
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is that of the base
+        """Says nothing: a scrape every few seconds is no event."""
