@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from provgate_gateway.call_garbage import CallGarbage
 from provgate_gateway.waiting import within
 
 # How long calls that are cut short have to send their status.
@@ -22,6 +23,7 @@ class CallsInFlight:
         self._cuts: dict[object, Callable[[], None]] = {}
         self._none_left = asyncio.Event()
         self._none_left.set()
+        self._garbage = CallGarbage()
 
     def add(self, context: Any, cut_short: Callable[[], None] = lambda: None) -> None:
         """Counts a call until its status is sent.
@@ -45,5 +47,6 @@ class CallsInFlight:
 
     def _remove(self, call: object) -> None:
         del self._cuts[call]
+        self._garbage.note_end()
         if not self._cuts:
             self._none_left.set()

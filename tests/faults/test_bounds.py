@@ -141,7 +141,7 @@ MAX_UNACKED_BYTES = 8 * MIB
 MAX_WAITING_BYTES = 64 * MIB
 
 # A little more than 1 MiB, as a message and as packages: 7 of them may be in hand, and 63 wait.
-LARGE = contents(45_000)
+LARGE = contents(43_500)
 CALLS = 150
 SHED_COUNT = CALLS - 7 - 63
 
@@ -174,4 +174,4 @@ def test_calls_over_the_bound_on_memory_are_shed_and_those_within_go_on(
         scripted_workers.script = in_full
         for request in list(scripted_workers.requests):
             scripted_workers.answer(request, *in_full(request))
-        assert [call.result().counts for call in admitted] == [(45_000, 45_000, 45_000)] * (CALLS - SHED_COUNT)
+        assert [call.result().counts for call in admitted] == [(43_500, 43_500, 43_500)] * (CALLS - SHED_COUNT)
