@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from provgate_broker.errors import TlsFileError
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import SECTION, RabbitMqSettings
+from provgate_broker.tls import TlsFiles
 from provgate_broker.topology import RangePolicy
 from provgate_config import ConfigurationError
 
@@ -15,10 +17,17 @@ PATH: Final = f"provenance.{SECTION}"
 
 def amqp_parameters(settings: RabbitMqSettings) -> AmqpParameters:
     """Returns where the broker is. Raises `ConfigurationError`, whose text never quotes the URL."""
+    tls = TlsFiles(settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file)
     try:
-        return AmqpParameters(settings.url, settings.heartbeat_s)
+        parameters = AmqpParameters(settings.url, settings.heartbeat_s, tls)
+        if tls:
+            # What cannot be used is told at the start; renewed files are read at each connection.
+            tls.context()
     except ValueError as error:
         raise ConfigurationError(f"{PATH}.url: {error}") from error
+    except TlsFileError as error:
+        raise ConfigurationError(f"{PATH}.{error}") from error
+    return parameters
 
 
 def range_policy(settings: RabbitMqSettings) -> RangePolicy:

@@ -26,5 +26,9 @@ class ConnectionLostError(BrokerError):
         self.reply_code = reply_code
 
 
+class TlsFileError(BrokerError):
+    """A file with certificates or a key cannot be used. The text names the setting and quotes no content."""
+
+
 class TopologyError(BrokerError):
     """The broker's exchanges and queues are not what this program expects. The text says what to do."""

@@ -13,8 +13,10 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosed, ConnectionClosed
 
-from provgate_broker.errors import ConnectionLostError
+from provgate_broker.causes import cause_of
+from provgate_broker.errors import ConnectionLostError, TlsFileError
 from provgate_broker.lenient_properties import use_lenient_properties
+from provgate_broker.tls import TlsFiles
 
 # AMQP reply codes that callers tell apart.
 ACCESS_REFUSED: Final = 403
@@ -22,6 +24,7 @@ NOT_FOUND: Final = 404
 PRECONDITION_FAILED: Final = 406
 
 _CONNECT_TIMEOUT_S: Final = 10.0
+_NO_FILES: Final = TlsFiles()
 
 use_lenient_properties()
 
@@ -32,13 +35,18 @@ class AmqpParameters:
     Args:
         url: amqp:// or amqps://, as RabbitMQ's URI specification has it.
         heartbeat_s: seconds between heartbeats; two that are missed end the connection.
+        tls: files of an amqps:// connection, read again for each attempt: renewed ones are used from the next on.
 
     Raises:
-        ValueError: the URL is not one; the text does not quote it, since it may hold a password.
+        ValueError: the URL is not one, or there are files for one that does not encrypt; the text does not quote the
+            URL, since it may hold a password.
     """
 
-    def __init__(self, url: str, heartbeat_s: int) -> None:
+    def __init__(self, url: str, heartbeat_s: int, tls: TlsFiles = _NO_FILES) -> None:
         self._parameters = _pika_parameters(url)
+        self._tls = tls
+        if tls and self._parameters.ssl_options is None:
+            raise ValueError("tls_ca_file, tls_cert_file and tls_key_file need an amqps:// URL")
         self._parameters.heartbeat = heartbeat_s
         self._parameters.socket_timeout = _CONNECT_TIMEOUT_S
         self._parameters.stack_timeout = _CONNECT_TIMEOUT_S
@@ -51,9 +59,16 @@ class AmqpParameters:
         return f"{self._parameters.host}:{self._parameters.port}/{quote(self._parameters.virtual_host, safe='')}"
 
     def pika(self, name: str) -> pika.URLParameters:
-        """Returns pika's parameters for a connection that the broker shows under `name`."""
+        """Returns pika's parameters for a connection that the broker shows under `name`.
+
+        Raises:
+            TlsFileError: a file cannot be used.
+        """
         named = copy.copy(self._parameters)
         named.client_properties = {"connection_name": name}
+        if self._tls:
+            # pika checks the host name against that of the URL.
+            named.ssl_options = pika.SSLOptions(self._tls.context())
         return named
 
 
@@ -195,9 +210,10 @@ async def _answer(start: Callable[[Callable[..., None]], object], lost: asyncio.
 
 def lost_error(reason: BaseException) -> ConnectionLostError:
     """Returns the error for why a connection or channel closed, with the broker's reply code where it has one."""
-    if isinstance(reason, ChannelClosed | ConnectionClosed):
-        return ConnectionLostError(reason.reply_text, reason.reply_code)
-    return ConnectionLostError(str(reason) or type(reason).__name__)
+    cause = cause_of(reason)
+    if isinstance(cause, ChannelClosed | ConnectionClosed):
+        return ConnectionLostError(cause.reply_text, cause.reply_code)
+    return ConnectionLostError(str(cause) or type(cause).__name__)
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
@@ -227,7 +243,7 @@ async def open_session(parameters: AmqpParameters, name: str) -> AmqpSession:
 
     try:
         connection = AsyncioConnection(parameters.pika(name), on_open, on_closed, on_closed, custom_ioloop=loop)
-    except (AMQPError, OSError) as error:
+    except (AMQPError, OSError, TlsFileError) as error:
         raise lost_error(error) from error
     session = AmqpSession(connection, closed)
     try:

@@ -5,13 +5,16 @@ The gateway reads the same section, so that both ends of a queue agree on the to
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
 
 from provgate_config import Settings
 
-SECTION = "rabbitmq"
+SECTION: Final = "rabbitmq"
+
+BROKER_FIELDS: Final = ("url", "tls_ca_file", "tls_cert_file", "tls_key_file")
+"""What says how to reach the broker, for programs that need no more of the section."""
 
 _MIB = 1024 * 1024
 
@@ -29,6 +32,31 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
             extra={"env": "PROVGATE_AMQP_URL", "flag": "amqp-url"},
         ),
     ] = "amqp://guest:guest@localhost:5672/%2f"
+
+    tls_ca_file: Annotated[
+        str | None,
+        Meta(
+            description="For amqps://: a PEM file with the authorities that the broker's certificate must come from; "
+            "the system's where not given. Files are read again for each connection.",
+            extra={"env": "PROVGATE_AMQP_TLS_CA_FILE", "flag": "amqp-tls-ca-file"},
+        ),
+    ] = None
+
+    tls_cert_file: Annotated[
+        str | None,
+        Meta(
+            description="For amqps://: a PEM file with the certificate chain to show to the broker.",
+            extra={"env": "PROVGATE_AMQP_TLS_CERT_FILE", "flag": "amqp-tls-cert-file"},
+        ),
+    ] = None
+
+    tls_key_file: Annotated[
+        str | None,
+        Meta(
+            description="For amqps://: a PEM file with the private key of tls_cert_file, without a passphrase.",
+            extra={"env": "PROVGATE_AMQP_TLS_KEY_FILE", "flag": "amqp-tls-key-file"},
+        ),
+    ] = None
 
     storage_config: Annotated[
         dict[str, Any],

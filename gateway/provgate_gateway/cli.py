@@ -14,8 +14,8 @@ import click
 from provgate_broker.configured import PATH, amqp_parameters, range_policy
 from provgate_broker.errors import TopologyError
 from provgate_broker.loop_errors import tell_network_errors_shortly
+from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
-from provgate_broker.settings import RabbitMqSettings
 from provgate_config import ConfigDocument, load_section, setting_options
 from provgate_config.garbage_collection import collect_seldom
 from provgate_config.logs import log_level_option, set_up_logging
@@ -44,7 +44,7 @@ _ROOT: Final = "provenance"
 )
 @log_level_option
 @setting_options(GatewaySettings, "PROVGATE_GATEWAY")
-@setting_options(RabbitMqSettings, "PROVGATE", only=("url", "topology"))
+@setting_options(RabbitMqSettings, "PROVGATE", only=(*BROKER_FIELDS, "topology"))
 @click.pass_context
 def main(context: click.Context, /, config: Path | None, ready_file: Path | None, log_level: str, **_: Any) -> None:
     """Serve provgate.v1.ProvenanceStorage over gRPC.

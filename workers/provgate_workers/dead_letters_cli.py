@@ -14,14 +14,14 @@ from provgate_broker.configured import amqp_parameters
 from provgate_broker.dead_letter_queue import DeadLetterQueue, Replayer, ReplayError, open_dead_letter_queue
 from provgate_broker.errors import BrokerError
 from provgate_broker.session import AmqpParameters
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_broker.wire import Nack, claimed_row_count
 from provgate_config import setting_options
 from provgate_workers.dead_letter_text import details, summary
 from provgate_workers.errors import WorkerError
 from provgate_workers.program_options import ENV_PREFIX, loaded_settings, program_options
 
-_BROKER_OPTIONS: Final = ("url", "heartbeat")
+_BROKER_OPTIONS: Final = (*BROKER_FIELDS, "heartbeat")
 
 
 @click.group()

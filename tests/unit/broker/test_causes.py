@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectionWorkflowFailed,
+    AMQPConnectorAMQPHandshakeError,
+    AMQPConnectorSocketConnectError,
+)
+from pika.exceptions import AMQPConnectionError, ConnectionClosedByBroker
+
+from provgate_broker.session import lost_error
+
+
+def test_what_pika_wraps_is_told_by_its_cause() -> None:
+    refused = AMQPConnectorSocketConnectError(OSError(111, "Connection refused"))
+    wrapped = AMQPConnectionError(AMQPConnectionWorkflowFailed([refused]))
+    assert str(lost_error(wrapped)) == "[Errno 111] Connection refused"
+
+
+def test_the_broker_s_reply_code_is_kept() -> None:
+    closed = AMQPConnectorAMQPHandshakeError(ConnectionClosedByBroker(530, "NOT_ALLOWED"))
+    error = lost_error(AMQPConnectionWorkflowFailed([closed]))
+    assert (str(error), error.reply_code) == ("NOT_ALLOWED", 530)
+
+
+def test_an_error_without_a_text_is_told_by_its_name() -> None:
+    assert str(lost_error(AMQPConnectionError())) == "AMQPConnectionError"
