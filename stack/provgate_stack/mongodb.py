@@ -15,6 +15,7 @@ from provgate_stack.installed import mongodb_program
 from provgate_stack.ports import LOOPBACK, free_ports
 from provgate_stack.private import PrivateServer
 from provgate_stack.process import ChildProgram
+from provgate_stack.tls import ServerTls
 
 _READY_S: Final = 60.0
 _POLL_MS: Final = 500
@@ -36,13 +37,21 @@ class MongoDbServer(PrivateServer):
             is elsewhere.
         name: of its directory, where a stack has more than one.
         data: where the data is, for a test that needs it on a disk of its own; made where it does not exist.
+        tls: has it take connections with TLS and a client's certificate alone.
 
     Raises:
         MissingProgramError: SecantusDB is not installed.
     """
 
-    def __init__(self, directory: StackDirectory, name: str = "mongodb", data: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: StackDirectory,
+        name: str = "mongodb",
+        data: Path | None = None,
+        tls: ServerTls | None = None,
+    ) -> None:
         program = mongodb_program()
+        self._tls = tls
         home = directory.subdirectory(name)
         (self.port,) = free_ports(1)
         configuration = home / "secantusd.toml"
@@ -66,7 +75,10 @@ class MongoDbServer(PrivateServer):
 
     def url(self, database: str = "") -> str:
         """Returns the URL of a database, or of the server."""
-        return f"mongodb://{LOOPBACK}:{self.port}/{database}"
+        base = f"mongodb://{LOOPBACK}:{self.port}/{database}"
+        if self._tls is None:
+            return base
+        return f"{base}?tls=true&tlsCAFile={self._tls.ca}&tlsCertificateKeyFile={self._tls.client}"
 
     def storage_config(self, database: str) -> dict[str, Any]:
         """Returns the storage configuration of a database."""
@@ -114,7 +126,15 @@ class MongoDbServer(PrivateServer):
             "--sync-on-commit",
             # The fault suite has it fail at a command of its choice: `configureFailPoint`.
             "--enable-test-commands",
+            *self._tls_options(),
         ]
+
+    def _tls_options(self) -> list[str]:
+        if self._tls is None:
+            return []
+        tls = self._tls
+        files = ("--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-file", tls.ca)
+        return [*map(str, files), "--tls-require-client-cert"]
 
 
 def mongodb_storage(url: str, **settings: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from provgate_stack.installed import postgresql_programs
 from provgate_stack.ports import LOOPBACK, free_ports
 from provgate_stack.private import PrivateServer
 from provgate_stack.process import ChildProgram, User
+from provgate_stack.tls import ServerTls
 
 _USER: Final = "provgate"
 _READY_S: Final = 60.0
@@ -42,13 +43,15 @@ class PostgreSqlCluster(PrivateServer):
         directory: of the stack that the cluster belongs to. The data is below it, but for root: the server refuses to
             run as root, so that it runs as another user then, with its data in a directory that this user can enter.
         name: of its directory, where a stack has more than one.
+        tls: has it take connections with TLS alone, from users whose certificates have their names, by password too.
 
     Raises:
         MissingProgramError: PostgreSQL is not installed.
     """
 
-    def __init__(self, directory: StackDirectory, name: str = "postgresql") -> None:
+    def __init__(self, directory: StackDirectory, name: str = "postgresql", tls: ServerTls | None = None) -> None:
         self._programs = postgresql_programs()
+        self._tls = tls
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
         self._home = directory.subdirectory(name)
         self._place = directory.outside_directory() if self._user else self._home
@@ -69,7 +72,11 @@ class PostgreSqlCluster(PrivateServer):
 
     def dsn(self, database: str = "postgres") -> str:
         """Returns the connection URL of a database, with user and password."""
-        return f"postgresql://{_USER}:{self._password}@{LOOPBACK}:{self.port}/{database}"
+        base = f"postgresql://{_USER}:{self._password}@{LOOPBACK}:{self.port}/{database}"
+        if self._tls is None:
+            return base
+        files = f"sslrootcert={self._tls.ca}&sslcert={self._tls.client}&sslkey={self._tls.client}"
+        return f"{base}?sslmode=verify-full&{files}"
 
     def storage_config(self, database: str) -> dict[str, Any]:
         """Returns the storage configuration of a database."""
@@ -120,6 +127,18 @@ class PostgreSqlCluster(PrivateServer):
         finally:
             initdb.kill()
             password_file.unlink()
+        if self._tls is not None:
+            self._require_certificates(self._tls)
+
+    def _require_certificates(self, tls: ServerTls) -> None:
+        for source, name in ((tls.certificate, "server.crt"), (tls.key, "server.key"), (tls.ca, "ca.crt")):
+            copy = self._data / name
+            copy.touch(mode=0o600)
+            # The server refuses a key that others may read, and may not be able to enter the place of the original.
+            copy.write_bytes(source.read_bytes())
+            self._hand_over(copy)
+        rule = f"hostssl all all {LOOPBACK}/32 scram-sha-256 clientcert=verify-full\n"
+        (self._data / "pg_hba.conf").write_text(rule, encoding="ascii")
 
     def _accepts(self) -> bool:
         try:
@@ -143,6 +162,8 @@ class PostgreSqlCluster(PrivateServer):
             "timezone": "UTC",
             "log_line_prefix": "%m [%p] %q%a@%d ",
         }
+        if self._tls is not None:
+            settings |= {"ssl": "on", "ssl_ca_file": "ca.crt"}
         return [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
 
 

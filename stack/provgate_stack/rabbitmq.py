@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 from typing import Final
 from urllib.parse import quote
@@ -16,10 +17,12 @@ from provgate_stack.installed import rabbitmq_programs
 from provgate_stack.ports import LOOPBACK, free_ports
 from provgate_stack.private import PrivateServer
 from provgate_stack.process import ChildProgram
+from provgate_stack.tls import ServerTls
 
 _USER: Final = "provgate"
 _READY_S: Final = 60.0
 _CONTROL_S: Final = 60.0
+_PROBE_S: Final = 1.0
 _PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 
 # Of what surrounds the launcher, only this reaches a server: a stray RABBITMQ_* or ERL_* would change it.
@@ -34,13 +37,15 @@ class RabbitMqNode(PrivateServer):
     Args:
         directory: of the stack that the node belongs to; all that it writes is below.
         name: of its directory, where a stack has more than one.
+        tls: has it listen for amqps:// alone.
 
     Raises:
         MissingProgramError: RabbitMQ is not installed.
     """
 
-    def __init__(self, directory: StackDirectory, name: str = "rabbitmq") -> None:
+    def __init__(self, directory: StackDirectory, name: str = "rabbitmq", tls: ServerTls | None = None) -> None:
         self._programs = rabbitmq_programs()
+        self._tls = tls
         self._home = directory.subdirectory(name)
         self.port, distribution_port, epmd_port = free_ports(3)
         self._password = secrets.token_urlsafe(12)
@@ -52,7 +57,12 @@ class RabbitMqNode(PrivateServer):
 
     def url(self, vhost: str = "/") -> str:
         """Returns the AMQP URL of a virtual host, with user and password."""
-        return f"amqp://{_USER}:{self._password}@{LOOPBACK}:{self.port}/{quote(vhost, safe='')}"
+        return self.url_of(_USER, self._password, vhost)
+
+    def url_of(self, user: str, password: str, vhost: str) -> str:
+        """Returns the AMQP URL of a virtual host for another user."""
+        scheme = "amqp" if self._tls is None else "amqps"
+        return f"{scheme}://{user}:{password}@{LOOPBACK}:{self.port}/{quote(vhost, safe='')}"
 
     def start(self) -> None:
         """Starts the node; returns when it accepts connections (5 to 6 s).
@@ -149,11 +159,19 @@ class RabbitMqNode(PrivateServer):
     def _accepts(self) -> bool:
         # The listener opens last in the boot; its answer starts with the octet of a method frame (Connection.Start).
         try:
-            with socket.create_connection((LOOPBACK, self.port), timeout=1.0) as connection:
+            with self._connected() as connection:
                 connection.sendall(_PROTOCOL_HEADER)
                 return connection.recv(1) == b"\x01"
         except OSError:
             return False
+
+    def _connected(self) -> socket.socket:
+        connection = socket.create_connection((LOOPBACK, self.port), timeout=_PROBE_S)
+        if self._tls is None:
+            return connection
+        context = ssl.create_default_context(cafile=self._tls.ca)
+        context.load_cert_chain(self._tls.client)
+        return context.wrap_socket(connection, server_hostname=LOOPBACK)
 
     def _program(self, name: str, command: list[str]) -> ChildProgram:
         return ChildProgram(command, self._environment, self._home / f"{name}.log")
@@ -166,7 +184,21 @@ class RabbitMqNode(PrivateServer):
         (self._home / "rabbitmq-env.conf").touch()
         configuration = self._home / "rabbitmq.conf"
         configuration.touch(mode=0o600)
-        configuration.write_text(f"default_user = {_USER}\ndefault_pass = {self._password}\n", encoding="ascii")
+        lines = [f"default_user = {_USER}", f"default_pass = {self._password}", *self._listeners()]
+        configuration.write_text("\n".join([*lines, ""]), encoding="ascii")
+
+    def _listeners(self) -> list[str]:
+        if self._tls is None:
+            return [f"listeners.tcp.1 = {LOOPBACK}:{self.port}"]
+        return [
+            "listeners.tcp = none",
+            f"listeners.ssl.1 = {LOOPBACK}:{self.port}",
+            f"ssl_options.cacertfile = {self._tls.ca}",
+            f"ssl_options.certfile = {self._tls.certificate}",
+            f"ssl_options.keyfile = {self._tls.key}",
+            "ssl_options.verify = verify_peer",
+            "ssl_options.fail_if_no_peer_cert = true",
+        ]
 
     def _build_environment(self, distribution_port: int, epmd_port: int) -> dict[str, str]:
         # Each variable that names a file does so because its default is a file of the installed service.
@@ -178,8 +210,6 @@ class RabbitMqNode(PrivateServer):
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_CRASH_DUMP": f"{home}/erl_crash.dump",
             "RABBITMQ_NODENAME": "provgate@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
-            "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(distribution_port),
             "RABBITMQ_MNESIA_BASE": f"{home}/mnesia",
             "RABBITMQ_LOG_BASE": f"{home}/log",
