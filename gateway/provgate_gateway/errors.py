@@ -83,6 +83,22 @@ def malformed() -> CallError:
     )
 
 
+def too_many_ids(most: int) -> CallError:
+    """Returns the failure of a read that asks for more ids than one may."""
+    message = f"ids: at most {most} in one call"
+    return CallError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_TOO_MANY_IDS, message, "ids")
+
+
+def unauthenticated(message: str) -> CallError:
+    """Returns the failure of a call of somebody who is not known."""
+    return CallError(grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_UNAUTHENTICATED, message)
+
+
+def permission_denied(message: str) -> CallError:
+    """Returns the failure of a call of somebody who may not make it."""
+    return CallError(grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_PERMISSION_DENIED, message)
+
+
 def refused(nack: Nack) -> CallError:
     """Returns the failure of a write of which a worker refused a package.
 
@@ -107,9 +123,11 @@ def unroutable(exchange: str, routing_key: str) -> CallError:
     )
 
 
-def exhausted(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:
+def exhausted(
+    reason: errors_pb2.ErrorReason.ValueType, message: str, retry_delay_s: float = _RETRY_DELAY_S
+) -> CallError:
     """Returns a failure that passes when load does."""
-    return CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, retry_delay_s=_RETRY_DELAY_S)
+    return CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, retry_delay_s=retry_delay_s)
 
 
 def unavailable(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from provgate.v1 import model_pb2, provenance_storage_pb2
 from provgate_broker.topology import Operation, WriteMethod
 from provgate_gateway import columns
-from provgate_gateway.errors import invalid
+from provgate_gateway.errors import invalid, too_many_ids
 from provgate_storage.bulk import are_paths
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import EntityType, Id, RelationType
@@ -29,6 +29,9 @@ from provgate_storage.values import (
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+
+IDS_MAX: Final = 100_000
+"""The most ids of one read."""
 
 _NANOS_MAX: Final = 999_999_999
 
@@ -120,7 +123,9 @@ def entity_type(number: int) -> EntityType:
 
 
 def ids(values: Sequence[bytes]) -> list[Id]:
-    """Returns the ids of a repeated field named `ids`."""
+    """Returns the ids of a repeated field named `ids`, of a read."""
+    if len(values) > IDS_MAX:
+        raise too_many_ids(IDS_MAX)
     return columns.ids(values, "ids")
 
 

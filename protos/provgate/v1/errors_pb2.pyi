@@ -52,12 +52,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
+    ERROR_REASON_TOO_MANY_IDS: _ErrorReason.ValueType  # 9
+    """INVALID_ARGUMENT: a read asks for more than 100,000 ids: ask in several calls."""
     ERROR_REASON_UNROUTABLE: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION: the broker has no queue for a package; the metadata names "exchange" and "routing_key". The
     topology was not declared, or gateway and workers disagree on the number of ranges.
     """
     ERROR_REASON_READS_UNAVAILABLE: _ErrorReason.ValueType  # 21
     """UNIMPLEMENTED: this gateway stands in front of another deployment's workers and has no storage to read from."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 30
+    """UNAUTHENTICATED: the gateway asks who calls, and the call has neither a token nor a client certificate that it
+    knows, or a token that it does not know beside a certificate.
+    """
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 31
+    """PERMISSION_DENIED: the caller's role does not include the call."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
     """RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full."""
     ERROR_REASON_BROKER_BLOCKED: _ErrorReason.ValueType  # 41
@@ -69,6 +77,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FLOW_CONTROL: _ErrorReason.ValueType  # 43
     """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
     long as it may, or as many wait as the gateway has memory for.
+    """
+    ERROR_REASON_PRINCIPAL_LIMIT: _ErrorReason.ValueType  # 44
+    """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
+    wrote leaves no room for a write that begins. A write that has begun is slowed down instead.
     """
     ERROR_REASON_BROKER_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""
@@ -109,12 +121,20 @@ that are not stored as "rejected_count"; 0 for "poison", of which that is not kn
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
+ERROR_REASON_TOO_MANY_IDS: ErrorReason.ValueType  # 9
+"""INVALID_ARGUMENT: a read asks for more than 100,000 ids: ask in several calls."""
 ERROR_REASON_UNROUTABLE: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION: the broker has no queue for a package; the metadata names "exchange" and "routing_key". The
 topology was not declared, or gateway and workers disagree on the number of ranges.
 """
 ERROR_REASON_READS_UNAVAILABLE: ErrorReason.ValueType  # 21
 """UNIMPLEMENTED: this gateway stands in front of another deployment's workers and has no storage to read from."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 30
+"""UNAUTHENTICATED: the gateway asks who calls, and the call has neither a token nor a client certificate that it
+knows, or a token that it does not know beside a certificate.
+"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 31
+"""PERMISSION_DENIED: the caller's role does not include the call."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full."""
 ERROR_REASON_BROKER_BLOCKED: ErrorReason.ValueType  # 41
@@ -126,6 +146,10 @@ ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 42
 ERROR_REASON_FLOW_CONTROL: ErrorReason.ValueType  # 43
 """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
 long as it may, or as many wait as the gateway has memory for.
+"""
+ERROR_REASON_PRINCIPAL_LIMIT: ErrorReason.ValueType  # 44
+"""RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
+wrote leaves no room for a write that begins. A write that has begun is slowed down instead.
 """
 ERROR_REASON_BROKER_UNAVAILABLE: ErrorReason.ValueType  # 60
 """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""

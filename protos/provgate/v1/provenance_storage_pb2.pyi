@@ -383,7 +383,7 @@ class ContentGetRequest(_message.Message):
     """Whether the answer is in columns, which cost programs less; false, also when unset, for people."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Ids of 20 bytes. May be empty: the answer is then empty too."""
+        """Ids of 20 bytes, at most 100,000. May be empty: the answer is then empty too."""
 
     def __init__(
         self,
@@ -441,7 +441,7 @@ class DirectoryGetRequest(_message.Message):
     """Whether the answer is in columns, which cost programs less; false, also when unset, for people."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Ids of 20 bytes. May be empty: the answer is then empty too."""
+        """Ids of 20 bytes, at most 100,000. May be empty: the answer is then empty too."""
 
     def __init__(
         self,
@@ -496,7 +496,7 @@ class RevisionGetRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Ids of 20 bytes. May be empty: the answer is then empty too."""
+        """Ids of 20 bytes, at most 100,000. May be empty: the answer is then empty too."""
 
     def __init__(
         self,
@@ -544,7 +544,7 @@ class OriginGetRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Ids of 20 bytes. May be empty: the answer is then empty too."""
+        """Ids of 20 bytes, at most 100,000. May be empty: the answer is then empty too."""
 
     def __init__(
         self,
@@ -598,7 +598,9 @@ class RelationGetRequest(_message.Message):
     """False, also when unset: the ids are of sources. True: of destinations."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Ids of 20 bytes: of sources, or of destinations if reverse. May be empty: the answer is then empty too."""
+        """Ids of 20 bytes, at most 100,000: of sources, or of destinations if reverse. May be empty: the answer is then empty
+        too.
+        """
 
     def __init__(
         self,
@@ -829,7 +831,7 @@ class ContentFindAllRequest(_message.Message):
     id: _builtins.bytes
     """The content's id: 20 bytes. Required."""
     limit: _builtins.int
-    """At most so many results, the earliest ones. Unset: all. At least 1 when set."""
+    """At most so many results, the earliest ones. Unset: all, which come in chunks. At least 1 when set."""
     def __init__(
         self,
         *,

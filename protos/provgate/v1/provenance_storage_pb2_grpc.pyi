@@ -39,6 +39,13 @@ class ProvenanceStorageStub:
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
+
+    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
+    Reads need the role reader, writes the role writer, which may read too.
+
+    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
+    16 KiB (the same), the ids of a read by 100,000. A message of a write holds as many entries as fit, and a write as many
+    messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
     """
 
     @_typing.overload
@@ -96,6 +103,13 @@ class ProvenanceStorageAsyncStub(ProvenanceStorageStub):
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
+
+    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
+    Reads need the role reader, writes the role writer, which may read too.
+
+    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
+    16 KiB (the same), the ids of a read by 100,000. A message of a write holds as many entries as fit, and a write as many
+    messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -149,6 +163,13 @@ class ProvenanceStorageServicer(metaclass=_abc_1.ABCMeta):
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
+
+    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
+    Reads need the role reader, writes the role writer, which may read too.
+
+    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
+    16 KiB (the same), the ids of a read by 100,000. A message of a write holds as many entries as fit, and a write as many
+    messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
     """
 
     @_abc_1.abstractmethod
