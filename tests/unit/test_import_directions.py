@@ -63,6 +63,7 @@ LIBRARIES = {
     "prometheus_client": ("telemetry", "gateway", "workers", "operations"),
     "statsd": ("telemetry",),
     "pythonjsonlogger": ("config",),
+    "cryptography": ("config",),
     "psutil": (),
     "provgate_stack": (),
 }

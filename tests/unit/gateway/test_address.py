@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from provgate_config import ConfigurationError, convert
-from provgate_gateway.address import is_loopback, is_taken, server_credentials
+from provgate_gateway.address import is_taken, server_credentials
 from provgate_gateway.settings import GatewaySettings
 
 
@@ -35,19 +35,6 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _openssl(*arguments: str) -> None:
     subprocess.run(["openssl", *" ".join(arguments).split()], check=True, capture_output=True, timeout=30)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost", "[::1]", "::1"])
-def test_loopback(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["0.0.0.0", "[::]", "192.168.0.1", "10.0.0.1", "example.org", "localhost.example.org", "", "127.1", "[fe80::1]"],
-)
-def test_not_loopback(host: str) -> None:
-    assert not is_loopback(host)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:50051", "localhost:0", "[::1]:50051"])
