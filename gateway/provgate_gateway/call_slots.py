@@ -10,15 +10,28 @@ from provgate_gateway import errors
 
 
 class CallSlots:
-    """Lets so many calls run at once, and turns the others away. Belongs to one event loop."""
+    """Lets so many calls run at once, and turns the others away. Belongs to one event loop.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        count: how many.
+        reason: why the others are turned away, for programs.
+        message: the same for people.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        reason: errors_pb2.ErrorReason.ValueType = errors_pb2.ERROR_REASON_TOO_MANY_CALLS,
+        message: str = "as many calls run as the gateway takes",
+    ) -> None:
         self._free = count
+        self._reason = reason
+        self._message = message
 
     def take(self) -> Slot:
         """Takes a slot. Raises `CallError` where there is none."""
         if self._free == 0:
-            raise errors.exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "as many calls run as the gateway takes")
+            raise errors.exhausted(self._reason, self._message)
         self._free -= 1
         return Slot(self)
 

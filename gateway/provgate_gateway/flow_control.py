@@ -1,10 +1,17 @@
-"""Bounds on what is not acked, by count and by bytes, for each call and for all together."""
+"""Bounds on what is not acked, by count and by bytes: of each call, of the calls of one caller, of all together."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+
+from provgate_gateway.entry_rate import EntryRate
+
+# How soon a write may find room where a quota has none.
+_RETRY_DELAY_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -35,6 +42,31 @@ class Load:
 
 
 @dataclass(slots=True, eq=False)
+class Quota:
+    """What the calls of one caller share.
+
+    Attributes:
+        bound: what they may have in hand together.
+        rate: how fast entries may come in; None for no bound.
+        turn_max_s: how long the first message of a call may have to wait for its turn by the rate.
+        in_hand: what they have in hand.
+    """
+
+    bound: Load
+    rate: EntryRate | None = None
+    turn_max_s: float = 0.0
+    in_hand: Load = field(default_factory=Load)
+
+    def check_begin(self, load: Load) -> None:
+        """Raises `QuotaError` where a call whose first message is of `load` may not begin."""
+        wait_s = 0.0 if self.rate is None else self.rate.wait_s()
+        if wait_s > self.turn_max_s:
+            raise QuotaError("this caller sends more entries a second than it may", wait_s)
+        if not self.in_hand.admits(load, self.bound):
+            raise QuotaError("other writes of this caller have as many unacked entries as it may have", _RETRY_DELAY_S)
+
+
+@dataclass(slots=True, eq=False)
 class _Waiter:
     share: CallShare
     load: Load
@@ -45,11 +77,23 @@ class CrowdedError(Exception):
     """As much waits to be admitted as may."""
 
 
+class QuotaError(Exception):
+    """A write may not begin beside the others of its caller.
+
+    Attributes:
+        retry_delay_s: after how long it may.
+    """
+
+    def __init__(self, message: str, retry_delay_s: float) -> None:
+        super().__init__(message)
+        self.retry_delay_s = retry_delay_s
+
+
 class FlowControl:
     """Admits messages in the order in which they ask, as far as the bounds let them. Belongs to one event loop.
 
     A message larger than a bound is admitted when nothing else is in hand, so that it is slow but not stuck. A call at
-    its own bound does not hold the others up.
+    its own bound, or at that of its caller, does not hold the others up.
 
     Args:
         per_call: the bound of one call.
@@ -70,17 +114,24 @@ class FlowControl:
         """What all calls together have in hand."""
         return self._in_hand
 
-    def share(self) -> CallShare:
-        """Returns the share of a new call."""
-        return CallShare(self)
+    def share(self, quota: Quota | None = None) -> CallShare:
+        """Returns the share of a new call. `quota` is its caller's, None for no bound."""
+        return CallShare(self, quota)
 
     async def admit(self, share: CallShare, load: Load) -> None:
-        """Waits until `load` fits, and counts it. Raises `CrowdedError` where too much waits."""
+        """Waits until `load` has its turn and fits, and counts it. Raises `CrowdedError` where too much waits."""
         if self._max_waiting_bytes is not None and self._waiting_bytes + load.size_bytes > self._max_waiting_bytes:
             raise CrowdedError
+        self._waiting_bytes += load.size_bytes
+        try:
+            await share.turn(load)
+            await self._room(share, load)
+        finally:
+            self._waiting_bytes -= load.size_bytes
+
+    async def _room(self, share: CallShare, load: Load) -> None:
         waiter = _Waiter(share, load, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
-        self._waiting_bytes += load.size_bytes
         self._admit_waiters()
         try:
             await waiter.admitted
@@ -91,28 +142,36 @@ class FlowControl:
             else:
                 share.release(load)
             raise
-        finally:
-            self._waiting_bytes -= load.size_bytes
 
     def release(self, share: CallShare, load: Load) -> None:
         """Gives back what is acked or dropped."""
         share.in_hand.subtract(load)
+        if share.quota is not None:
+            share.quota.in_hand.subtract(load)
         self._in_hand.subtract(load)
         self._admit_waiters()
 
     def _admit_waiters(self) -> None:
         held_up: deque[_Waiter] = deque()
+        used_up: list[Quota] = []
         while self._waiters:
             waiter = self._waiters.popleft()
             if waiter.admitted.cancelled():
                 continue
+            quota = waiter.share.quota
             if not waiter.share.in_hand.admits(waiter.load, self._per_call):
+                held_up.append(waiter)
+            elif quota is not None and (quota in used_up or not quota.in_hand.admits(waiter.load, quota.bound)):
+                # Those of the same caller wait behind it: smaller ones would take its room again and again.
+                used_up.append(quota)
                 held_up.append(waiter)
             elif not self._in_hand.admits(waiter.load, self._total):
                 held_up.append(waiter)
                 break
             else:
                 waiter.share.in_hand.add(waiter.load)
+                if quota is not None:
+                    quota.in_hand.add(waiter.load)
                 self._in_hand.add(waiter.load)
                 waiter.admitted.set_result(None)
         self._waiters.extendleft(reversed(held_up))
@@ -124,21 +183,50 @@ class CallShare:
     Attributes:
         in_hand: the entries and bytes of the call that were admitted and neither acked nor dropped.
         waiting: whether the call waits to be admitted.
+        turn_at: when the message that waits has its turn by its caller's rate, on the monotonic clock.
+        quota: what the call shares with others of its caller; None for nothing.
     """
 
-    def __init__(self, flow_control: FlowControl) -> None:
+    def __init__(self, flow_control: FlowControl, quota: Quota | None) -> None:
         self.in_hand = Load()
         self.waiting = False
+        self.turn_at = 0.0
+        self.quota = quota
         self._flow_control = flow_control
+        self._begun = False
         self._closed = False
 
     async def admit(self, load: Load) -> None:
-        """Waits until `load` fits, and counts it. One caller at a time."""
+        """Waits until `load` fits, and counts it. One caller at a time.
+
+        Raises:
+            CrowdedError: too much waits.
+            QuotaError: it is the first of the call, and does not fit beside the others of its caller.
+        """
+        if self.quota is not None and not self._begun:
+            self.quota.check_begin(load)
+        self._begun = True
         self.waiting = True
         try:
             await self._flow_control.admit(self, load)
         finally:
             self.waiting = False
+
+    async def turn(self, load: Load) -> None:
+        """Waits until the rate of the call's caller lets `load` in."""
+        if self.quota is None or self.quota.rate is None:
+            return
+        wait_s = self.quota.rate.take_turn(load.entry_count)
+        if wait_s == 0:
+            return
+        self.turn_at = time.monotonic() + wait_s
+        try:
+            await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            self.quota.rate.give_back(load.entry_count)
+            raise
+        finally:
+            self.turn_at = 0.0
 
     def release(self, load: Load) -> None:
         """Gives back what is acked. Does nothing once the share is closed: all of it was given back then."""

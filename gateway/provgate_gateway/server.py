@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -15,12 +15,14 @@ from grpc_reflection.v1alpha import reflection
 from provgate.v1 import provenance_storage_pb2_grpc
 from provgate_broker.session import AmqpParameters
 from provgate_broker.topology import RangePolicy
+from provgate_gateway.access.control import access_control
+from provgate_gateway.access.principals import current_principal
 from provgate_gateway.address import host_and_port, is_taken, server_credentials
 from provgate_gateway.call_slots import CallSlots
 from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
-from provgate_gateway.flow_control import FlowControl, Load
+from provgate_gateway.flow_control import FlowControl, Load, Quota
 from provgate_gateway.health import SERVICE, HealthWatch
 from provgate_gateway.intake import Intake
 from provgate_gateway.range_agreement import agree_on_ranges
@@ -34,9 +36,13 @@ from provgate_storage.local import LocalStorage
 logger = logging.getLogger(__name__)
 
 REQUEST_MAX_BYTES: Final = 4 * 1024 * 1024
+METADATA_MAX_BYTES: Final = 16 * 1024
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", REQUEST_MAX_BYTES),
+    # Above the first gRPC would refuse calls at random, the more the larger.
+    ("grpc.max_metadata_size", METADATA_MAX_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
     # Two gateways on one port would share its calls without anybody's notice.
     ("grpc.so_reuseport", 0),
     # A client that vanished without a word is found out, and its call ended.
@@ -80,6 +86,9 @@ class Gateway:
         self._settings = settings
         self._backends = backends
         self._credentials = server_credentials(settings)
+        encrypted = self._credentials is not None
+        client_ca, private = settings.tls_client_ca is not None, encrypted or settings.is_local
+        self._access = access_control(settings.access, client_ca=client_ca, private=private)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -176,15 +185,22 @@ class Gateway:
             settings.wait_per_batch_s,
             Intake(self._backends.policy, settings.batch_size),
         )
-        return lambda: WriteCall(dispatcher, flow_control.share(), policy)
+        return lambda: WriteCall(dispatcher, flow_control.share(self._quota()), policy)
+
+    def _quota(self) -> Quota | None:
+        return None if self._access is None else self._access.limits.quota(current_principal())
 
     def _server(
         self, servicer: ProvenanceStorageServicer, health_servicer: health.aio.HealthServicer
     ) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[DecodingInterceptor(SERVICE)], options=_OPTIONS)
+        interceptors: list[Any] = [DecodingInterceptor(SERVICE)]
+        if self._access is not None:
+            interceptors.insert(0, self._access.interceptor)
+        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         provenance_storage_pb2_grpc.add_ProvenanceStorageServicer_to_server(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-        reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        if self._settings.reflects:
+            reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         return server
 
     def _bind(self, server: grpc.aio.Server) -> str:

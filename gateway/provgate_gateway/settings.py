@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, field
 
 from provgate_config import Settings
+from provgate_config.loopback import is_loopback
+from provgate_gateway.access.settings import AccessSettings
 
 SECTION: Final = "gateway"
 
@@ -34,6 +36,18 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
 
     tls_client_ca: Annotated[
         str | None, Meta(description="A PEM file with the authorities whose client certificates are required.")
+    ] = None
+
+    access: Annotated[AccessSettings, Meta(description="Who may call, and how much of the gateway each may use.")] = (
+        field(default_factory=AccessSettings)
+    )
+
+    reflection: Annotated[
+        bool | None,
+        Meta(
+            description="Whether tools such as grpcurl are told what the service is (server reflection). Where not "
+            "given, on an address that only this machine reaches."
+        ),
     ] = None
 
     storage_config: Annotated[
@@ -99,3 +113,13 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     grace_s: Annotated[float, Meta(ge=0, description="Seconds that calls in flight have to finish after SIGTERM.")] = (
         field(default=30.0, name="grace")
     )
+
+    @property
+    def reflects(self) -> bool:
+        """Whether the gateway serves reflection."""
+        return self.is_local if self.reflection is None else self.reflection
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the address."""
+        return is_loopback(self.listen.rpartition(":")[0])

@@ -25,7 +25,7 @@ from provgate_gateway import errors
 from provgate_gateway.call_slots import Slot
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
-from provgate_gateway.flow_control import CallShare, CrowdedError, Load
+from provgate_gateway.flow_control import CallShare, CrowdedError, Load, QuotaError
 from provgate_gateway.intake import Intake
 from provgate_gateway.requests import MessageKind
 from provgate_gateway.splitting import Package
@@ -37,6 +37,8 @@ _RESPONSE_INTERVAL_S: Final = 0.02
 
 # How long before its deadline a call is ended, so that its status still reaches the client.
 _DEADLINE_MARGIN_S: Final = 0.25
+
+_PRINCIPAL_LIMIT: Final = errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT
 
 
 class ServerCall(Protocol):
@@ -226,6 +228,8 @@ class WriteCall:
             await self._share.admit(load)
         except CrowdedError:
             raise errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait") from None
+        except QuotaError as error:
+            raise errors.exhausted(_PRINCIPAL_LIMIT, str(error), error.retry_delay_s) from None
         self._packages_in_hand += len(packages)
         self._dispatcher.submit(packages, self)
 
@@ -248,7 +252,8 @@ class WriteCall:
 
     def _patience_ends_at(self) -> float:
         patience_s = max(self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s)
-        return self._progressed_at + patience_s
+        # A turn that the gateway itself gives, by the caller's rate, is no standstill until it has come.
+        return max(self._progressed_at, self._share.turn_at) + patience_s
 
     def _expect_taken(self) -> None:
         """Has the call end if its client does not take the response that comes next, and nothing else goes on."""
@@ -269,6 +274,9 @@ class WriteCall:
             return errors.unavailable(errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE, "the broker cannot be reached")
         if self._dispatcher.blocked:
             return errors.exhausted(errors_pb2.ERROR_REASON_BROKER_BLOCKED, "the broker blocks publishers")
+        turn_in_s = self._share.turn_at - time.monotonic()
+        if turn_in_s > 0:
+            return errors.exhausted(_PRINCIPAL_LIMIT, "this caller sends more entries a second than it may", turn_in_s)
         if self._share.waiting and not self._packages_in_hand:
             return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too much is not acked")
         return errors.timed_out(

@@ -1,0 +1,112 @@
+"""Bearer tokens, and the file that holds their hashes.
+
+A line of the file is `<name> <role> <SHA-256 of the token, in hex>`; an empty line, and one that starts with `#`, says
+nothing. A name may have several lines with one role, so that its token can be replaced without a pause.
+
+A token is 256 random bits, not a password that somebody chose: it cannot be guessed from its hash, however fast that
+is, and a slow one would only cost every call its time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from provgate_config import ConfigurationError
+from provgate_gateway.access.roles import Role
+
+_TOKEN_BYTES: Final = 32
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+=-]{0,127}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_ROLES: Final = {role.value: role for role in Role}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLine:
+    """A line of the file.
+
+    Attributes:
+        name: of who has the token.
+        role: what they may do.
+        digest: the SHA-256 of the token, in hex.
+    """
+
+    name: str
+    role: Role
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.role.value} {self.digest}"
+
+
+def new_token() -> str:
+    """Returns a token of 256 random bits, as text of 43 letters."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def digest_of(token: str) -> str:
+    """Returns the hash of a token, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_name(text: str) -> bool:
+    """Returns whether `text` may be the name of who has a token."""
+    return _NAME.fullmatch(text) is not None
+
+
+def read_token_file(file: str) -> list[TokenLine]:
+    """Returns the lines of a file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or a line is not as it should be. The text has its number, not the line,
+            in which somebody may have put a token.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: the file of tokens cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: the file of tokens is not UTF-8") from error
+    numbered = enumerate(text.splitlines(), start=1)
+    lines = [_line(words, f"{file}:{number}") for number, words in _said(numbered)]
+    _check_roles(lines, file)
+    return lines
+
+
+def holder_of(token: str, lines: list[TokenLine]) -> TokenLine | None:
+    """Returns the line of a token, None where there is none. How long it takes does not depend on what is in them."""
+    digest = digest_of(token)
+    found = None
+    for line in lines:
+        if hmac.compare_digest(line.digest, digest):
+            found = line
+    return found
+
+
+def _said(numbered: enumerate[str]) -> list[tuple[int, list[str]]]:
+    return [(number, line.split()) for number, line in numbered if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _line(words: list[str], place: str) -> TokenLine:
+    if len(words) != 3:
+        raise ConfigurationError(f"{place}: a line is <name> <role> <SHA-256 of the token in hex>")
+    name, role, digest = words
+    if not is_name(name):
+        raise ConfigurationError(f"{place}: a name is up to 128 letters, digits and ._@:/+=-")
+    if role not in _ROLES:
+        raise ConfigurationError(f"{place}: a role is one of {', '.join(_ROLES)}")
+    if not _DIGEST.fullmatch(digest.lower()):
+        raise ConfigurationError(f"{place}: a hash is 64 hexadecimal digits")
+    return TokenLine(name, _ROLES[role], digest.lower())
+
+
+def _check_roles(lines: list[TokenLine], file: str) -> None:
+    roles: dict[str, Role] = {}
+    for line in lines:
+        if roles.setdefault(line.name, line.role) is not line.role:
+            raise ConfigurationError(f"{file}: {line.name} has two roles")
