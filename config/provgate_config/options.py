@@ -20,6 +20,9 @@ from provgate_config.settings import Settings, convert
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
 
+# The settings of a simple type that may hold a secret.
+_WITH_FILE = ("url", "token")
+
 _SIMPLE = {str: click.STRING, int: click.INT, float: click.FLOAT, bool: click.BOOL}
 
 
@@ -28,8 +31,8 @@ def setting_options(settings: type[Settings], env_prefix: str, only: Collection[
 
     A field `batch_size` becomes `--batch-size` and `<env_prefix>_BATCH_SIZE`. The extra data of a field's `Meta` may
     name another flag (`flag`) or environment variable (`env`), or keep the field out of the command line
-    (`option=False`). A field named `url` also gets a flag with `-file` at its end, to keep a secret out of process
-    lists.
+    (`option=False`). A field named `url` or `token` also gets a flag with `-file` at its end, to keep a secret out of
+    process lists.
 
     Args:
         settings: the type of the settings.
@@ -91,7 +94,7 @@ def _options_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_
         made = [click.option(f"{flag}/--no-{flag[2:]}", parameter, default=None, **option)]
     else:
         made = [click.option(flag, parameter, type=simple, default=None, **option)]
-    if name == "url":
+    if name in _WITH_FILE:
         made.append(
             click.option(
                 f"{flag}-file",

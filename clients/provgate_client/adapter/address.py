@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from provgate_config.loopback import is_loopback
+
 # Scheme -> whether it asks for TLS. "" is a bare host:port.
 _SCHEMES: Final = {"": False, "grpc": False, "http": False, "grpcs": True, "https": True}
 
@@ -21,6 +23,11 @@ class Address:
 
     target: str
     secure: bool
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return is_loopback(self.target.rpartition(":")[0])
 
 
 def parse_address(url: str) -> Address:

@@ -30,6 +30,11 @@ def open_channel(settings: GrpcSettings) -> grpc.Channel:
     return grpc.insecure_channel(target, options)
 
 
+def call_metadata(settings: GrpcSettings) -> tuple[tuple[str, str], ...] | None:
+    """Returns the metadata that every call has; None for none."""
+    return None if settings.token is None else (("authorization", f"Bearer {settings.token}"),)
+
+
 def wait_until_ready(channel: grpc.Channel, settings: GrpcSettings) -> None:
     """Connects, and waits for one answer, whatever it says.
 
@@ -40,7 +45,12 @@ def wait_until_ready(channel: grpc.Channel, settings: GrpcSettings) -> None:
     """
     ask = ProvenanceStorageStub(channel).WithPath
     try:
-        ask(WithPathRequest(), timeout=settings.connect_timeout_s, wait_for_ready=True)
+        ask(
+            WithPathRequest(),
+            timeout=settings.connect_timeout_s,
+            wait_for_ready=True,
+            metadata=call_metadata(settings),
+        )
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"no gateway answers at {settings.address.target} within {settings.connect_timeout_s:g} s"

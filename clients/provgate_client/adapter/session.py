@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_client.adapter.channel import open_channel, wait_until_ready
+from provgate_client.adapter.channel import call_metadata, open_channel, wait_until_ready
 from provgate_client.adapter.retry import retrying
 from provgate_client.adapter.settings import GrpcSettings
 from provgate_client.adapter.status import call_error
@@ -34,6 +35,7 @@ class GatewaySession:
         self._closed = threading.Event()
         self._channel = open_channel(settings)
         self._stub = ProvenanceStorageStub(self._channel)
+        self._metadata = call_metadata(settings)
         try:
             wait_until_ready(self._channel, settings)
         except BaseException:
@@ -50,7 +52,7 @@ class GatewaySession:
             raise StorageClosedError("the storage was closed")
         if os.getpid() != self._pid:
             raise StorageClosedError("the storage was opened before this process was forked: open one of its own")
-        return getattr(self._stub, name)
+        return partial(getattr(self._stub, name), metadata=self._metadata)
 
     def failure(self, error: grpc.RpcError, method: str) -> ProvgateError:
         """Returns the error of ours for a call of `method` that ended with `error`."""

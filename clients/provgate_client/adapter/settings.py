@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -13,6 +14,7 @@ SECTION: Final = "storage"
 SECTION_PATH: Final = "provenance.storage"
 
 _Seconds = Annotated[float, Meta(gt=0)]
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +39,14 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
 
     tls_key_file: Annotated[str | None, Meta(description="PEM file of the client's private key.")] = None
+
+    token: Annotated[
+        str | None,
+        Meta(
+            description="The bearer token that says who calls, for a gateway that asks for one. Over TLS, or to an "
+            "address that only this machine reaches."
+        ),
+    ] = None
 
     connect_timeout_s: Annotated[
         float, Meta(gt=0, description="Seconds to wait for the connection when the storage is opened.")
@@ -100,10 +110,26 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         parse_address(self.url)
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file are given together")
+        self._check_token()
         for name in ("write_timeout_s", "stream_timeout_s"):
             timeout_s = getattr(self, name)
             if timeout_s is not None and timeout_s <= 0:
                 raise ValueError(f"{name} is more than 0")
+
+    def __repr__(self) -> str:
+        """Returns the settings without the token: it is not for logs and tracebacks."""
+        known = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = (f"{name}={_shown(name, value)}" for name, value in known)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _check_token(self) -> None:
+        if self.token is None:
+            return
+        # gRPC would quote a value that it refuses.
+        if not _TOKEN.fullmatch(self.token):
+            raise ValueError("token is letters, digits and -._~+/ with = at its end at most (RFC 6750)")
+        if not self.secure and not self.address.is_local:
+            raise ValueError("token would be sent in plain text to another machine: set tls, or a grpcs:// url")
 
     @property
     def address(self) -> Address:
@@ -114,3 +140,7 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def secure(self) -> bool:
         """Whether the channel is encrypted."""
         return self.tls or self.address.secure or self.tls_ca_file is not None or self.tls_cert_file is not None
+
+
+def _shown(name: str, value: object) -> str:
+    return "..." if name == "token" and value is not None else repr(value)
