@@ -14,8 +14,9 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+import grpc
 from grpc_health.v1 import health, health_pb2
 
 from provgate_broker.topology import RangePolicy
@@ -30,6 +31,14 @@ STORAGE: Final = "provgate.storage"
 
 _PROBE_INTERVAL_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 5.0
+
+
+class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # it has no types
+    """That of gRPC, but for `List`: there it would raise, and fill the log with tracebacks for whoever calls."""
+
+    async def List(self, request: health_pb2.HealthListRequest, context: Any) -> None:  # noqa: N802  # as in the proto
+        """Says that there is no such call."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "use Check or Watch")
 
 
 class HealthWatch:

@@ -23,7 +23,7 @@ from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.flow_control import FlowControl, Load, Quota
-from provgate_gateway.health import SERVICE, HealthWatch
+from provgate_gateway.health import SERVICE, HealthServicer, HealthWatch
 from provgate_gateway.intake import Intake
 from provgate_gateway.range_agreement import agree_on_ranges
 from provgate_gateway.servicer import ProvenanceStorageServicer
@@ -126,7 +126,7 @@ class Gateway:
 
     async def _serve(self, on_serving: Callable[[str], None]) -> None:
         settings, backends = self._settings, self._backends
-        health_servicer = health.aio.HealthServicer()
+        health_servicer = HealthServicer()
         dispatcher = Dispatcher(
             backends.parameters,
             "provgate-gateway",
@@ -190,9 +190,7 @@ class Gateway:
     def _quota(self) -> Quota | None:
         return None if self._access is None else self._access.limits.quota(current_principal())
 
-    def _server(
-        self, servicer: ProvenanceStorageServicer, health_servicer: health.aio.HealthServicer
-    ) -> grpc.aio.Server:
+    def _server(self, servicer: ProvenanceStorageServicer, health_servicer: HealthServicer) -> grpc.aio.Server:
         interceptors: list[Any] = [DecodingInterceptor(SERVICE)]
         if self._access is not None:
             interceptors.insert(0, self._access.interceptor)

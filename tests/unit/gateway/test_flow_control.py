@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_gateway.flow_control import CrowdedError, FlowControl, Load
+from provgate_gateway.entry_rate import EntryRate
+from provgate_gateway.flow_control import CrowdedError, FlowControl, Load, Quota, QuotaError
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -28,8 +29,8 @@ async def _settle() -> None:
 class Call:
     """A call that asks for one admission after the other, as a reader does."""
 
-    def __init__(self, flow_control: FlowControl) -> None:
-        self.share = flow_control.share()
+    def __init__(self, flow_control: FlowControl, quota: Quota | None = None) -> None:
+        self.share = flow_control.share(quota)
         self.admitted: list[Load] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -260,5 +261,109 @@ def test_close_gives_everything_back_once() -> None:
         call.share.release(Load(3, 30))
         assert flow_control.in_hand == Load(5, 50)
         assert call.share.in_hand == Load()
+
+    run(test)
+
+
+def test_the_first_message_of_a_call_is_refused_where_others_of_its_caller_leave_no_room() -> None:
+    async def test() -> None:
+        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
+        holder, other = Call(flow_control, quota), Call(flow_control)
+        await holder.ask(8)
+        with pytest.raises(QuotaError) as raised:
+            await flow_control.share(quota).admit(Load(3))
+        assert raised.value.retry_delay_s == 1
+        await flow_control.share(quota).admit(Load(2))
+        await other.ask(50)
+        assert other.admitted
+
+    run(test)
+
+
+def test_a_call_that_has_begun_waits_for_room_and_is_never_refused() -> None:
+    async def test() -> None:
+        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
+        calls = [Call(flow_control, quota) for _ in range(3)]
+        for call in calls:
+            await call.ask(3)
+        for call in calls:
+            await call.ask(8)
+        assert all(call.waits for call in calls)
+        # What each has in hand is acked whatever waits, so that each has its turn.
+        for call in calls:
+            await call.ack()
+        for call in calls:
+            assert call.admitted
+            await call.ack()
+        assert quota.in_hand == flow_control.in_hand == Load()
+
+    run(test)
+
+
+def test_those_of_one_caller_wait_behind_its_large_message_and_others_do_not() -> None:
+    async def test() -> None:
+        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
+        holder, large, small = (Call(flow_control, quota) for _ in range(3))
+        other = Call(flow_control)
+        for call in (holder, large, small):
+            await call.ask(1)
+        await large.ask(20)
+        await small.ask(1)
+        await other.ask(1)
+        assert large.waits
+        assert small.waits
+        assert other.admitted
+        for call in (holder, small, large):
+            await call.ack()
+        assert large.admitted
+        assert small.waits
+        await large.ack()
+        assert small.admitted
+
+    run(test)
+
+
+def test_a_call_that_ends_gives_its_part_of_the_quota_back() -> None:
+    async def test() -> None:
+        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
+        gone, waiting = Call(flow_control, quota), Call(flow_control, quota)
+        await waiting.ask(1)
+        await gone.ask(9)
+        await waiting.ask(5)
+        assert waiting.waits
+        await gone.cancel()
+        assert len(waiting.admitted) == 2
+        assert quota.in_hand == Load(6)
+
+    run(test)
+
+
+def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> None:
+    async def test() -> None:
+        clock = [0.0]
+        rate = EntryRate(100, lambda: clock[0])
+        flow_control = FlowControl(Load(10_000, 1000), Load(10_000, 10_000), max_waiting_bytes=100)
+        quota = Quota(Load(10_000, 1000), rate, turn_max_s=5)
+        call, other = Call(flow_control, quota), Call(flow_control)
+        await call.ask(1000, 1)
+        await call.ask(1, 100)
+        assert call.waits
+        assert call.share.turn_at > 0
+        with pytest.raises(QuotaError) as raised:
+            await flow_control.share(quota).admit(Load(1))
+        assert raised.value.retry_delay_s == 9.01
+        # What waits for its turn is held in memory as well.
+        with pytest.raises(CrowdedError):
+            await other.share.admit(Load(1, 1))
+        await call.cancel()
+        assert rate.wait_s() == 9
+        assert call.share.turn_at == 0
+        await other.share.admit(Load(1, 1))
+        assert flow_control.in_hand == Load(1, 1)
+        clock[0] = 4
+        begun = flow_control.share(quota)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await begun.admit(Load(1))
 
     run(test)

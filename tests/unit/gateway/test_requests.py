@@ -73,6 +73,7 @@ BAD: list[tuple[Callable[[], object], str, str]] = [
     ),
     (contents(*[GOOD] * 17, model_pb2.Content(id=b"x"), GOOD), "INVALID_ID", "contents[17].id"),
     *((lambda id=id: requests.ids([ID, ID, id, ID]), "INVALID_ID", "ids[2]") for id in BAD_IDS),
+    (lambda: requests.ids([ID] * 100_001), "TOO_MANY_IDS", "ids"),
     *((lambda id=id: requests.checked(check_id, id, "id"), "INVALID_ID", "id") for id in BAD_IDS),
     *(
         (contents(GOOD, model_pb2.Content(id=ID, date=date)), "INVALID_DATE", "contents[1].date")
@@ -240,3 +241,7 @@ def test_every_enum_value_of_the_contract_is_known() -> None:
         assert operation == Operation(WriteMethod.RELATION_ADD, relation)
     for entity in EntityType:
         assert requests.entity_type(model_pb2.EntityType.Value(f"ENTITY_TYPE_{entity.name}")) is entity
+
+
+def test_a_read_asks_for_as_many_ids_as_it_may() -> None:
+    assert len(requests.ids([ID] * 100_000)) == 100_000

@@ -1,0 +1,69 @@
+"""What each principal may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from provgate.v1 import errors_pb2
+from provgate_gateway.access.limits import PrincipalLimits
+from provgate_gateway.access.principals import Principal
+from provgate_gateway.access.roles import Role
+from provgate_gateway.access.settings import LimitSettings
+from provgate_gateway.errors import CallError
+
+CI = Principal("ci", Role.WRITER)
+WEB = Principal("web", Role.READER)
+ROOT = Principal("root", Role.ADMIN)
+
+
+class Rpc:
+    """What limits need of an RPC's context."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Any], None]] = []
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def end(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
+
+
+def test_calls_at_once_are_counted_for_each_principal_until_they_end() -> None:
+    limits = PrincipalLimits(LimitSettings(max_calls=2))
+    calls = [Rpc(), Rpc()]
+    for call in calls:
+        limits.begin_call(CI, call)
+    for _ in range(2):
+        with pytest.raises(CallError) as raised:
+            limits.begin_call(CI, Rpc())
+    assert raised.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert raised.value.reason == errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT
+    assert raised.value.retry_delay_s == 1
+    limits.begin_call(WEB, Rpc())
+    calls[0].end()
+    limits.begin_call(CI, Rpc())
+
+
+def test_admins_and_what_is_not_set_have_no_limits() -> None:
+    limited = PrincipalLimits(LimitSettings(max_calls=1, max_unacked_entries=1, entries_per_second=1))
+    for _ in range(5):
+        limited.begin_call(ROOT, Rpc())
+        PrincipalLimits(LimitSettings()).begin_call(CI, Rpc())
+    assert limited.quota(ROOT) is None
+    assert PrincipalLimits(LimitSettings(max_calls=1)).quota(CI) is None
+
+
+def test_the_writes_of_a_principal_share_a_quota() -> None:
+    limits = PrincipalLimits(LimitSettings(max_unacked_entries=5, entries_per_second=7))
+    quota = limits.quota(CI)
+    assert quota is limits.quota(Principal("ci", Role.WRITER))
+    assert quota is not limits.quota(WEB)
+    assert quota is not None
+    assert quota.bound.entry_count == 5
+    assert quota.rate is not None
