@@ -222,6 +222,13 @@ def test_entries_a_second(guard: Guard) -> None:
     assert begun.end().counts == (70_000, 70_000, 70_000)
 
 
+def test_a_turn_is_no_standstill(guard: Guard) -> None:
+    guarded = guard(limits={"entries_per_second": 10_000}, wait_min=0.5, wait_per_batch=0)
+    # The second waits for two seconds.
+    outcome = write(guarded.stub("writer").ContentAdd, [contents(30_000), contents(1)])
+    assert outcome.counts == (30_001, 30_001, 30_001)
+
+
 def test_large_writes_of_one_principal_come_to_their_end_side_by_side(guard: Guard) -> None:
     limits = {"max_calls": 10, "max_unacked_entries": 3000, "entries_per_second": 40_000}
     guarded = guard(limits=limits, batch_size=500)

@@ -251,6 +251,11 @@ class TestSettings:
             ({"write_timeout_s": -1}, "write_timeout_s"),
             ({"tls_cert_file": "x"}, "tls_key_file"),
             ({"retry_time_s": "long"}, "provenance.storage.retry_time_s"),
+            ({"url": "gate.example.org:1", "token": "secret"}, "token would be sent in plain text"),
+            ({"token": "secret token"}, "token is letters, digits"),
+            ({"token": "secret\n"}, "token is letters, digits"),
+            ({"token": ""}, "token is letters, digits"),
+            ({"token": ["secret"]}, "provenance.storage.token: Expected `str | null`, got `array`"),
         ],
     )
     def test_wrong_ones_are_named(self, settings: dict[str, Any], text: str) -> None:
@@ -271,6 +276,13 @@ class TestSettings:
     def test_addresses(self, url: str, target: str, secure: bool) -> None:
         settings = ProvenanceStorageGrpc(url=url).settings
         assert (settings.address.target, settings.secure) == (target, secure)
+
+    @pytest.mark.parametrize("url", ["localhost:1", "127.0.0.1:1", "grpcs://gate.example.org:1"])
+    def test_a_token_is_shown_to_no_reader(self, url: str) -> None:
+        settings = ProvenanceStorageGrpc(url=url, token="secret").settings
+        assert settings.token == "secret"
+        assert "secret" not in f"{settings} {settings!r}"
+        assert url in repr(settings)
 
     def test_a_missing_file_is_named(self) -> None:
         with pytest.raises(ConfigurationError, match=r"provenance.storage.tls_ca_file: /nowhere cannot be read"):
