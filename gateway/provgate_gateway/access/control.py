@@ -57,4 +57,11 @@ def access_control(settings: AccessSettings, *, client_ca: bool, private: bool) 
 
 
 def _tokens(file: str | None) -> Callable[[], list[TokenLine]]:
-    return list if file is None else WatchedFiles([file], partial(read_token_file, file)).current
+    return list if file is None else WatchedFiles([file], partial(_read_tokens, file)).current
+
+
+def _read_tokens(file: str) -> list[TokenLine]:
+    try:
+        return read_token_file(file)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{_PATH}.access.tokens_file: {error.message}") from error

@@ -51,7 +51,7 @@ def _append(file: Path, line: TokenLine) -> None:
 
 
 def _check_fits(file: Path, line: TokenLine) -> None:
-    if not file.exists():
+    if not file.exists() or file.stat().st_size == 0:
         return
     if any(other.name == line.name and other.role is not line.role for other in read_token_file(str(file))):
         raise ConfigurationError(f"{file}: {line.name} is there with another role")

@@ -1,7 +1,8 @@
 """Bearer tokens, and the file that holds their hashes.
 
 A line of the file is `<name> <role> <SHA-256 of the token, in hex>`; an empty line, and one that starts with `#`, says
-nothing. A name may have several lines with one role, so that its token can be replaced without a pause.
+nothing. A name may have several lines with one role, so that its token can be replaced without a pause. A file of no
+bytes is wrong: that is one that is just being written anew, and to let nobody in until it is would end calls for good.
 
 A token is 256 random bits, not a password that somebody chose: it cannot be guessed from its hash, however fast that
 is, and a slow one would only cost every call its time.
@@ -63,8 +64,8 @@ def read_token_file(file: str) -> list[TokenLine]:
     """Returns the lines of a file.
 
     Raises:
-        ConfigurationError: it cannot be read, or a line is not as it should be. The text has its number, not the line,
-            in which somebody may have put a token.
+        ConfigurationError: it cannot be read, is empty, or a line is not as it should be. The text has its number, not
+            the line, in which somebody may have put a token.
     """
     try:
         text = Path(file).read_text(encoding="utf-8")
@@ -72,6 +73,8 @@ def read_token_file(file: str) -> list[TokenLine]:
         raise ConfigurationError(f"{file}: the file of tokens cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file}: the file of tokens is not UTF-8") from error
+    if not text:
+        raise ConfigurationError(f"{file}: the file of tokens is empty; one without tokens has a comment")
     numbered = enumerate(text.splitlines(), start=1)
     lines = [_line(words, f"{file}:{number}") for number, words in _said(numbered)]
     _check_roles(lines, file)

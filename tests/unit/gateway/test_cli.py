@@ -55,6 +55,21 @@ def run(path: Path, provenance: Any, *arguments: str, **environment: str) -> Res
             "provenance.gateway.storage_config.db: ",
         ),
         ({"rabbitmq": RABBITMQ, "gateway": {"listen": "0.0.0.0:1"}}, "provenance.gateway.listen: 0.0.0.0:1 can be"),
+        *(
+            ({"rabbitmq": RABBITMQ, "gateway": {"access": access}}, f"provenance.gateway.access{expected}")
+            for access, expected in (
+                (
+                    {"tokens_file": "/nowhere/tokens"},
+                    ".tokens_file: /nowhere/tokens: the file of tokens cannot be read",
+                ),
+                ({"tokens_file": "/dev/null"}, ".tokens_file: /dev/null: the file of tokens is empty"),
+                ({"certificates": {"a.example": "reader"}}, ".certificates: they need tls_client_ca"),
+                ({"certificates": {"a.example": "owner"}}, ".certificates"),
+                ({"limits": {"max_calls": 0}}, ".limits.max_calls: "),
+                ({"limits": {"max_calls": 5}}, ": limits: they are for each principal, and need"),
+                ({"tokens": "hunter2"}, ".tokens: "),
+            )
+        ),
     ],
 )
 def test_a_bad_configuration_ends_with_2_and_names_the_key(tmp_path: Path, provenance: Any, expected: str) -> None:

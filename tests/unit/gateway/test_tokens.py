@@ -56,6 +56,12 @@ def test_a_wrong_file_is_told_of_by_its_place_and_not_quoted(tmp_path: Path, tex
     assert SECRET not in raised.value.message
 
 
+def test_a_file_without_tokens_says_something(tmp_path: Path) -> None:
+    assert read_token_file(tokens_file(tmp_path, "# nobody\n")) == []
+    with pytest.raises(ConfigurationError, match="is empty"):
+        read_token_file(tokens_file(tmp_path, ""))
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_token_file(str(tmp_path / "none"))
@@ -76,8 +82,11 @@ def test_the_command_prints_the_token_once_and_the_line_apart() -> None:
     assert result.stderr == f"{TokenLine('ci', Role.WRITER, digest_of(result.stdout.strip()))}\n"
 
 
-def test_the_command_adds_lines_to_a_file_of_its_users_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exists", [False, True])
+def test_the_command_adds_lines_to_a_file_of_its_users_own(tmp_path: Path, exists: bool) -> None:
     file = tmp_path / "tokens"
+    if exists:
+        file.touch(mode=0o600)
     made = [_appended(file, "ci", "writer"), _appended(file, "web", "reader")]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lines = read_token_file(str(file))
