@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +151,20 @@ def test_adapter_and_command_line_show_their_token(guard: Guard, tmp_path: Path)
     refused = CliRunner().invoke(main, ["--url", url, "get", "contents", id], env={"PROVGATE_TOKEN": "wrong"})
     assert refused.exit_code == 1
     assert "the token is not known" in refused.output
+
+
+def test_grpcurl_shows_a_token(guard: Guard) -> None:
+    guarded = guard()
+    grpcurl = [str(Path(sys.executable).parent / "grpcurl"), "-plaintext"]
+    call = [guarded.program.address, "provgate.v1.ProvenanceStorage/WithPath"]
+    header = ["-H", f"authorization: Bearer {guarded.tokens['reader']}"]
+    let_in, refused = (
+        subprocess.run([*grpcurl, *shown, *call], capture_output=True, text=True, check=False, timeout=30)
+        for shown in (header, [])
+    )
+    assert (let_in.returncode, let_in.stdout) == (0, '{\n  "with_path": true\n}\n')
+    assert refused.returncode != 0
+    assert "Unauthenticated" in refused.stderr
 
 
 def test_tokens_come_and_go_while_the_gateway_runs(guard: Guard) -> None:
