@@ -9,9 +9,10 @@ from typing import Any, Final
 from pika.exchange_type import ExchangeType
 
 from provgate_broker.errors import ConnectionLostError, TopologyError
+from provgate_broker.question_channel import QuestionChannel, questions
 from provgate_broker.session import NOT_FOUND, PRECONDITION_FAILED, AmqpSession
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import Exchange, Queue, RangePolicy, binding_key, operations_of
+from provgate_broker.topology import Exchange, Operation, Queue, RangePolicy, binding_key, operations_of
 
 DEAD_LETTER_QUEUE: Final = "provgate.dead-letters"
 """Where packages go that cannot be stored. Published to through the default exchange; nobody consumes it."""
@@ -89,20 +90,24 @@ async def check_topology(session: AmqpSession, policy: RangePolicy) -> None:
         TopologyError: queues are missing, or there are more than `policy` knows.
         ConnectionLostError: the connection broke.
     """
-    for exchange in Exchange:
-        count = policy.counts[exchange]
-        for operation in operations_of(exchange):
-            last, beyond = binding_key(operation, count - 1), binding_key(operation, count)
-            if await queue_state(session, last) is None:
-                raise TopologyError(
-                    f"the broker has no queue {last}: run `provgate-workers setup`, or set"
-                    f" provenance.rabbitmq.ranges.{exchange} to what the workers use"
-                )
-            if await queue_state(session, beyond) is not None:
-                raise TopologyError(
-                    f"the broker has a queue {beyond}, but provenance.rabbitmq.ranges.{exchange} is {count}: set it to"
-                    f" what the workers use"
-                )
+    async with questions(session) as asked:
+        for exchange in Exchange:
+            for operation in operations_of(exchange):
+                await _check_range_count(asked, exchange, operation, policy.counts[exchange])
+
+
+async def _check_range_count(asked: QuestionChannel, exchange: Exchange, operation: Operation, count: int) -> None:
+    last, beyond = binding_key(operation, count - 1), binding_key(operation, count)
+    if await queue_state(asked, last) is None:
+        raise TopologyError(
+            f"the broker has no queue {last}: run `provgate-workers setup`, or set"
+            f" provenance.rabbitmq.ranges.{exchange} to what the workers use"
+        )
+    if await queue_state(asked, beyond) is not None:
+        raise TopologyError(
+            f"the broker has a queue {beyond}, but provenance.rabbitmq.ranges.{exchange} is {count}: set it to"
+            f" what the workers use"
+        )
 
 
 async def remove_outgrown_queues(session: AmqpSession, old: RangePolicy, new: RangePolicy) -> None:
@@ -113,30 +118,27 @@ async def remove_outgrown_queues(session: AmqpSession, old: RangePolicy, new: Ra
         ConnectionLostError: the connection broke.
     """
     outgrown = [queue for queue in old.queues() if old.counts[queue.exchange] != new.counts[queue.exchange]]
-    for queue in outgrown:
-        state = await queue_state(session, queue.name)
-        if state is not None and (state.message_count or state.consumer_count):
-            raise TopologyError(
-                f"the range count of exchange {queue.exchange} cannot change from {old.counts[queue.exchange]} to"
-                f" {new.counts[queue.exchange]}: queue {queue.name} holds {state.message_count} packages and has"
-                f" {state.consumer_count} consumers; let the workers drain it, then stop them"
-            )
+    async with questions(session) as asked:
+        for queue in outgrown:
+            state = await queue_state(asked, queue.name)
+            if state is not None and (state.message_count or state.consumer_count):
+                raise TopologyError(
+                    f"the range count of exchange {queue.exchange} cannot change from {old.counts[queue.exchange]} to"
+                    f" {new.counts[queue.exchange]}: queue {queue.name} holds {state.message_count} packages and has"
+                    f" {state.consumer_count} consumers; let the workers drain it, then stop them"
+                )
     for queue in outgrown:
         await _delete_queue(session, queue.name)
 
 
-async def queue_state(session: AmqpSession, name: str) -> QueueState | None:
-    """Returns the state of a queue; None where there is none."""
-    # A passive declaration of what is not there closes its channel: it gets one of its own.
-    probe = await session.open_channel()
+async def queue_state(asked: QuestionChannel, name: str) -> QueueState | None:
+    """Returns the state of a queue; None where there is none. It takes no right on the queue."""
     try:
-        declared = await probe.call(lambda callback: probe.raw.queue_declare(name, passive=True, callback=callback))
+        declared = await asked.call(lambda raw, callback: raw.queue_declare(name, passive=True, callback=callback))
     except ConnectionLostError as error:
         if error.reply_code == NOT_FOUND:
             return None
         raise
-    finally:
-        await probe.close()
     return QueueState(declared.method.message_count, declared.method.consumer_count)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
-from pika.exceptions import AMQPError, ChannelClosed, ConnectionClosed
+from pika.exceptions import AMQPError, ChannelClosed, ConnectionBlockedTimeout, ConnectionClosed
 
 from provgate_broker.causes import cause_of
 from provgate_broker.errors import ConnectionLostError, TlsFileError
@@ -173,7 +173,12 @@ class AmqpSession:
 
     async def close(self) -> None:
         """Closes the connection and waits until it is closed."""
-        if self._connection.is_open:
+        if self.blocked and not self._closed.done():
+            # The broker reads nothing from a connection that it blocks, the request to close it included. This is what
+            # pika does itself when `blocked_connection_timeout` has passed.
+            terminate: Callable[[Exception], None] = getattr(self._connection, "_terminate_stream")  # noqa: B009  # not in the type stubs
+            terminate(ConnectionBlockedTimeout("closed while the broker blocks publishes"))
+        elif self._connection.is_open:
             self._connection.close()
         await asyncio.wait({self._closed}, timeout=_CONNECT_TIMEOUT_S)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
+from provgate_storage.facts import StorageFacts
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.rows import Row
@@ -97,6 +98,13 @@ class LocalStorage(ProvenanceStorageInterface, RowStorage, Protocol):
 
     def probe(self) -> None:
         """Makes one round trip to the database. Raises `StorageUnavailableError` where it fails."""
+
+    def inspect(self) -> StorageFacts:
+        """Returns what the database tells of itself: version, clock, settings that endanger what is acked. Reads only.
+
+        Raises:
+            StorageError: it does not answer.
+        """
 
     def content_get_stream(self, ids: Iterable[Id]) -> RowStream[tuple[Id, int]]:
         """`content_get` as a stream, the dates in microseconds since 1970-01-01T00:00:00Z."""

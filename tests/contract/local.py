@@ -6,8 +6,10 @@ storages over one fresh database, not yet open.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
@@ -87,3 +89,13 @@ class LocalStorageContract:
                 storage.content_add([entry_id(1)])
             with pytest.raises(SchemaMismatchError):
                 storage.content_get([entry_id(1)])
+
+    def test_it_tells_of_its_server_before_it_is_set_up(self, new_storage: NewStorage) -> None:
+        with new_storage() as storage:
+            before = datetime.now(UTC)
+            facts = storage.inspect()
+            after = datetime.now(UTC)
+        assert re.fullmatch(r"(PostgreSQL|MongoDB) \d+\.\d.*", facts.server)
+        # The server is on this machine; a clock in milliseconds is rounded down.
+        assert before - timedelta(milliseconds=1) <= facts.now <= after
+        assert facts.dangers == ()

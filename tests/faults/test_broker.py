@@ -22,6 +22,7 @@ from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender
+from tests.broker_alarms import alarm, alarms
 from tests.faults.checker import Checker
 from tests.faults.conftest import FEW_RANGES
 from tests.faults.load import Load, Writing, check, check_all_acked
@@ -164,27 +165,6 @@ def test_while_the_broker_is_away_reads_go_on_and_writes_wait_until_their_deadli
         load.wait_for_acks(RECOVERED_S)
         wait_serving(channel)
         check_all_acked(load, checker, storage_config)
-
-
-def alarms(node: RabbitMqNode) -> str:
-    return node.evaluate("rabbit_alarm:get_alarms().")
-
-
-@contextmanager
-def alarm(node: RabbitMqNode, resource: str) -> Iterator[None]:
-    """Has the broker block publishers."""
-    watermark = node.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
-    limits = {
-        "memory": (("set_vm_memory_high_watermark", "0.0000001"), ("set_vm_memory_high_watermark", watermark)),
-        "disk": (("set_disk_free_limit", str(10**15)), ("set_disk_free_limit", "50MB")),
-    }
-    raise_alarm, end_alarm = limits[resource]
-    node.ctl(*raise_alarm)
-    try:
-        eventually(lambda: resource in alarms(node), "there is an alarm")
-        yield
-    finally:
-        node.ctl(*end_alarm)
 
 
 @pytest.mark.parametrize("resource", ["memory", "disk"])

@@ -103,6 +103,11 @@ class TestWrites:
             nowhere.content_add([])
 
 
+def test_a_uri_that_gives_up_durability_is_seen(mongodb_url: str) -> None:
+    with ProvenanceStorageMongoDb(db=f"{mongodb_url}{'&' if '?' in mongodb_url else '?'}journal=false") as storage:
+        assert [danger.setting for danger in storage.inspect().dangers] == ["journal"]
+
+
 class TestPlans:
     """No read by id scans a collection. What `$lookup` uses, SecantusDB does not tell."""
 

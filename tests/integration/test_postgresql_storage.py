@@ -17,6 +17,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
+from provgate_stack.directory import StackDirectory
+from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_storage.errors import (
     DataRefusedError,
     SchemaMismatchError,
@@ -150,6 +152,28 @@ class TestSchema:
         finally:
             rows_of(admin, f"DROP OWNED BY {role}")
             rows_of(admin, f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes", "synchronous_commit"])
+def test_a_server_that_may_lose_what_was_acked_says_so(stack_directory: StackDirectory, setting: str) -> None:
+    cluster = PostgreSqlCluster(stack_directory, f"unsafe-{setting}")
+    try:
+        cluster.start()
+        with closing(psycopg2.connect(cluster.dsn())) as made:
+            made.autocommit = True
+            rows_of(made, f"ALTER SYSTEM SET {setting} = off")
+        cluster.restart()
+        with ProvenanceStoragePostgreSql(db=cluster.dsn()) as storage:
+            (danger,) = storage.inspect().dangers
+    finally:
+        cluster.kill()
+    assert (danger.setting, danger.value) == (setting, "off")
+    assert f"ALTER SYSTEM RESET {setting}" in danger.remedy
+
+
+def test_a_connection_string_that_gives_up_durability_is_seen(postgres_dsn: str) -> None:
+    with ProvenanceStoragePostgreSql(db=make_dsn(postgres_dsn, options="-c synchronous_commit=off")) as storage:
+        assert [danger.setting for danger in storage.inspect().dangers] == ["synchronous_commit"]
 
 
 class TestWrites:

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pymongo
+
 from provgate_storage.database import DatabaseStorage
 from provgate_storage.errors import StorageUnavailableError
-from provgate_storage.mongodb import schema
+from provgate_storage.facts import StorageFacts
+from provgate_storage.mongodb import inspection, schema
 from provgate_storage.mongodb.connection import Connection, Slots
 from provgate_storage.mongodb.failures import translated_errors
 from provgate_storage.mongodb.reads import MongoDbReads
@@ -79,6 +82,12 @@ class ProvenanceStorageMongoDb(DatabaseStorage):
     def probe(self) -> None:
         """Makes one round trip to the database."""
         self._open.connection.probe()
+
+    def inspect(self) -> StorageFacts:
+        """Returns what the server tells of itself."""
+        connection = self._open.connection
+        with translated_errors(), pymongo.timeout(connection.timeout_s):
+            return inspection.inspect(connection.written)
 
     @property
     def _open(self) -> _Opened:

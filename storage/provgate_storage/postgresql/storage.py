@@ -9,7 +9,8 @@ from typing import Any
 
 from provgate_storage.database import DatabaseStorage
 from provgate_storage.errors import StorageUnavailableError
-from provgate_storage.postgresql import schema
+from provgate_storage.facts import StorageFacts
+from provgate_storage.postgresql import inspection, schema
 from provgate_storage.postgresql.pool import ConnectionPool
 from provgate_storage.postgresql.reads import PostgreSqlReads
 from provgate_storage.postgresql.session import Session, connect, read_session, stream_session, write_session
@@ -79,6 +80,11 @@ class ProvenanceStoragePostgreSql(DatabaseStorage):
     def probe(self) -> None:
         """Makes one round trip to the database."""
         self._open_pools.probe()
+
+    def inspect(self) -> StorageFacts:
+        """Returns what the server tells of itself."""
+        with self._open_pools.reads.transaction() as cursor:
+            return inspection.inspect(cursor)
 
     @property
     def _open_pools(self) -> _Pools:

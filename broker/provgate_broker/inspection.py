@@ -1,0 +1,208 @@
+"""What is on the broker, compared with what should be: nothing is made, changed or taken.
+
+| asked | how | right that it takes |
+|---|---|---|
+| whether a queue or an exchange is there, and how full it is | a passive declaration | none |
+| whether it has the arguments that it should have | a declaration like set-up's, of what is there | configure |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pika.exchange_type import ExchangeType
+
+from provgate_broker.declaration import (
+    DEAD_LETTER_QUEUE,
+    QUARANTINE_QUEUE,
+    QueueState,
+    queue_arguments,
+    queue_state,
+)
+from provgate_broker.errors import ConnectionLostError
+from provgate_broker.question_channel import QuestionChannel, questions
+from provgate_broker.session import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, AmqpSession
+from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.topology import RANGE_COUNTS, Exchange, Queue, RangePolicy, binding_key, operations_of
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedQueue:
+    """A queue that should be there.
+
+    Attributes:
+        name: the queue's.
+        state: None where it is missing.
+        difference: what the broker says of arguments that are not those of set-up; None where none is known.
+    """
+
+    name: str
+    state: QueueState | None
+    difference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyReport:
+    """What an inspection found.
+
+    Attributes:
+        work: the work queues.
+        aside: the dead-letter and the quarantine queue; none behind another deployment's broker.
+        exchanges: of each exchange that is not as it should be, what is wrong with it.
+        range_counts: how many ranges the broker's queues show, of each exchange where that is not the configured
+            count; None where they show more than that.
+        compared: whether arguments were compared; else the user may not configure, or was not to.
+    """
+
+    work: Mapping[Queue, InspectedQueue]
+    aside: Mapping[str, InspectedQueue]
+    exchanges: Mapping[Exchange, str]
+    range_counts: Mapping[Exchange, int | None]
+    compared: bool
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of the queues that are not there."""
+        return [queue.name for queue in self._all() if queue.state is None]
+
+    @property
+    def different(self) -> dict[str, str]:
+        """What differs, by the names of the queues."""
+        return {queue.name: queue.difference for queue in self._all() if queue.difference is not None}
+
+    @property
+    def unconsumed(self) -> list[str]:
+        """The names of the work queues that are there and that nobody consumes."""
+        return [
+            queue.name for queue in self.work.values() if queue.state is not None and not queue.state.consumer_count
+        ]
+
+    def _all(self) -> Iterator[InspectedQueue]:
+        yield from self.work.values()
+        yield from self.aside.values()
+
+
+async def inspect_topology(
+    session: AmqpSession, policy: RangePolicy, settings: RabbitMqSettings, *, compare: bool = True
+) -> TopologyReport:
+    """Inspects exchanges and queues, one after the other.
+
+    Args:
+        session: on which it is asked; a session that has published does not answer while the broker blocks it.
+        policy: the range counts.
+        settings: what the queues should be. Behind another deployment's broker (`topology: existing`) arguments are not
+            compared, and there are no queues aside.
+        compare: whether arguments are compared.
+
+    Raises:
+        ConnectionLostError: the connection broke.
+    """
+    own = settings.topology == "own"
+    async with questions(session) as asked:
+        inspector = _Inspector(asked, session.broker_version, settings, compare=compare and own)
+        work = {queue: await inspector.queue(queue.name) for queue in policy.queues()}
+        names = (DEAD_LETTER_QUEUE, QUARANTINE_QUEUE) if own else ()
+        aside = {name: await inspector.queue(name, single_active_consumer=False) for name in names}
+        exchanges = {exchange: await inspector.exchange(exchange) for exchange in Exchange}
+        return TopologyReport(
+            work,
+            aside,
+            {exchange: fault for exchange, fault in exchanges.items() if fault is not None},
+            await _differing_range_counts(asked, policy, work),
+            inspector.compares,
+        )
+
+
+def shown_range_count(present: frozenset[int], count: int) -> int:
+    """Returns how many ranges queues show that are those of fewer ranges than `count`; `count` where they are not.
+
+    Args:
+        present: the numbers of the ranges that have all their queues.
+        count: a power of two.
+    """
+    fewer = (shown for shown in RANGE_COUNTS if shown < count and present == frozenset(range(shown)))
+    return next(fewer, count)
+
+
+class _Inspector:
+    """Asks for single exchanges and queues.
+
+    Attributes:
+        compares: whether arguments are compared, which ends where the user may not declare.
+    """
+
+    def __init__(
+        self, asked: QuestionChannel, broker_version: tuple[int, ...], settings: RabbitMqSettings, *, compare: bool
+    ) -> None:
+        self.compares = compare
+        self._asked = asked
+        self._arguments = {
+            single: queue_arguments(settings, broker_version, single_active_consumer=single) for single in (True, False)
+        }
+
+    async def queue(self, name: str, *, single_active_consumer: bool = True) -> InspectedQueue:
+        state = await queue_state(self._asked, name)
+        # A queue that is not there would be made.
+        if state is None or not self.compares:
+            return InspectedQueue(name, state)
+        arguments = self._arguments[single_active_consumer]
+        return InspectedQueue(name, state, await self._difference(name, arguments))
+
+    async def exchange(self, exchange: Exchange) -> str | None:
+        try:
+            await self._asked.call(
+                lambda raw, callback: raw.exchange_declare(
+                    exchange.value, ExchangeType.direct, passive=True, callback=callback
+                )
+            )
+        except ConnectionLostError as error:
+            if error.reply_code == NOT_FOUND:
+                return "missing"
+            if error.reply_code == PRECONDITION_FAILED:
+                return str(error)
+            raise
+        return None
+
+    async def _difference(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        try:
+            await self._asked.call(
+                lambda raw, callback: raw.queue_declare(
+                    name, durable=True, arguments=dict(arguments), callback=callback
+                )
+            )
+        except ConnectionLostError as error:
+            if error.reply_code == PRECONDITION_FAILED:
+                return str(error)
+            if error.reply_code == ACCESS_REFUSED:
+                self.compares = False
+                return None
+            raise
+        return None
+
+
+async def _differing_range_counts(
+    asked: QuestionChannel, policy: RangePolicy, work: Mapping[Queue, InspectedQueue]
+) -> dict[Exchange, int | None]:
+    shown: dict[Exchange, int | None] = {}
+    for exchange in Exchange:
+        count = policy.counts[exchange]
+        if await _has_queue_beyond(asked, exchange, count):
+            shown[exchange] = None
+        else:
+            shown[exchange] = shown_range_count(_present_ranges(exchange, work), count)
+    return {exchange: count for exchange, count in shown.items() if count != policy.counts[exchange]}
+
+
+async def _has_queue_beyond(asked: QuestionChannel, exchange: Exchange, count: int) -> bool:
+    for operation in operations_of(exchange):
+        if await queue_state(asked, binding_key(operation, count)) is not None:
+            return True
+    return False
+
+
+def _present_ranges(exchange: Exchange, work: Mapping[Queue, InspectedQueue]) -> frozenset[int]:
+    of_exchange = {queue: found for queue, found in work.items() if queue.exchange is exchange}
+    missing = {queue.range_number for queue, found in of_exchange.items() if found.state is None}
+    return frozenset({queue.range_number for queue in of_exchange} - missing)
