@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from provgate_broker.errors import ConnectionLostError
+from provgate_broker.question_channel import questions
 from provgate_broker.session import ACCESS_REFUSED, NOT_FOUND, AmqpChannel, AmqpSession
 from provgate_broker.topology import Exchange
 
@@ -63,6 +64,30 @@ async def probe_publishing(session: AmqpSession, exchanges: tuple[Exchange, ...]
         for task in (blocking, asking):
             task.cancel()
         await asyncio.gather(blocking, asking, return_exceptions=True)
+
+
+async def may_own_reply_queue(session: AmqpSession) -> bool:
+    """Returns whether the user may have a queue for replies as a gateway has one, exclusive and named by the broker.
+
+    The queue is gone with the session.
+
+    Raises:
+        ConnectionLostError: the connection broke.
+    """
+    async with questions(session) as asked:
+        try:
+            declared = await asked.call(lambda raw, callback: raw.queue_declare("", exclusive=True, callback=callback))
+            # It takes the right to read.
+            await asked.call(
+                lambda raw, callback: raw.basic_consume(
+                    declared.method.queue, lambda *_: None, auto_ack=True, callback=callback
+                )
+            )
+        except ConnectionLostError as error:
+            if error.reply_code == ACCESS_REFUSED:
+                return False
+            raise
+    return True
 
 
 async def _ask(session: AmqpSession, rights: dict[Exchange, PublishRight]) -> None:

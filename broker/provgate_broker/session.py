@@ -58,6 +58,12 @@ class AmqpParameters:
         """Host, port and virtual host, for messages; no secret."""
         return f"{self._parameters.host}:{self._parameters.port}/{quote(self._parameters.virtual_host, safe='')}"
 
+    @property
+    def virtual_host(self) -> str:
+        """The virtual host's name."""
+        name: str = self._parameters.virtual_host
+        return name
+
     def pika(self, name: str) -> pika.URLParameters:
         """Returns pika's parameters for a connection that the broker shows under `name`.
 

@@ -1,0 +1,54 @@
+"""The certificates that the configuration names: whether they are about to expire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from provgate_client.adapter.settings import SECTION_PATH
+from provgate_config import ConfigurationError
+from provgate_config.certificates import certificate_expiry
+from provgate_operations.doctor.deployment import GATEWAY_PATH, Deployment
+from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
+
+CHECK: Final = "certificates"
+
+_SOON: Final = timedelta(days=14)
+_WHY: Final = "from then on, whoever checks it refuses the connection"
+
+
+def certificate_files(deployment: Deployment) -> dict[str, str]:
+    """Returns the files of certificates that programs show, by the settings that name them."""
+    files: dict[str, str | None] = {}
+    if deployment.gateway is not None:
+        files[f"{GATEWAY_PATH}.tls_certificate"] = deployment.gateway.tls_certificate
+    if deployment.client is not None:
+        files[f"{SECTION_PATH}.tls_cert_file"] = deployment.client.tls_cert_file
+    return {setting: file for setting, file in files.items() if file is not None}
+
+
+def certificate_findings(files: Mapping[str, str], now: datetime | None = None) -> Iterator[Finding]:
+    """Yields what is found of each file.
+
+    Args:
+        files: by the settings that name them.
+        now: the time; this machine's where None.
+    """
+    if not files:
+        yield skipped(CHECK, "no certificate is configured")
+    for setting, file in files.items():
+        yield _finding(setting, file, now or datetime.now(UTC))
+
+
+def _finding(setting: str, file: str, now: datetime) -> Finding:
+    remedy = f"put a new certificate into {file}, and its key beside it"
+    try:
+        expiry = certificate_expiry(file)
+    except ConfigurationError as error:
+        return broken(CHECK, f"{setting}: {error.message}", "the program that shows it does not start", remedy)
+    if expiry <= now:
+        return broken(CHECK, f"{setting}: {file} has expired at {expiry:%Y-%m-%d %H:%M} UTC", _WHY, remedy)
+    if expiry <= now + _SOON:
+        return warning(CHECK, f"{setting}: {file} expires at {expiry:%Y-%m-%d %H:%M} UTC", _WHY, remedy)
+    return ok(CHECK, f"{setting}: {file} is valid until {expiry:%Y-%m-%d}")

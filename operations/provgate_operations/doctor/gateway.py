@@ -1,0 +1,92 @@
+"""The gateway: whether it answers, and what its health service says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from provgate_client.adapter.channel import open_channel
+from provgate_client.adapter.settings import GrpcSettings
+from provgate_gateway.address import host_and_port
+from provgate_gateway.health import BROKER, SERVICE, STORAGE
+from provgate_gateway.settings import GatewaySettings
+from provgate_operations.doctor.deployment import Deployment
+from provgate_operations.doctor.findings import Finding, broken, ok, skipped
+
+CHECK: Final = "gateway"
+
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # to be replaced
+_WHY: Final = {
+    BROKER: "it does not reach the broker: writes wait, and end at their deadlines",
+    STORAGE: "it does not reach its database: reads fail with UNAVAILABLE",
+    SERVICE: "clients that ask for its health go elsewhere",
+}
+
+
+def client_of(deployment: Deployment) -> GrpcSettings | None:
+    """Returns how to reach the gateway; None where that is not configured."""
+    if deployment.client is not None:
+        return deployment.client
+    gateway = deployment.gateway
+    # What a client must trust, and show, is not in the gateway's section.
+    if gateway is None or gateway.tls_certificate is not None or gateway.listen.endswith(":0"):
+        return None
+    return GrpcSettings(url=_local_address(gateway))
+
+
+def ask_gateway(settings: GrpcSettings, *, has_storage: bool, timeout_s: float) -> list[Finding]:
+    """Asks a gateway for the health of its services.
+
+    Args:
+        settings: how to reach it.
+        has_storage: whether it has a database to read from.
+        timeout_s: how long each answer may take.
+
+    Raises:
+        ConfigurationError: a file of certificates or keys cannot be read.
+    """
+    services = [SERVICE, BROKER, *([STORAGE] if has_storage else [])]
+    channel = open_channel(settings)
+    try:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return list(_findings(stub, services, settings.address.target, timeout_s))
+    finally:
+        channel.close()
+
+
+def no_address() -> Finding:
+    """Returns the finding where it is not known how to reach a gateway."""
+    return skipped(CHECK, "neither provenance.storage nor an address in plain text in provenance.gateway names one")
+
+
+def _findings(
+    stub: health_pb2_grpc.HealthStub, services: list[str], target: str, timeout_s: float
+) -> Iterator[Finding]:
+    for service in services:
+        try:
+            status = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s).status
+        except grpc.RpcError as error:
+            yield _unanswered(error, target)
+            return
+        if status == health_pb2.HealthCheckResponse.SERVING:
+            yield ok(CHECK, f"{service} of {target} is SERVING")
+        else:
+            remedy = "see /readyz of its watch port, its log, and the other findings"
+            yield broken(CHECK, f"{service} of {target} is NOT_SERVING", _WHY[service], remedy)
+
+
+def _unanswered(error: grpc.RpcError, target: str) -> Finding:
+    code = error.code()
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        remedy = "provgate-gateway, or correct url and the tls_ settings of provenance.storage"
+        return broken(CHECK, f"no gateway answers at {target}: {error.details()}", "nobody can write or read", remedy)
+    remedy = "correct provenance.storage.url: it is the address of a gateway"
+    return broken(CHECK, f"{target} answers {code.name}: {error.details()}", "it is no gateway, or refuses", remedy)
+
+
+def _local_address(gateway: GatewaySettings) -> str:
+    host, port = host_and_port(gateway.listen)
+    return f"{_ANY_ADDRESS.get(host, host)}:{port}"
