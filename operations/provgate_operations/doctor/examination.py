@@ -34,6 +34,8 @@ async def examine(deployment: Deployment, timeout_s: float) -> list[Finding]:
         *(_database(where, storage, deployment, timeout_s) for where, storage in deployment.databases.items()),
         _gateway(deployment, timeout_s),
     ]
+    if not deployment.databases:
+        asked.append(_no_database())
     answers = await asyncio.gather(*asked)
     certificates = certificate_findings(certificate_files(deployment))
     return [*deployment.findings, *version_findings(), *chain.from_iterable(answers), *certificates]
@@ -58,6 +60,11 @@ async def _database(where: str, storage: LocalStorage, deployment: Deployment, t
         return of_database.unreachable(where, error)
     policy = None if deployment.broker is None else deployment.broker.policy
     return list(of_database.database_findings(where, facts, policy))
+
+
+async def _no_database() -> list[Finding]:
+    checks = ("database", *of_database.DEPENDENT_CHECKS)
+    return [skipped(check, "no database is configured here that gateway or workers of ours use") for check in checks]
 
 
 async def _gateway(deployment: Deployment, timeout_s: float) -> list[Finding]:
