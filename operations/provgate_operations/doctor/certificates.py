@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from provgate_client.adapter.settings import SECTION_PATH
+from provgate_broker.configured import PATH as RABBITMQ_PATH
+from provgate_client.adapter.settings import SECTION_PATH as STORAGE_PATH
 from provgate_config import ConfigurationError
 from provgate_config.certificates import certificate_expiry
 from provgate_operations.doctor.deployment import GATEWAY_PATH, Deployment
@@ -23,8 +24,10 @@ def certificate_files(deployment: Deployment) -> dict[str, str]:
     files: dict[str, str | None] = {}
     if deployment.gateway is not None:
         files[f"{GATEWAY_PATH}.tls_certificate"] = deployment.gateway.tls_certificate
+    if deployment.broker is not None:
+        files[f"{RABBITMQ_PATH}.tls_cert_file"] = deployment.broker.settings.tls_cert_file
     if deployment.client is not None:
-        files[f"{SECTION_PATH}.tls_cert_file"] = deployment.client.tls_cert_file
+        files[f"{STORAGE_PATH}.tls_cert_file"] = deployment.client.tls_cert_file
     return {setting: file for setting, file in files.items() if file is not None}
 
 

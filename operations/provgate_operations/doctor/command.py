@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_config import setting_options
 from provgate_gateway.settings import GatewaySettings
 from provgate_operations.doctor.deployment import read_deployment
@@ -37,7 +37,7 @@ _INDENT: Final = " " * 10
     show_default=True,
     help="Seconds that broker, database and gateway each have to answer.",
 )
-@setting_options(RabbitMqSettings, "PROVGATE_WORKERS", only=("url", "topology"))
+@setting_options(RabbitMqSettings, "PROVGATE_WORKERS", only=(*BROKER_FIELDS, "topology"))
 @setting_options(GatewaySettings, "PROVGATE_GATEWAY", only=("listen",))
 @click.pass_context
 def doctor(
