@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from pika.exchange_type import ExchangeType
 
-from provgate_broker.errors import ConnectionLostError, TopologyError
+from provgate_broker.errors import ConnectionLostError, NotPermittedError, TopologyError
 from provgate_broker.question_channel import QuestionChannel, questions
-from provgate_broker.session import NOT_FOUND, PRECONDITION_FAILED, AmqpSession
+from provgate_broker.session import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, AmqpSession
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Exchange, Operation, Queue, RangePolicy, binding_key, operations_of
 
@@ -70,6 +70,7 @@ async def declare_topology(session: AmqpSession, policy: RangePolicy, settings: 
 
     Raises:
         TopologyError: something is there with other arguments.
+        NotPermittedError: the user may not configure it, whether it is there or not. The session is lost with it.
         ConnectionLostError: the connection broke.
     """
     for exchange in Exchange:
@@ -165,11 +166,14 @@ async def _declare_queue(session: AmqpSession, name: str, arguments: Mapping[str
 
 
 async def _bind(session: AmqpSession, queue: Queue) -> None:
-    await session.call(
-        lambda callback: session.amqp_channel.raw.queue_bind(
-            queue.name, queue.exchange.value, queue.name, callback=callback
+    try:
+        await session.call(
+            lambda callback: session.amqp_channel.raw.queue_bind(
+                queue.name, queue.exchange.value, queue.name, callback=callback
+            )
         )
-    )
+    except ConnectionLostError as error:
+        raise _explained(error, f"the binding of queue {queue.name}") from error
 
 
 async def _delete_queue(session: AmqpSession, name: str) -> None:
@@ -179,6 +183,10 @@ async def _delete_queue(session: AmqpSession, name: str) -> None:
 
 
 def _explained(error: ConnectionLostError, what: str) -> Exception:
+    if error.reply_code == ACCESS_REFUSED:
+        return NotPermittedError(
+            f"the user of provenance.rabbitmq.url may not declare {what}: run `provgate-workers setup` as one that may"
+        )
     if error.reply_code != PRECONDITION_FAILED:
         return error
     return TopologyError(

@@ -30,5 +30,9 @@ class TlsFileError(BrokerError):
     """A file with certificates or a key cannot be used. The text names the setting and quotes no content."""
 
 
+class NotPermittedError(BrokerError):
+    """The broker's user lacks a right. The text says for what, and what to do."""
+
+
 class TopologyError(BrokerError):
     """The broker's exchanges and queues are not what this program expects. The text says what to do."""

@@ -11,7 +11,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from provgate_broker.configured import PATH
 from provgate_broker.declaration import check_topology, declare_topology, remove_outgrown_queues
-from provgate_broker.errors import ConnectionLostError, TopologyError
+from provgate_broker.errors import ConnectionLostError, NotPermittedError, TopologyError
+from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.session import AmqpSession, open_session
 from provgate_broker.topology import RangePolicy
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
@@ -21,6 +22,8 @@ from provgate_workers.errors import FatalError
 
 logger = logging.getLogger(__name__)
 
+_NAME: Final = "provgate-workers setup"
+_NAMED_COUNT: Final = 5
 _BACKOFF_FIRST_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 10.0
 
@@ -28,12 +31,13 @@ _BACKOFF_MAX_S: Final = 10.0
 async def prepare(configuration: WorkerConfiguration) -> None:
     """Makes sure that packages can be taken: sets an empty database up, declares what is missing on the broker.
 
-    Waits for ever for a database or a broker that cannot be reached, since nobody starts all programs in order.
+    Where the broker's user may not declare, all must be there. Waits for ever for a database or a broker that cannot be
+    reached, since nobody starts all programs in order.
 
     Raises:
         FatalError: the database or the broker is not what the program expects. The text says what differs.
     """
-    await _prepare_with(configuration, _check_database)
+    await _prepare_with(configuration, _check_database, _declare_or_check)
 
 
 async def set_up(configuration: WorkerConfiguration) -> None:
@@ -44,21 +48,21 @@ async def set_up(configuration: WorkerConfiguration) -> None:
     Raises:
         FatalError: as `prepare`, or a range count cannot change because queues of the old one are in use.
     """
-    await _prepare_with(configuration, _set_up_database)
+    await _prepare_with(configuration, _set_up_database, _declare)
 
 
 async def _prepare_with(
     configuration: WorkerConfiguration,
     prepare_database: Callable[[WorkerConfiguration, LocalStorage, AmqpSession], Awaitable[None]],
+    prepare_broker: Callable[[WorkerConfiguration, AmqpSession], Awaitable[None]],
 ) -> None:
     async def once() -> None:
         storage = configuration.storage()
         await asyncio.to_thread(storage.open)
-        session = await open_session(configuration.parameters, "provgate-workers setup")
+        session = await open_session(configuration.parameters, _NAME)
         try:
             await prepare_database(configuration, storage, session)
-            await declare_topology(session, configuration.policy, configuration.settings)
-            await check_topology(session, configuration.policy)
+            await prepare_broker(configuration, session)
         finally:
             await session.close()
             await asyncio.to_thread(storage.close)
@@ -70,8 +74,38 @@ async def _prepare_with(
     )
     try:
         await retrying(once)
-    except (SchemaMismatchError, TopologyError) as error:
+    except (SchemaMismatchError, TopologyError, NotPermittedError) as error:
         raise FatalError(str(error)) from error
+
+
+async def _declare(configuration: WorkerConfiguration, session: AmqpSession) -> None:
+    await declare_topology(session, configuration.policy, configuration.settings)
+    await check_topology(session, configuration.policy)
+
+
+async def _declare_or_check(configuration: WorkerConfiguration, session: AmqpSession) -> None:
+    try:
+        await _declare(configuration, session)
+    except NotPermittedError:
+        logger.info("the broker's user may not declare exchanges and queues: they are used as they are")
+        # The broker closed the channel, and the session went with it.
+        checking = await open_session(configuration.parameters, _NAME)
+        try:
+            await check_topology(checking, configuration.policy)
+            _check_complete(await inspect_topology(checking, configuration.policy, configuration.settings))
+        finally:
+            await checking.close()
+
+
+def _check_complete(found: TopologyReport) -> None:
+    # Arguments cannot be compared without the right to declare.
+    absent = [f"queue {name}" for name in found.missing]
+    absent += [f"exchange {exchange} ({fault})" for exchange, fault in found.exchanges.items()]
+    if absent:
+        raise TopologyError(
+            f"on the broker {', '.join(absent[:_NAMED_COUNT])} cannot be used: run `provgate-workers setup` as a user that"
+            " may declare"
+        )
 
 
 async def _check_database(configuration: WorkerConfiguration, storage: LocalStorage, _session: AmqpSession) -> None:
