@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from typing import Any, Final
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
+from pymongo import MongoClient
 
+from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.rabbitmq import RabbitMqNode
 from tests.fix_servers import CLONE
@@ -76,6 +79,18 @@ def database_users(cluster: PostgreSqlCluster, database: str) -> Iterator[dict[s
 def grant_on_tables(cluster: PostgreSqlCluster, database: str) -> None:
     """Grants what can be granted once set-up has made the tables."""
     execute(cluster.dsn(database), block("postgresql-grants"))
+
+
+def make_mongodb_users(server: MongoDbServer, database: str) -> dict[str, str]:
+    """Makes the users of a MongoDB database, has the server take nobody else, and returns the URL of each."""
+    text = block("mongodb-users").replace(f'"db": "{_DATABASE}"', f'"db": "{database}"')
+    commands = [json.loads(argument) for argument in re.findall(r"db\.adminCommand\((.*?)\)$", text, re.DOTALL | re.M)]
+    with MongoClient[dict[str, Any]](server.url()) as client:
+        for command in commands:
+            client.admin.command(command | ({"pwd": PASSWORD} if "pwd" in command else {}))
+    server.require_users()
+    users = [command["createUser"] for command in commands if "createUser" in command]
+    return {user: server.url_of(user, PASSWORD, database) for user in users}
 
 
 def execute(dsn: str, statements: str) -> None:

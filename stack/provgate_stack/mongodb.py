@@ -103,6 +103,18 @@ class MongoDbServer(PrivateServer):
         self.stop()
         self.start()
 
+    def require_users(self) -> None:
+        """Starts the server anew, for users alone: those that were made before, with their roles."""
+        self.stop()
+        self._server.command.append("--auth")
+        self.start()
+
+    def url_of(self, user: str, password: str, database: str) -> str:
+        """Returns the URL of a database for a user, who is known to the database `admin`."""
+        base, _, options = self.url(database).partition("?")
+        options = "&".join(filter(None, (options, "authSource=admin")))
+        return f"{base.replace('://', f'://{user}:{password}@', 1)}?{options}"
+
     def create_database(self, name: str) -> str:
         """Returns the URL of a database. MongoDB makes it with the first write to it."""
         return self.url(name)
