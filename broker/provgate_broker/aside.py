@@ -47,6 +47,7 @@ _BROKERS_PREFIX: Final = "x-"
 # our headers is not kept.
 _KEPT_HEADERS_MAX_BYTES: Final = 64 * 1024
 _MESSAGE_MAX_LENGTH: Final = 1000
+_NAME_MAX_BYTES: Final = 255
 
 
 class DeadLetterReason(StrEnum):
@@ -91,9 +92,9 @@ class DeadLetter:
 
 def source_of(delivery: Delivery) -> Source:
     """Returns exchange and routing key that a package was first published to: its own unless it was put aside."""
-    headers = delivery.headers
-    if EXCHANGE_HEADER in headers and ROUTING_KEY_HEADER in headers:
-        return str(headers[EXCHANGE_HEADER]), str(headers[ROUTING_KEY_HEADER])
+    exchange, routing_key = delivery.headers.get(EXCHANGE_HEADER), delivery.headers.get(ROUTING_KEY_HEADER)
+    if _is_name(exchange) and _is_name(routing_key):
+        return str(exchange), str(routing_key)
     return delivery.exchange, delivery.routing_key
 
 
@@ -171,6 +172,12 @@ def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
     except (AMQPError, ValueError, OverflowError, TypeError, RecursionError):
         return {}
     return kept if size_bytes <= _KEPT_HEADERS_MAX_BYTES else {}
+
+
+def _is_name(value: object) -> bool:
+    # Names of exchanges and queues are that long at most (AMQP 0-9-1, 4.2.5.3), and ours can be printed. What a
+    # stranger wrote there would be a line of the log, or fill the copy's headers.
+    return isinstance(value, str) and value.isprintable() and len(value.encode()) <= _NAME_MAX_BYTES
 
 
 def _is_brokers(name: object) -> bool:

@@ -16,7 +16,7 @@ from pika.spec import BasicProperties
 from provgate_broker.aside import (
     REASON_HEADER,
 )
-from provgate_broker.declaration import DEAD_LETTER_QUEUE
+from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
 from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import postgresql_storage
@@ -107,6 +107,11 @@ def test_rows_of_another_operation_are_a_dead_letter(sender: AmqpSender) -> None
         {"reply_to": None},
         {"reply_to": "content_add.unknown.a"},
         {"reply_to": "a.queue.of.somebody"},
+        {"reply_to": ""},
+        {"reply_to": "amq.gen-" + "x" * 247},
+        {"reply_to": "amq.gen-\n\0\x1b[31m"},
+        {"reply_to": "amq.gen-nobody's", "correlation_id": "c" * 255},
+        {"correlation_id": "", "headers": {"provgate-nack": ["true"], "provgate-redeliveries": -1}},
         {"correlation_id": None, "reply_to": None, "content_type": None, "headers": {"x-delivery-count": "many"}},
     ],
     ids=str,
@@ -123,6 +128,26 @@ def test_a_package_that_cannot_be_answered_is_stored(
     assert sender.message_count("a.queue.of.somebody") == 0
     assert sender.message_count(DEAD_LETTER_QUEUE) == 0
     sender.amqp_channel.queue_delete("a.queue.of.somebody")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"provgate-exchange": "x" * 130_500, "provgate-routing-key": "content_add.unknown.a"},
+        {"provgate-exchange": "content", "provgate-routing-key": "\n 2026-01-01 forged"},
+        {"provgate-exchange": ["content"], "provgate-routing-key": {"a": 1}, "provgate-id": "i" * 100_000},
+        {"provgate-exchange": True, "provgate-routing-key": None, "provgate-redeliveries": 2**63 - 1},
+    ],
+    ids=["none", "huge", "two lines", "odd types", "odd values"],
+)
+def test_what_a_stranger_puts_into_quarantine_is_a_dead_letter(
+    sender: AmqpSender, programs: Stack, headers: dict[str, Any]
+) -> None:
+    sender.publish("", QUARANTINE_QUEUE, b"no package", headers=headers)
+    properties, _ = sender.take(DEAD_LETTER_QUEUE)
+    assert (properties.headers or {})[REASON_HEADER] == "malformed"
+    assert "\n 2026-01-01 forged" not in programs.workers[0].log_path.read_text("utf-8")
 
 
 class RawProperties(BasicProperties):

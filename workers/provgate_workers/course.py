@@ -64,7 +64,7 @@ def answer_of(delivery: Delivery) -> Answer:
         return Answer.UNWANTED
     if not delivery.reply_to.startswith(_ANSWERED_PREFIXES):
         return Answer.UNTRUSTED
-    if delivery.correlation_id is None:
+    if not delivery.correlation_id:
         return Answer.NO_CORRELATION_ID
     return Answer.EXPECTED
 

@@ -157,7 +157,9 @@ def _line(letter: DeadLetter) -> str:
     row_count = claimed_row_count(letter.delivery.body)
     size = f"{row_count} rows" if row_count else f"{len(letter.delivery.body)} bytes"
     message = " ".join(letter.message.split())
-    return f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
+    line = f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
+    # A stranger may have put it there: what moves a terminal's cursor is not passed on.
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _run(context: click.Context, work: Callable[[DeadLetterQueue], Awaitable[None]]) -> None:

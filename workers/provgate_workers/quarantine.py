@@ -30,6 +30,9 @@ _LOOK_MAX_S: Final = 12.0
 # How many packages that were handled are remembered, in case their delivery acks were lost with a connection.
 _REMEMBERED_COUNT: Final = 1000
 
+# Two names of 255 bytes at most and a token of ours; longer ones are a stranger's.
+_KEY_MAX_LENGTH: Final = 600
+
 
 class QuarantineWorker:
     """Handles the packages in quarantine. Belongs to one event loop.
@@ -127,7 +130,7 @@ class QuarantineWorker:
             self._settlement.settle(delivery, outcome, source_of(delivery))
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
-        key = f"{source_of(delivery)} {delivery.headers.get(ID_HEADER)}"
+        key = f"{source_of(delivery)} {delivery.headers.get(ID_HEADER)}"[:_KEY_MAX_LENGTH]
         if was_tried(delivery) and key not in self._survived:
             if self._lost_unseen:
                 self._lost_unseen = False

@@ -102,6 +102,14 @@ def test_headers_that_fill_a_frame_are_not_kept() -> None:
     assert "big" not in message.headers
 
 
+@given(header_values, header_values)
+def test_a_source_that_is_no_name_is_the_package_s_own(exchange: Any, routing_key: Any) -> None:
+    package = delivery(headers={EXCHANGE_HEADER: exchange, ROUTING_KEY_HEADER: routing_key})
+    assert all(isinstance(name, str) and name.isprintable() and len(name) < 256 for name in source_of(package))
+    long = delivery(headers={EXCHANGE_HEADER: "ü" * 128, ROUTING_KEY_HEADER: SOURCE[1]})
+    assert source_of(long) == (long.exchange, long.routing_key)
+
+
 def test_a_letter_of_a_stranger_can_be_read() -> None:
     letter = read_dead_letter(delivery(DEAD_LETTER_QUEUE, b"", headers={"provgate-redelivered": "many"}))
     assert (letter.id, letter.reason, letter.redelivered_count) == ("", "", 0)

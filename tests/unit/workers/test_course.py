@@ -61,6 +61,7 @@ def test_a_package_from_quarantine_was_tried_when_it_was_delivered_before() -> N
         ("amq.gen-x", "id", Answer.EXPECTED),
         ("provgate.reply.x", "id", Answer.EXPECTED),
         ("amq.gen-x", None, Answer.NO_CORRELATION_ID),
+        ("amq.gen-x", "", Answer.NO_CORRELATION_ID),
         (None, "id", Answer.UNWANTED),
         (None, None, Answer.UNWANTED),
         ("", "id", Answer.UNTRUSTED),
