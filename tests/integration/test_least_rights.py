@@ -265,6 +265,6 @@ def test_workers_without_the_right_to_declare_say_what_is_missing(users: Users) 
     try:
         code, log = end_of(users.stacks[WORKERS].start_workers(wait=False))
         assert code == 1
-        assert f"the broker has no queue {queue}: run `provgate-workers setup`" in log
+        assert f"on the broker queue {queue} cannot be used: run `provgate-workers setup` as a user that may" in log
     finally:
         assert run(users.stacks[SETUP].config, "setup").returncode == 0

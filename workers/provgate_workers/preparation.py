@@ -103,8 +103,8 @@ def _check_complete(found: TopologyReport) -> None:
     absent += [f"exchange {exchange} ({fault})" for exchange, fault in found.exchanges.items()]
     if absent:
         raise TopologyError(
-            f"on the broker {', '.join(absent[:_NAMED_COUNT])} cannot be used: run `provgate-workers setup` as a user that"
-            " may declare"
+            f"on the broker {', '.join(absent[:_NAMED_COUNT])} cannot be used: run `provgate-workers setup` as a user"
+            " that may declare"
         )
 
 
