@@ -10,8 +10,11 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, field
 
 from provgate_config import Settings
+from provgate_config.addresses import Address, AddressOrOff
 
 SECTION: Final = "rabbitmq"
+
+METRICS_LISTEN: Final = "127.0.0.1:9465"
 
 BROKER_FIELDS: Final = ("url", "tls_ca_file", "tls_cert_file", "tls_key_file")
 """What says how to reach the broker, for programs that need no more of the section."""
@@ -146,6 +149,23 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     poison_after: Annotated[
         int, Meta(ge=1, description="How often a package is redelivered before it is handled alone.")
     ] = 10
+
+    metrics_listen: Annotated[
+        AddressOrOff | None,
+        Meta(
+            description="Host and port where a worker program serves /metrics, /healthz and /readyz over HTTP, or "
+            f"`off`. Where not given, {METRICS_LISTEN}.",
+            extra={"off": True},
+        ),
+    ] = None
+
+    statsd: Annotated[
+        Address | None,
+        Meta(
+            description="Host and port of a statsd server that is told how long each storage call of a worker took. "
+            "Where not given, those of the environment variables STATSD_HOST and STATSD_PORT (8125), if there are any.",
+        ),
+    ] = None
 
     def __repr__(self) -> str:
         # `url` and `storage_config` may hold passwords.

@@ -75,6 +75,11 @@ class WorkConsumer:
         self._subscriptions = {queue: _Subscription(queue, delay_s) for queue, delay_s in delays_s.items()}
         self.getter = Getter()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self.getter.session is not None
+
     async def run(self) -> None:
         """Keeps connection and consumers until it is cancelled. Everything in hand goes back to the broker then."""
         await self._link.run()

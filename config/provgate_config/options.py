@@ -123,6 +123,8 @@ def _simple_type(hint: Any) -> tuple[click.ParamType[Any] | None, msgspec.Meta |
     if get_origin(hint) in (Union, types.UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
         hint = members[0] if len(members) == 1 else None
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
         return click.Choice([str(value) for value in get_args(hint)]), meta
     return _SIMPLE.get(hint), meta

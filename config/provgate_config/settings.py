@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
 
+from provgate_config.addresses import OFF
 from provgate_config.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def convert(values: Mapping[str, Any], into: type[T], path: str) -> T:
         ConfigurationError: a key is unknown or missing, or a value has the wrong type or is out of bounds.
     """
     try:
-        return msgspec.convert(dict(values), into)
+        return msgspec.convert(_as_written(values, into), into)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$")
         key = _KEY_AT_FAULT.fullmatch(text)
@@ -40,3 +41,17 @@ def convert(values: Mapping[str, Any], into: type[T], path: str) -> T:
         raise ConfigurationError(f"{path}{where}: {text}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _as_written(values: Mapping[str, Any], into: type[Any]) -> dict[str, Any]:
+    """Returns `values` with `off` where YAML read it as false and the field (`extra={"off": True}`) takes the word."""
+    taken = {
+        field.encode_name
+        for field in msgspec.structs.fields(into)
+        if any((getattr(extra, "extra", None) or {}).get("off") for extra in _extras(into, field.name))
+    }
+    return {name: OFF if value is False and name in taken else value for name, value in values.items()}
+
+
+def _extras(into: type[Any], name: str) -> tuple[Any, ...]:
+    return getattr(get_type_hints(into, include_extras=True)[name], "__metadata__", ())

@@ -25,6 +25,7 @@ from provgate_gateway.settings import SECTION, GatewaySettings
 from provgate_storage.configured import local_storage
 from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.local import LocalStorage
+from provgate_telemetry.watching import WatchPortError
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def main(context: click.Context, /, config: Path | None, ready_file: Path | None
     backends = _backends(document, settings)
     try:
         asyncio.run(_run(Gateway(settings, backends), ready_file))
-    except (ListenError, SchemaMismatchError, TopologyError) as error:
+    except (ListenError, WatchPortError, SchemaMismatchError, TopologyError) as error:
         raise click.ClickException(str(error)) from error
 
 

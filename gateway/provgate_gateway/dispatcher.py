@@ -20,6 +20,7 @@ from provgate_broker.session import NOT_FOUND, AmqpParameters
 from provgate_broker.wire import CONTENT_TYPE, NACK_HEADER, Reply
 from provgate_gateway.ledger import Ledger, OpenPackage, PackageOwner
 from provgate_gateway.splitting import Package
+from provgate_telemetry.conditions import Condition
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class Dispatcher:
     def blocked(self) -> bool:
         """Whether the broker holds publishes back."""
         return self._publisher.blocked
+
+    def conditions(self) -> list[Condition]:
+        """Returns whether the broker can be reached, and whether it takes publishes; on any thread."""
+        blocked = "the broker blocks publishers: it is short of memory or disk space" if self.blocked else None
+        return [Condition("broker", self._disconnection()), Condition("blocked", blocked)]
 
     async def run(self) -> None:
         """Keeps the connections until it is cancelled."""
@@ -130,6 +136,12 @@ class Dispatcher:
         self._ledger.reply(correlation_id, reply)
         if opened is not None and opened not in self._ledger:
             self._waiting.pop(opened, None)
+
+    def _disconnection(self) -> str | None:
+        if not self._publisher.connected:
+            loss = self._publisher.last_loss
+            return "no connection to publish on" + (f", the last one was lost: {loss}" if loss else "")
+        return "no reply queue" if self._replies.queue is None else None
 
     def _has_no_exchange(self, package: Package) -> bool:
         # The broker closes the channel over a missing exchange: published again, the package would close the next one

@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2
 from provgate_broker.topology import RangePolicy
 from provgate_storage.errors import RetryableStorageError
 from provgate_storage.local import LocalStorage
+from provgate_telemetry.conditions import Condition
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ class HealthWatch:
         self._broker_changed = asyncio.Event()
         self._told: dict[str, bool] = {}
         self._asked: asyncio.Future[None] | None = None
+        self._storage_problem: str | None = "not asked yet"
+
+    def conditions(self) -> list[Condition]:
+        """Returns whether the storage can be reached, where there is one; on any thread."""
+        return [] if self._storage is None else [Condition("storage", self._storage_problem)]
 
     def broker_changed(self) -> None:
         """Has the broker looked at now rather than at the next turn."""
@@ -107,12 +113,15 @@ class HealthWatch:
             self._asked = asyncio.get_running_loop().run_in_executor(self._thread, probe)
         answered, _ = await asyncio.wait({self._asked}, timeout=_PROBE_TIMEOUT_S)
         if not answered:
+            self._storage_problem = f"it has not answered for {_PROBE_TIMEOUT_S:.0f} s and more"
             return False
         asked, self._asked = self._asked, None
         try:
             asked.result()
-        except RetryableStorageError:
+        except RetryableStorageError as error:
+            self._storage_problem = str(error)
             return False
+        self._storage_problem = None
         return True
 
     async def _tell(self, storage_reachable: bool) -> None:

@@ -26,11 +26,22 @@ class _NobodyToAskError(Exception):
     """Neither storage nor broker can be reached."""
 
 
-async def agree_on_ranges(parameters: AmqpParameters, policy: RangePolicy, storage: LocalStorage | None) -> None:
+async def agree_on_ranges(
+    parameters: AmqpParameters,
+    policy: RangePolicy,
+    storage: LocalStorage | None,
+    on_problem: Callable[[str], None] = lambda _: None,
+) -> None:
     """Waits until the range counts of `policy` are known to be those of the workers.
 
     The storage records them and the broker's queues show them. Where one cannot be reached, the other's word is enough;
     where neither can, both are asked again, with backoff, until one can.
+
+    Args:
+        parameters: the broker.
+        policy: the range counts.
+        storage: the storage; None where there is none.
+        on_problem: is told why neither can be asked, each time.
 
     Raises:
         SchemaMismatchError: the storage records others, or has no schema or one of another version.
@@ -41,22 +52,30 @@ async def agree_on_ranges(parameters: AmqpParameters, policy: RangePolicy, stora
         wait=wait_random_exponential(multiplier=_WAIT_FIRST_S, max=_WAIT_MAX_S),
         before_sleep=_log,
     )
-    await retrying(_ask, parameters, policy, storage)
+    await retrying(_ask, parameters, policy, storage, on_problem)
 
 
-async def _ask(parameters: AmqpParameters, policy: RangePolicy, storage: LocalStorage | None) -> None:
+async def _ask(
+    parameters: AmqpParameters,
+    policy: RangePolicy,
+    storage: LocalStorage | None,
+    on_problem: Callable[[str], None],
+) -> None:
     asked: list[Callable[[], Awaitable[None]]] = [lambda: _ask_broker(parameters, policy)]
     if storage is not None:
         asked.insert(0, lambda: _ask_storage(storage, policy))
     answered = False
+    problems: list[str] = []
     for ask in asked:
         try:
             await ask()
         except (RetryableStorageError, ConnectionLostError) as error:
             logger.warning("range counts cannot be compared: %s", error)
+            problems.append(str(error))
         else:
             answered = True
     if not answered:
+        on_problem("; ".join(problems))
         raise _NobodyToAskError
 
 

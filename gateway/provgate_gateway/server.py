@@ -11,6 +11,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from provgate.v1 import provenance_storage_pb2_grpc
 from provgate_broker.session import AmqpParameters
@@ -26,12 +27,14 @@ from provgate_gateway.flow_control import FlowControl, Load, Quota
 from provgate_gateway.health import SERVICE, HealthServicer, HealthWatch
 from provgate_gateway.intake import Intake
 from provgate_gateway.range_agreement import agree_on_ranges
+from provgate_gateway.readiness import Readiness
 from provgate_gateway.servicer import ProvenanceStorageServicer
-from provgate_gateway.settings import GatewaySettings
+from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
 from provgate_gateway.streamed_read import StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall, WritePolicy
 from provgate_storage.local import LocalStorage
+from provgate_telemetry.watching import WatchAddress, watched
 
 logger = logging.getLogger(__name__)
 
@@ -90,24 +93,43 @@ class Gateway:
         client_ca, private = settings.tls_client_ca is not None, encrypted or settings.is_local
         self._access = access_control(settings.access, client_ca=client_ca, private=private)
         self._stopping = asyncio.Event()
+        self._registry = CollectorRegistry()
+        self._readiness = Readiness()
 
     def stop(self) -> None:
         """Has `run` stop. May be called again; on the loop's thread only."""
+        self._readiness.set("stopping", "the gateway was told to stop")
         self._stopping.set()
 
     async def run(self, on_serving: Callable[[str], None]) -> None:
         """Serves until `stop`, and returns once everything is shut down.
 
         The order of the end: health says NOT_SERVING, new calls are refused, calls in flight get the grace period,
-        then the broker connections close, then the storage.
+        then the broker connections close, then the storage. Whoever watches sees all of it.
 
         Args:
             on_serving: called with host and port once calls are taken.
 
         Raises:
-            ListenError: the address cannot be served on.
+            ListenError, WatchPortError: the address cannot be served on.
             SchemaMismatchError, TopologyError: the range counts are not those of the workers.
         """
+        self._begin_conditions()
+        async with watched(self._watch_address(), self._registry, list, self._readiness.conditions):
+            await self._run(on_serving)
+
+    def _watch_address(self) -> WatchAddress:
+        default = METRICS_LISTEN if self._settings.is_local else None
+        return WatchAddress("provenance.gateway.metrics_listen", self._settings.metrics_listen, default)
+
+    def _begin_conditions(self) -> None:
+        self._readiness.set("stopping")
+        self._readiness.set("ranges", "they were not compared with those of the workers yet")
+        self._readiness.set("broker", "not connected yet")
+        if self._backends.storage is not None:
+            self._readiness.set("storage", "not asked yet")
+
+    async def _run(self, on_serving: Callable[[str], None]) -> None:
         agreeing = asyncio.create_task(self._agree())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({agreeing, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +144,14 @@ class Gateway:
                 self._backends.storage.close()
 
     async def _agree(self) -> None:
-        await agree_on_ranges(self._backends.parameters, self._backends.policy, self._backends.storage)
+        backends = self._backends
+        await agree_on_ranges(
+            backends.parameters,
+            backends.policy,
+            backends.storage,
+            on_problem=lambda problem: self._readiness.set("ranges", problem),
+        )
+        self._readiness.set("ranges")
 
     async def _serve(self, on_serving: Callable[[str], None]) -> None:
         settings, backends = self._settings, self._backends
@@ -134,6 +163,8 @@ class Gateway:
             on_change=lambda: watch.broker_changed(),
         )
         watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)
+        self._readiness.add(dispatcher.conditions)
+        self._readiness.add(watch.conditions)
         unary_reads = UnaryReads(settings.unary_reads)
         streamed_reads = StreamedReads(
             settings.streamed_reads, settings.streamed_read_wait_s, settings.streamed_read_idle_s

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, field
 
 from provgate_config import Settings
+from provgate_config.addresses import Address, AddressOrOff
 from provgate_config.loopback import is_loopback
 from provgate_gateway.access.settings import AccessSettings
 
 SECTION: Final = "gateway"
+METRICS_LISTEN: Final = "127.0.0.1:9464"
 
 _MIB: Final = 1024 * 1024
 
@@ -113,6 +115,23 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     grace_s: Annotated[float, Meta(ge=0, description="Seconds that calls in flight have to finish after SIGTERM.")] = (
         field(default=30.0, name="grace")
     )
+
+    metrics_listen: Annotated[
+        AddressOrOff | None,
+        Meta(
+            description="Host and port of /metrics, /healthz and /readyz over HTTP, or `off`. Where not given, "
+            f"{METRICS_LISTEN} if `listen` is a loopback address, else off.",
+            extra={"off": True},
+        ),
+    ] = None
+
+    statsd: Annotated[
+        Address | None,
+        Meta(
+            description="Host and port of a statsd server that is told how long each call took. Where not given, those "
+            "of the environment variables STATSD_HOST and STATSD_PORT (8125), if there are any.",
+        ),
+    ] = None
 
     @property
     def reflects(self) -> bool:

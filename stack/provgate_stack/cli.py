@@ -103,6 +103,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     print(f"  gateway        {facts['gateway']}")
     print(f"  configuration  {facts['config']}")
     print(f"  logs           {facts['logs']}")
+    print(f"  metrics        {' '.join(f'http://{address}/metrics' for address in facts['metrics'])}")
     print("\nPaste:\n")
     print(lines_to_paste(facts["gateway"], Path(facts["config"]), _CLONE, _sample_id()))
     print("\n`make down` stops it.", flush=True)

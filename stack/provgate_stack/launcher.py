@@ -66,6 +66,7 @@ def start_in_background(root: Path, storage: str) -> dict[str, Any]:
             "gateway": stack.address,
             "config": str(stack.config),
             "logs": str(directory.path),
+            "metrics": stack.metrics_addresses(),
             "roles": roles,
         }
         directory.keep_running(facts)

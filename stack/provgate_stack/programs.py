@@ -15,9 +15,16 @@ _READY_S: Final = 60.0
 
 
 class ReadyFileProgram(ChildProgram):
-    """A program that makes a file when it is ready."""
+    """A program that makes a file when it is ready.
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], log_path: Path) -> None:
+    Attributes:
+        metrics_address: where it serves /metrics, /healthz and /readyz: `host:port`; "off" where nowhere.
+    """
+
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], log_path: Path, metrics_address: str = "off"
+    ) -> None:
+        self.metrics_address = metrics_address
         self.ready_file = log_path.with_suffix(".ready")
         super().__init__([*command, "--ready-file", str(self.ready_file)], environment, log_path)
 
@@ -38,15 +45,15 @@ class ReadyFileProgram(ChildProgram):
 class WorkerProgram(ReadyFileProgram):
     """A worker program: `provgate-workers run`."""
 
-    def __init__(self, environment: Mapping[str, str], log_path: Path) -> None:
-        super().__init__([program_path("provgate-workers"), "run"], environment, log_path)
+    def __init__(self, environment: Mapping[str, str], log_path: Path, metrics_address: str) -> None:
+        super().__init__([program_path("provgate-workers"), "run"], environment, log_path, metrics_address)
 
 
 class GatewayProgram(ReadyFileProgram):
     """A gateway: `provgate-gateway`."""
 
-    def __init__(self, environment: Mapping[str, str], log_path: Path) -> None:
-        super().__init__([program_path("provgate-gateway")], environment, log_path)
+    def __init__(self, environment: Mapping[str, str], log_path: Path, metrics_address: str) -> None:
+        super().__init__([program_path("provgate-gateway")], environment, log_path, metrics_address)
 
     @property
     def address(self) -> str:
@@ -66,4 +73,4 @@ def program_environment(directory: StackDirectory, role: str, config: Path) -> d
 
 
 def _configures(variable: str) -> bool:
-    return variable.startswith("PROVGATE_") or variable == "SWH_CONFIG_FILENAME"
+    return variable.startswith(("PROVGATE_", "STATSD_")) or variable == "SWH_CONFIG_FILENAME"

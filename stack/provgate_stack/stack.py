@@ -85,8 +85,10 @@ class Stack:
             overrides: of the section `rabbitmq`, for this program alone.
         """
         name = f"workers-{len(self.workers)}"
-        config = self._write_config(name, {"rabbitmq": overrides})
-        program = WorkerProgram(program_environment(self._directory, "workers", config), self.path / f"{name}.log")
+        settings = _metrics_listen() | overrides
+        config = self._write_config(name, {"rabbitmq": settings})
+        environment = program_environment(self._directory, "workers", config)
+        program = WorkerProgram(environment, self.path / f"{name}.log", settings["metrics_listen"])
         self.workers.append(program)
         program.start()
         if wait:
@@ -101,13 +103,19 @@ class Stack:
             overrides: of the section `gateway`, for this gateway alone.
         """
         name = f"gateway-{len(self.gateways)}"
-        config = self._write_config(name, {"gateway": overrides})
-        program = GatewayProgram(program_environment(self._directory, "gateway", config), self.path / f"{name}.log")
+        settings = _metrics_listen() | overrides
+        config = self._write_config(name, {"gateway": settings})
+        environment = program_environment(self._directory, "gateway", config)
+        program = GatewayProgram(environment, self.path / f"{name}.log", settings["metrics_listen"])
         self.gateways.append(program)
         program.start()
         if wait:
             program.wait_ready()
         return program
+
+    def metrics_addresses(self) -> list[str]:
+        """Returns where the programs that run serve /metrics, /healthz and /readyz."""
+        return [program.metrics_address for program in [*self.gateways, *self.workers] if program.alive]
 
     def client_environment(self) -> dict[str, str]:
         """Returns the environment in which `provgate` uses the first gateway."""
@@ -136,6 +144,11 @@ class Stack:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump({"provenance": _merged(self._sections, overrides)}), encoding="utf-8")
         return path
+
+
+def _metrics_listen() -> dict[str, Any]:
+    # Not the port that is the default: several stacks run beside each other.
+    return {"metrics_listen": f"{LOOPBACK}:{free_ports(1)[0]}"}
 
 
 def _merged(sections: Sections, overrides: Sections) -> dict[str, dict[str, Any]]:

@@ -5,9 +5,11 @@ It is served by a thread of its own, so that it answers also when the program's 
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from socketserver import ThreadingMixIn
+from contextlib import suppress
+from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -24,6 +26,9 @@ _Start: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
 _REQUEST_TIMEOUT_S: Final = 10.0
+
+# How often the server would look whether it is to end, if nobody woke it up.
+_POLL_S: Final = 3600.0
 
 
 class WatchPort:
@@ -46,8 +51,9 @@ class WatchPort:
     def __init__(self, host: str, port: int, registry: CollectorRegistry, alive: Conditions, ready: Conditions) -> None:
         self._metrics = make_wsgi_app(registry)
         self._conditions = {"/healthz": alive, "/readyz": ready}
-        self._server = make_server(host, port, self._answer, _Server, _Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="watch-port", daemon=True)
+        self._server = make_server(host, port, self._answer, _server_for(host), _Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="watch-port")
+        self._thread.daemon = True
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -66,6 +72,9 @@ class WatchPort:
 
     def close(self) -> None:
         """Stops serving. May be called again."""
+        # Wakes the server up; its socket may be closed already.
+        with suppress(OSError):
+            self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
 
@@ -96,6 +105,20 @@ def _told(conditions: Sequence[Condition], start: _Start) -> Iterable[bytes]:
 class _Server(ThreadingMixIn, WSGIServer):
     # A scrape that hangs holds up neither the others nor the end of the program.
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Binds. The base would ask the name service for a name of the host, which can take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _server_for(host: str) -> type[_Server]:
+    return _Server6 if ":" in host else _Server
 
 
 class _Handler(WSGIRequestHandler):

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Final
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
@@ -18,9 +17,10 @@ from provgate_config.garbage_collection import collect_seldom
 from provgate_config.logs import set_up_logging
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
-from provgate_workers.child_order import FATAL_EXIT_CODE, READY_LINE, ChildOrder
+from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildReport
 from provgate_workers.configuration import configuration_of
 from provgate_workers.host import RangeHost
+from provgate_workers.reporting import reporting
 from provgate_workers.stopping import completed
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ _BACKOFF_MAX_S: Final = 10.0
 _STOP_S: Final = 25.0
 
 _STDIN: Final = 0
-_STDOUT: Final = 1
 
 
 def main() -> int:
@@ -56,16 +55,18 @@ async def _work(order: ChildOrder) -> None:
     stop = _stop_event()
     configuration = configuration_of(order.settings)
     storage = configuration.storage()
-    if not await completed(_open(storage), stop):
-        return
-    host = RangeHost(
-        configuration,
-        configuration.assignments[order.number],
-        storage,
-        f"provgate-workers {os.getpid()}",
-        lambda: _say(READY_LINE),
-    )
-    await host.run(stop)
+    async with reporting(ChildReport(storage_problem="it is not open yet")) as reporter:
+        if not await completed(_open(storage), stop):
+            return
+        host = RangeHost(
+            configuration,
+            configuration.assignments[order.number],
+            storage,
+            f"provgate-workers {os.getpid()}",
+            reporter.report_now,
+        )
+        reporter.follow(lambda: host.report)
+        await host.run(stop)
     storage.close()
 
 
@@ -98,12 +99,6 @@ def _stop_event() -> asyncio.Event:
 def _leave() -> None:
     logger.warning("a storage call does not end: it is left alone, and its packages go back to the broker")
     os._exit(0)
-
-
-def _say(line: bytes) -> None:
-    # The supervisor that would have read it may be gone; standard input says so too.
-    with suppress(BrokenPipeError):
-        os.write(_STDOUT, line)
 
 
 if __name__ == "__main__":

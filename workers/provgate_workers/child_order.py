@@ -1,7 +1,8 @@
 """What a program tells one of its processes to do, and how the two speak to each other.
 
 A process gets its order as one line of JSON on its standard input, which stays open: its end, however it comes about,
-tells the process to stop, so that none outlives its program. On its standard output it says when it is ready.
+tells the process to stop, so that none outlives its program. On its standard output it reports how it is, a line of
+JSON every second and when it becomes ready. A report replaces the ones before it: one that is lost does no harm.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import msgspec
 
 from provgate_broker.settings import RabbitMqSettings
 
-READY_LINE: Final = b"ready\n"
+REPORT_INTERVAL_S: Final = 1.0
+
+_PROBLEM_MAX_LENGTH: Final = 300
 
 # A process that ends so would end so again: the program ends too.
 FATAL_EXIT_CODE: Final = 3
@@ -43,3 +46,38 @@ class ChildOrder(msgspec.Struct, frozen=True):
             msgspec.MsgspecError: it holds none.
         """
         return msgspec.json.decode(line, type=cls)
+
+
+class ChildReport(msgspec.Struct, frozen=True):
+    """How one process is.
+
+    Attributes:
+        registered: whether every consumer was registered, now or before.
+        broker_problem: which connection to the broker it lacks; None where it has both.
+        storage_problem: why it does not write to the storage; None where it does.
+    """
+
+    registered: bool = False
+    broker_problem: str | None = None
+    storage_problem: str | None = None
+
+    def line(self) -> bytes:
+        """Returns the report as a line; short enough that a pipe takes it whole or not at all."""
+        cut = msgspec.structs.replace(
+            self, broker_problem=_cut(self.broker_problem), storage_problem=_cut(self.storage_problem)
+        )
+        return msgspec.json.encode(cut) + b"\n"
+
+    @classmethod
+    def of_line(cls, line: bytes) -> ChildReport:
+        """Returns the report that a line holds.
+
+        Raises:
+            msgspec.MsgspecError: it holds none.
+        """
+        return msgspec.json.decode(line, type=cls)
+
+
+def _cut(problem: str | None) -> str | None:
+    # A pipe takes up to 4096 bytes at once (PIPE_BUF), and JSON up to 6 for a character.
+    return None if problem is None else problem[:_PROBLEM_MAX_LENGTH]

@@ -24,6 +24,12 @@ class StorageGate:
     def __init__(self) -> None:
         self._state = _State.OPEN
         self._verdict: asyncio.Future[None] | None = None
+        self._trouble = ""
+
+    @property
+    def problem(self) -> str | None:
+        """Why writes do not start freely; None where they do."""
+        return None if self._state is _State.OPEN else self._trouble
 
     @property
     def is_open(self) -> bool:
@@ -44,6 +50,7 @@ class StorageGate:
         """Tells of a write in trouble. Returns whether the gate was open until now: somebody has to open it again."""
         was_open = self._state is _State.OPEN
         self._state = _State.CLOSED
+        self._trouble = str(trouble)
         self._decide(trouble)
         return was_open
 

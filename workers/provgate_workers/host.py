@@ -13,6 +13,7 @@ from provgate_broker.work_consumer import WorkConsumer
 from provgate_storage.local import LocalStorage
 from provgate_workers.assignment import Assignment
 from provgate_workers.batch import BatchReport
+from provgate_workers.child_order import ChildReport
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.course import Course, course_of
 from provgate_workers.gate import StorageGate
@@ -84,6 +85,17 @@ class RangeHost:
         )
         self._quarantine = QuarantineWorker(
             self._consumer.getter, self._writer, self._gate, self._recovery, self._settlement
+        )
+
+    @property
+    def report(self) -> ChildReport:
+        """How it is now."""
+        links = {"deliveries": self._consumer.connected, "replies": self._outbox.connected}
+        lost = " or ".join(name for name, connected in links.items() if not connected)
+        return ChildReport(
+            registered=not self._unregistered,
+            broker_problem=f"no connection for {lost}" if lost else None,
+            storage_problem=self._gate.problem,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -57,6 +57,11 @@ class Outbox:
         self._empty.set()
         self.dropped_reply_count = 0
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._publisher.connected
+
     async def run(self) -> None:
         """Keeps the connection until it is cancelled."""
         await self._publisher.run()

@@ -28,16 +28,20 @@ _BACKOFF_FIRST_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 10.0
 
 
-async def prepare(configuration: WorkerConfiguration) -> None:
+async def prepare(configuration: WorkerConfiguration, on_wait: Callable[[str], None] = lambda _: None) -> None:
     """Makes sure that packages can be taken: sets an empty database up, declares what is missing on the broker.
 
     Where the broker's user may not declare, all must be there. Waits for ever for a database or a broker that cannot be
     reached, since nobody starts all programs in order.
 
+    Args:
+        configuration: of the program.
+        on_wait: is told why it waits, each time.
+
     Raises:
         FatalError: the database or the broker is not what the program expects. The text says what differs.
     """
-    await _prepare_with(configuration, _check_database, _declare_or_check)
+    await _prepare_with(configuration, _check_database, _declare_or_check, on_wait)
 
 
 async def set_up(configuration: WorkerConfiguration) -> None:
@@ -55,6 +59,7 @@ async def _prepare_with(
     configuration: WorkerConfiguration,
     prepare_database: Callable[[WorkerConfiguration, LocalStorage, AmqpSession], Awaitable[None]],
     prepare_broker: Callable[[WorkerConfiguration, AmqpSession], Awaitable[None]],
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> None:
     async def once() -> None:
         storage = configuration.storage()
@@ -70,7 +75,7 @@ async def _prepare_with(
     retrying = AsyncRetrying(
         retry=retry_if_exception_type((RetryableStorageError, ConnectionLostError)),
         wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
-        before_sleep=_log,
+        before_sleep=lambda state: _log(state, on_wait),
     )
     try:
         await retrying(once)
@@ -147,8 +152,9 @@ def _difference(recorded: Mapping[str, int], counts: Mapping[str, int]) -> str:
     )
 
 
-def _log(state: RetryCallState) -> None:
+def _log(state: RetryCallState, on_wait: Callable[[str], None]) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait_s = state.next_action.sleep if state.next_action else 0.0
     what = "broker" if isinstance(error, ConnectionLostError) else "database"
     logger.warning("the %s cannot be used yet: %s; again in %.1f s", what, error, wait_s)
+    on_wait(f"the {what} cannot be used yet: {error}")

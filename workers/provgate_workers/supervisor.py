@@ -12,10 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from provgate_config.ready_file import write_ready_file
-from provgate_workers.child_order import FATAL_EXIT_CODE, READY_LINE, ChildOrder
+from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildReport
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
+from provgate_workers.readiness import ProgramReadiness
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +36,20 @@ class Supervisor:
         configuration: of the program.
         log_level: one that `set_up_logging` takes.
         ready_file: is made when every consumer of every process is registered, and removed at the end.
+        readiness: is told how the processes are.
     """
 
-    def __init__(self, configuration: WorkerConfiguration, log_level: str, ready_file: Path | None) -> None:
+    def __init__(
+        self,
+        configuration: WorkerConfiguration,
+        log_level: str,
+        ready_file: Path | None,
+        readiness: ProgramReadiness,
+    ) -> None:
         self._configuration = configuration
         self._log_level = log_level
         self._ready_file = ready_file
+        self._readiness = readiness
         self._unready = set(range(len(configuration.assignments)))
         self._children: dict[int, Process] = {}
 
@@ -54,6 +65,7 @@ class Supervisor:
                 for number in range(len(self._configuration.assignments)):
                     group.create_task(self._keep(number, stop))
                 await stop.wait()
+                self._readiness.stopping()
                 self._stop_children()
         except* FatalError as errors:
             fatal = errors.exceptions[0]
@@ -90,6 +102,7 @@ class Supervisor:
         command = (sys.executable, "-P", "-m", "provgate_workers.child")
         child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         self._children[number] = child
+        self._readiness.started(number)
         if child.stdin is None or child.stdout is None:
             raise FatalError("a worker process has no pipes")
         child.stdin.write(ChildOrder(self._configuration.settings, number, self._log_level).line())
@@ -97,9 +110,18 @@ class Supervisor:
             # It was not there yet when all others were told.
             child.stdin.close()
         async for line in child.stdout:
-            if line == READY_LINE:
+            self._note_report(number, line)
+        code = await child.wait()
+        self._readiness.ended(number)
+        return code
+
+    def _note_report(self, number: int, line: bytes) -> None:
+        # A library may print something there.
+        with suppress(msgspec.MsgspecError):
+            report = ChildReport.of_line(line)
+            self._readiness.reported(number, report)
+            if report.registered:
                 self._note_ready(number)
-        return await child.wait()
 
     def _note_ready(self, number: int) -> None:
         if number in self._unready:

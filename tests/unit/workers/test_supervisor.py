@@ -16,6 +16,7 @@ from provgate_workers import supervisor as supervisor_module
 from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder
 from provgate_workers.configuration import configuration_of
 from provgate_workers.errors import FatalError
+from provgate_workers.readiness import ProgramReadiness
 from provgate_workers.supervisor import Supervisor
 from tests.unit.workers.eventually import until
 
@@ -25,7 +26,7 @@ import sys
 line = sys.stdin.buffer.readline()
 with open(sys.argv[1], "ab") as orders:
     orders.write(line)
-print("ready", flush=True)
+print('{"registered": true}', flush=True)
 sys.stdin.buffer.read()
 """
 
@@ -46,7 +47,7 @@ def spawning(script: str, *arguments: str, first: Callable[[], Coroutine[Any, An
 
 def new_supervisor(ready_file: Path | None = None, processes: int = 2) -> Supervisor:
     settings = RabbitMqSettings(processes=processes, storage_config={"cls": "postgresql", "db": ""})
-    return Supervisor(configuration_of(settings), "info", ready_file)
+    return Supervisor(configuration_of(settings), "info", ready_file, ProgramReadiness(processes))
 
 
 def test_it_is_ready_when_all_processes_are_and_ends_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""What programs say of themselves on their port for those who watch them."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+
+@dataclass(frozen=True)
+class Told:
+    """What /healthz or /readyz say.
+
+    Attributes:
+        ok: whether the status is 200.
+        problems: by the name of the condition, None where it holds.
+    """
+
+    ok: bool
+    problems: dict[str, str | None]
+
+
+def told(address: str, path: str) -> Told:
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
+            status, body = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            status, body = error.code, error.read()
+    document = json.loads(body)
+    assert document["ok"] == (status == 200)
+    assert all(each["ok"] == (each["problem"] is None) for each in document["conditions"])
+    return Told(document["ok"], {each["name"]: each["problem"] for each in document["conditions"]})
+
+
+def samples(address: str) -> list[Sample]:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def value(address: str, name: str, **labels: str) -> float:
+    """Returns the sum of the samples that have a name and at least these labels."""
+    wanted = labels.items()
+    return sum(each.value for each in samples(address) if each.name == name and each.labels.items() >= wanted)
