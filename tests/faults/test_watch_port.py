@@ -14,7 +14,7 @@ import pytest
 from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.faults.test_broker import alarm
+from tests.broker_alarms import alarm
 from tests.integration.gateway_calls import connected, contents, eventually, write
 from tests.watching import told
 
