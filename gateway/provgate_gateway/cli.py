@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from provgate_gateway.settings import SECTION, GatewaySettings
 from provgate_storage.configured import local_storage
 from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.local import LocalStorage
+from provgate_telemetry.statsd import durations_to, statsd_address
 from provgate_telemetry.watching import WatchPortError
 
 logger = logging.getLogger(__name__)
@@ -63,8 +65,10 @@ def main(context: click.Context, /, config: Path | None, ready_file: Path | None
         logger.warning("%s", warning)
     settings = load_section(context, GatewaySettings, document.section(SECTION), f"{_ROOT}.{SECTION}")
     backends = _backends(document, settings)
+    statsd = statsd_address(f"{_ROOT}.{SECTION}.statsd", settings.statsd, os.environ)
+    gateway = Gateway(settings, backends, durations_to(statsd, "provgate.gateway"))
     try:
-        asyncio.run(_run(Gateway(settings, backends), ready_file))
+        asyncio.run(_run(gateway, ready_file))
     except (ListenError, WatchPortError, SchemaMismatchError, TopologyError) as error:
         raise click.ClickException(str(error)) from error
 

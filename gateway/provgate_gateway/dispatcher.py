@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Final
@@ -17,8 +18,9 @@ from typing import Final
 from provgate_broker.publisher import Message, Publisher
 from provgate_broker.reply_consumer import ReplyConsumer
 from provgate_broker.session import NOT_FOUND, AmqpParameters
-from provgate_broker.wire import CONTENT_TYPE, NACK_HEADER, Reply
+from provgate_broker.wire import CONTENT_TYPE, NACK_HEADER, Nack, Reply
 from provgate_gateway.ledger import Ledger, OpenPackage, PackageOwner
+from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.splitting import Package
 from provgate_telemetry.conditions import Condition
 
@@ -34,6 +36,7 @@ class Dispatcher:
     Args:
         parameters: where the broker is.
         name: what the broker shows for the two connections.
+        metrics: counts what becomes of packages.
         sum_replies: as for `Ledger`.
         on_change: called when the broker becomes reachable or stops being so.
     """
@@ -42,6 +45,7 @@ class Dispatcher:
         self,
         parameters: AmqpParameters,
         name: str,
+        metrics: GatewayMetrics,
         *,
         sum_replies: bool = False,
         on_change: Callable[[], None] = lambda: None,
@@ -52,6 +56,10 @@ class Dispatcher:
         self._publisher = Publisher(parameters, f"{name} publisher", self)
         self._replies = ReplyConsumer(parameters, f"{name} replies", self)
         self._on_change = on_change
+        self._metrics = metrics
+        metrics.show_broker(
+            lambda: self._publisher.connected, lambda: self._replies.queue is not None, lambda: self._publisher.blocked
+        )
 
     @property
     def connected(self) -> bool:
@@ -115,12 +123,21 @@ class Dispatcher:
 
     def confirmed(self, token: str) -> None:
         """A publication is safe in the broker."""
+        opened = self._ledger.find(token)
+        if opened is None:
+            return
+        was_published, was_confirmed = opened.published, opened.confirmed
         self._ledger.confirm(token)
+        if not was_published:
+            self._metrics.confirmed(opened.package)
+        if opened.confirmed and not was_confirmed:
+            self._metrics.confirm_took(opened.package, time.monotonic() - opened.published_at)
 
     def nacked(self, token: str) -> None:
         """A queue is full."""
         opened = self._ledger.find(token)
         if opened is not None:
+            self._metrics.nacked(opened.package)
             opened.owner.overflowed()
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
@@ -128,14 +145,27 @@ class Dispatcher:
         opened = self._ledger.take_returned(token)
         if opened is not None:
             logger.error("the broker has no queue for exchange %s and routing key %s", exchange, routing_key)
+            self._metrics.returned(opened.package)
             opened.owner.returned(opened.package)
 
     def replied(self, correlation_id: str, reply: Reply) -> None:
         """A worker has replied."""
         opened = self._ledger.find(correlation_id)
+        if opened is None:
+            return
+        was_published = opened.published
         self._ledger.reply(correlation_id, reply)
-        if opened is not None and opened not in self._ledger:
+        if isinstance(reply, Nack):
+            self._metrics.refused(opened.package)
+        elif opened not in self._ledger:
             self._waiting.pop(opened, None)
+            self._note_acked(opened, was_published=was_published)
+
+    def _note_acked(self, opened: OpenPackage, *, was_published: bool) -> None:
+        if not was_published:
+            # Its reply has overtaken its confirm.
+            self._metrics.confirmed(opened.package)
+        self._metrics.acked(opened.package, time.monotonic() - opened.first_published_at)
 
     def _disconnection(self) -> str | None:
         if not self._publisher.connected:
@@ -164,8 +194,9 @@ class Dispatcher:
 
     def _message(self, opened: OpenPackage, reply_queue: str) -> Message:
         package = opened.package
+        self._metrics.published(package, again=bool(opened.correlation_ids))
         return Message(
-            token=self._ledger.publication(opened),
+            token=self._ledger.publication(opened, time.monotonic()),
             exchange=package.exchange.value,
             routing_key=package.routing_key,
             body=package.body,

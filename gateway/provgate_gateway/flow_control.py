@@ -114,6 +114,11 @@ class FlowControl:
         """What all calls together have in hand."""
         return self._in_hand
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits to be admitted."""
+        return self._waiting_bytes
+
     def share(self, quota: Quota | None = None) -> CallShare:
         """Returns the share of a new call. `quota` is its caller's, None for no bound."""
         return CallShare(self, quota)

@@ -45,6 +45,7 @@ class OpenPackage:
         published: whether it counts as published.
         confirmed: whether the latest publication is confirmed.
         correlation_ids: of all its publications, in order.
+        first_published_at, published_at: when the first and the latest publication was made, on the monotonic clock.
     """
 
     package: Package
@@ -52,6 +53,8 @@ class OpenPackage:
     published: bool = False
     confirmed: bool = False
     correlation_ids: list[str] = field(default_factory=list)
+    first_published_at: float = 0.0
+    published_at: float = 0.0
 
 
 class Ledger:
@@ -84,9 +87,12 @@ class Ledger:
         self._by_owner.setdefault(owner, set()).add(opened)
         return opened
 
-    def publication(self, opened: OpenPackage) -> str:
-        """Returns the correlation id of a new publication of a package."""
+    def publication(self, opened: OpenPackage, now: float = 0.0) -> str:
+        """Returns the correlation id of a new publication of a package, made at `now` on the monotonic clock."""
         correlation_id = self._new_id()
+        opened.published_at = now
+        if not opened.correlation_ids:
+            opened.first_published_at = now
         opened.correlation_ids.append(correlation_id)
         opened.confirmed = False
         self._by_id[correlation_id] = opened

@@ -19,6 +19,7 @@ from provgate_broker.topology import RangePolicy
 from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
 from provgate_gateway.address import host_and_port, is_taken, server_credentials
+from provgate_gateway.call_counting import CallCountingInterceptor
 from provgate_gateway.call_slots import CallSlots
 from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
@@ -26,6 +27,7 @@ from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.flow_control import FlowControl, Load, Quota
 from provgate_gateway.health import SERVICE, HealthServicer, HealthWatch
 from provgate_gateway.intake import Intake
+from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.range_agreement import agree_on_ranges
 from provgate_gateway.readiness import Readiness
 from provgate_gateway.servicer import ProvenanceStorageServicer
@@ -34,6 +36,7 @@ from provgate_gateway.streamed_read import StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall, WritePolicy
 from provgate_storage.local import LocalStorage
+from provgate_telemetry.statsd import Durations
 from provgate_telemetry.watching import WatchAddress, watched
 
 logger = logging.getLogger(__name__)
@@ -83,17 +86,20 @@ class Gateway:
     Args:
         settings: how it serves.
         backends: what it stands in front of.
+        durations: is told how long each call took.
     """
 
-    def __init__(self, settings: GatewaySettings, backends: Backends) -> None:
+    def __init__(self, settings: GatewaySettings, backends: Backends, durations: Durations) -> None:
         self._settings = settings
         self._backends = backends
+        self._durations = durations
         self._credentials = server_credentials(settings)
         encrypted = self._credentials is not None
         client_ca, private = settings.tls_client_ca is not None, encrypted or settings.is_local
         self._access = access_control(settings.access, client_ca=client_ca, private=private)
         self._stopping = asyncio.Event()
         self._registry = CollectorRegistry()
+        self._metrics = GatewayMetrics(self._registry)
         self._readiness = Readiness()
 
     def stop(self) -> None:
@@ -159,6 +165,7 @@ class Gateway:
         dispatcher = Dispatcher(
             backends.parameters,
             "provgate-gateway",
+            self._metrics,
             sum_replies=backends.sum_replies,
             on_change=lambda: watch.broker_changed(),
         )
@@ -206,17 +213,19 @@ class Gateway:
 
     def _write_calls(self, dispatcher: Dispatcher) -> Callable[[], WriteCall]:
         settings = self._settings
+        bound = Load(settings.max_unacked_entries, settings.max_unacked_bytes)
         flow_control = FlowControl(
             Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call),
-            Load(settings.max_unacked_entries, settings.max_unacked_bytes),
+            bound,
             settings.max_waiting_bytes,
         )
+        self._metrics.show_flow(flow_control, bound, settings.max_waiting_bytes)
         policy = WritePolicy(
             settings.wait_min_s,
             settings.wait_per_batch_s,
             Intake(self._backends.policy, settings.batch_size),
         )
-        return lambda: WriteCall(dispatcher, flow_control.share(self._quota()), policy)
+        return lambda: WriteCall(dispatcher, flow_control.share(self._quota()), policy, self._metrics)
 
     def _quota(self) -> Quota | None:
         return None if self._access is None else self._access.limits.quota(current_principal())
@@ -225,6 +234,7 @@ class Gateway:
         interceptors: list[Any] = [DecodingInterceptor(SERVICE)]
         if self._access is not None:
             interceptors.insert(0, self._access.interceptor)
+        interceptors.insert(0, CallCountingInterceptor(self._metrics, self._durations))
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         provenance_storage_pb2_grpc.add_ProvenanceStorageServicer_to_server(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -27,6 +27,7 @@ from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
 from provgate_gateway.flow_control import CallShare, CrowdedError, Load, QuotaError
 from provgate_gateway.intake import Intake
+from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.requests import MessageKind
 from provgate_gateway.splitting import Package
 from provgate_gateway.waiting import within
@@ -70,12 +71,14 @@ class WriteCall:
         dispatcher: gets the packages to the workers.
         share: the call's share of what may be unacked.
         policy: the bounds.
+        metrics: counts what is received.
     """
 
-    def __init__(self, dispatcher: Dispatcher, share: CallShare, policy: WritePolicy) -> None:
+    def __init__(self, dispatcher: Dispatcher, share: CallShare, policy: WritePolicy, metrics: GatewayMetrics) -> None:
         self._dispatcher = dispatcher
         self._share = share
         self._policy = policy
+        self._metrics = metrics
         self._received_count = 0
         self._published_count = 0
         self._acked_count = 0
@@ -223,6 +226,8 @@ class WriteCall:
         for package in packages:
             load.add(package.load)
         self._received_count += load.entry_count
+        if packages:
+            self._metrics.received(packages[0], load.entry_count)
         self._progress_made()
         try:
             await self._share.admit(load)

@@ -6,12 +6,15 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 
+from prometheus_client import CollectorRegistry
+
 from provgate.v1 import model_pb2, provenance_storage_pb2
 from provgate_broker.session import AmqpParameters
 from provgate_broker.topology import RangePolicy
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.flow_control import FlowControl, Load
 from provgate_gateway.intake import Intake
+from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.requests import CONTENT_ADD
 from provgate_gateway.splitting import Package
 from provgate_gateway.write_call import WriteCall, WritePolicy
@@ -38,8 +41,9 @@ def test_a_message_that_waits_is_freed_without_the_garbage_collector() -> None:
         flow_control = FlowControl(Load(10, 10_000), Load(1, 10_000))
         others = flow_control.share()
         await others.admit(Load(1, 1))
-        dispatcher = Dispatcher(AmqpParameters("amqp://nowhere/", 10), "test")
-        call = WriteCall(dispatcher, flow_control.share(), WritePolicy(60, 0, Intake(RangePolicy(), 10)))
+        metrics = GatewayMetrics(CollectorRegistry())
+        dispatcher = Dispatcher(AmqpParameters("amqp://nowhere/", 10), "test", metrics)
+        call = WriteCall(dispatcher, flow_control.share(), WritePolicy(60, 0, Intake(RangePolicy(), 10)), metrics)
         responses = call.responses(_requests(), CONTENT_ADD, WithoutDeadline())
         await anext(responses)
         assert _packages() == 1

@@ -1,0 +1,66 @@
+"""Durations for a statsd server: over UDP, and nobody waits or fails where it is away."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from statsd import StatsClient
+
+logger = logging.getLogger(__name__)
+
+Durations: TypeAlias = Callable[[str, float], None]
+"""Takes what something is called, and how many seconds it took. Thread-safe; never raises."""
+
+_PORT: Final = "8125"
+
+
+def statsd_address(setting: str, given: str | None, environment: Mapping[str, str]) -> str | None:
+    """Returns the address of the statsd server, with its name resolved; None where there is none.
+
+    A name that cannot be resolved is a warning: figures are no reason not to start.
+
+    Args:
+        setting: its path in the configuration, for messages.
+        given: host and port, as they are set.
+        environment: where STATSD_HOST and STATSD_PORT may be, for where they are not.
+    """
+    where, source = given, setting
+    if where is None and environment.get("STATSD_HOST"):
+        where, source = _joined(environment["STATSD_HOST"], environment.get("STATSD_PORT") or _PORT), "STATSD_HOST"
+    if where is None:
+        return None
+    host, _, port = where.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)
+    # UnicodeError: a label of the name is too long or empty.
+    except (OSError, UnicodeError, OverflowError) as error:
+        text = "%s: no durations are sent, since %s cannot be resolved: %s"
+        logger.warning(text, source, where, error, extra={"action": "statsd_unresolved"})
+        return None
+    address = found[0][4]
+    return _joined(str(address[0]), str(address[1]))
+
+
+def durations_to(address: str | None, prefix: str) -> Durations:
+    """Returns what sends durations, in milliseconds and under a prefix; to nobody where there is no address.
+
+    Args:
+        address: what `statsd_address` returned.
+        prefix: of all names, without a dot at its end.
+    """
+    if address is None:
+        return _ignore
+    host, _, port = address.rpartition(":")
+    client = StatsClient(host.strip("[]"), int(port), prefix=prefix, ipv6=host.startswith("["))
+    return lambda name, duration_s: client.timing(name, duration_s * 1000)
+
+
+def _joined(host: str, port: str) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ignore(name: str, duration_s: float) -> None:
+    """Nobody wants to know."""
