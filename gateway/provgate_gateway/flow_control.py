@@ -188,7 +188,8 @@ class CallShare:
     Attributes:
         in_hand: the entries and bytes of the call that were admitted and neither acked nor dropped.
         waiting: whether the call waits to be admitted.
-        turn_at: when the message that waits has its turn by its caller's rate, on the monotonic clock.
+        turn_at: when the last message that had to wait has, or had, its turn by its caller's rate, on the monotonic
+            clock; 0 where there is none.
         quota: what the call shares with others of its caller; None for nothing.
     """
 
@@ -229,9 +230,8 @@ class CallShare:
             await asyncio.sleep(wait_s)
         except asyncio.CancelledError:
             self.quota.rate.give_back(load.entry_count)
-            raise
-        finally:
             self.turn_at = 0.0
+            raise
 
     def release(self, load: Load) -> None:
         """Gives back what is acked. Does nothing once the share is closed: all of it was given back then."""

@@ -257,7 +257,7 @@ class WriteCall:
 
     def _patience_ends_at(self) -> float:
         patience_s = max(self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s)
-        # A turn that the gateway itself gives, by the caller's rate, is no standstill until it has come.
+        # To wait for a turn, which the gateway itself gives by the caller's rate, is no standstill.
         return max(self._progressed_at, self._share.turn_at) + patience_s
 
     def _expect_taken(self) -> None:
