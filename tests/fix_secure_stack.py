@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from provgate_gateway.access.roles import Role
 from provgate_stack.directory import StackDirectory
 from provgate_stack.mongodb import MongoDbServer
 from provgate_stack.ports import LOOPBACK
@@ -17,6 +19,9 @@ from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from provgate_stack.tls import ServerTls
 from tests.certificates import Authority, PemFiles
+from tests.integration.access_calls import issue
+
+_TOKENS: Final = "tokens"
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,57 @@ def secure_mongodb(stack_directory: StackDirectory, server_tls: ServerTls) -> It
     server.kill()
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who calls the gateway of the secure stack: known by a token, or else by the name of its certificate.
+
+    Attributes:
+        certificate: of our authority; its name is known to the gateway where there is no token.
+        token_file: holds the token.
+    """
+
+    certificate: PemFiles
+    token_file: Path | None
+
+    def settings(self, ca: Authority) -> dict[str, str]:
+        """Returns the settings of an adapter, or of the section `storage`, beside the URL."""
+        token = {} if self.token_file is None else {"token": self.token_file.read_text(encoding="ascii")}
+        return client_tls(ca, self.certificate) | token
+
+
+@dataclass(frozen=True)
+class SecureStack:
+    """A stack with mutual TLS on every link, and who may call it.
+
+    Attributes:
+        stack: its worker program and gateway run.
+        callers: by role and `token` or `certificate`.
+        authorities: `ours` signed all of its certificates.
+    """
+
+    stack: Stack
+    callers: dict[tuple[str, str], Caller]
+    authorities: Authorities
+
+
 @pytest.fixture(scope="module")
 def secure_stack(
     secure_rabbitmq: RabbitMqNode,
     secure_postgresql: PostgreSqlCluster,
     authorities: Authorities,
     stack_directory: StackDirectory,
-) -> Iterator[Stack]:
-    """A stack with mutual TLS on every link, whose worker program and gateway run."""
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SecureStack]:
+    """A broker, a database, workers and a gateway with mutual TLS on every link, and callers of three roles."""
     name = f"secure_{secrets.token_hex(4)}"
     secure_rabbitmq.add_vhost(name)
     storage_config = postgresql_storage(secure_postgresql.create_database(name))
-    stack = Stack(secure_rabbitmq.url(name), storage_config, stack_directory, _overrides(authorities.ours), name=name)
+    directory = tmp_path_factory.mktemp("tokens")
+    callers = _callers(authorities.ours, directory)
+    overrides = _overrides(authorities.ours, directory / _TOKENS)
+    stack = Stack(secure_rabbitmq.url(name), storage_config, stack_directory, overrides, name=name)
     stack.start()
-    yield stack
+    yield SecureStack(stack, callers, authorities)
     stack.kill()
 
 
@@ -90,14 +132,32 @@ def client_tls(ca: Authority, client: PemFiles) -> dict[str, str]:
     return {"tls_ca_file": str(ca.ca), "tls_cert_file": str(client.certificate), "tls_key_file": str(client.key)}
 
 
-def _overrides(ours: Authority) -> dict[str, dict[str, Any]]:
-    server, program, client = ours.issue("gateway"), ours.issue("programs"), ours.issue("client")
+def _callers(ours: Authority, directory: Path) -> dict[tuple[str, str], Caller]:
+    nobody = ours.issue("nobody.example", "nobody.example")
+    callers: dict[tuple[str, str], Caller] = {}
+    with (directory / _TOKENS).open("w", encoding="ascii") as tokens:
+        for role in Role:
+            token_file = directory / role.value
+            token_file.write_text(issue(tokens.write, f"{role.value}-by-token", role), encoding="ascii")
+            name = _certificate_name(role)
+            callers[role.value, "token"] = Caller(nobody, token_file)
+            callers[role.value, "certificate"] = Caller(ours.issue(name, name), None)
+    return callers
+
+
+def _certificate_name(role: Role) -> str:
+    return f"{role.value}.example"
+
+
+def _overrides(ours: Authority, tokens_file: Path) -> dict[str, dict[str, Any]]:
+    server = ours.issue("gateway")
+    certificates = {_certificate_name(role): role.value for role in Role}
     return {
-        "storage": client_tls(ours, client),
-        "rabbitmq": client_tls(ours, program),
+        "rabbitmq": client_tls(ours, ours.issue("programs")),
         "gateway": {
             "tls_certificate": str(server.certificate),
             "tls_key": str(server.key),
             "tls_client_ca": str(ours.ca),
+            "access": {"tokens_file": str(tokens_file), "certificates": certificates},
         },
     }

@@ -1,9 +1,10 @@
-"""Mutual TLS on every link, driven as users drive it: by the adapter, the command line and grpcurl."""
+"""Mutual TLS on every link and three roles, driven as users drive it: by the adapter, the command line and grpcurl."""
 
 from __future__ import annotations
 
+import base64
 import json
-import os
+import secrets
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,68 +15,139 @@ import yaml
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_client.errors import GatewayUnavailableError
+from provgate_client.errors import GatewayUnavailableError, PermissionDeniedError, UnauthenticatedError
 from provgate_stack.programs import program_path
 from provgate_stack.stack import Stack
 from tests.certificates import Authority, PemFiles
-from tests.fix_secure_stack import Authorities, client_tls
+from tests.fix_secure_stack import Caller, SecureStack, client_tls
 from tests.integration.gateway_calls import eventually
 
-CONTENT = "ce013625030ba8dba906f756967f9e9ca394464a"
 DATE = datetime(2005, 4, 7, 22, 13, 13, tzinfo=UTC)
 SERVICE = "provgate.v1.ProvenanceStorage"
+CALLERS = [(role, kind) for role in ("reader", "writer", "admin") for kind in ("token", "certificate")]
+
+of_callers = pytest.mark.parametrize("caller", CALLERS, ids=" by ".join)
 
 
-def run(stack: Stack, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **stack.client_environment()}
+def new_id() -> bytes:
+    return secrets.token_bytes(20)
+
+
+def run(environment: dict[str, str], *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     path = program_path(command[0])
     return subprocess.run(
         [path, *command[1:]], env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def grpcurl(stack: Stack, ca: Authority, shown: PemFiles | None, *call: str) -> subprocess.CompletedProcess[str]:
-    certificate = [] if shown is None else ["-cert", str(shown.certificate), "-key", str(shown.key)]
-    return run(stack, "grpcurl", "-cacert", str(ca.ca), *certificate, *call)
+def adapter(secure: SecureStack, **settings: Any) -> ProvenanceStorageGrpc:
+    return ProvenanceStorageGrpc(url=secure.stack.address, raise_on_failure=True, connect_timeout_s=2.0, **settings)
 
 
-def test_the_adapter_writes_and_reads(secure_stack: Stack, authorities: Authorities) -> None:
-    tls: dict[str, Any] = client_tls(authorities.ours, authorities.ours.issue("adapter"))
-    with ProvenanceStorageGrpc(url=secure_stack.address, raise_on_failure=True, **tls) as storage:
-        assert storage.content_add({bytes.fromhex(CONTENT): DATE})
-        assert storage.content_get([bytes.fromhex(CONTENT)]) == {bytes.fromhex(CONTENT): DATE}
+def provgate(secure: SecureStack, caller: Caller, path: Path, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    storage = {"cls": "grpc", "url": secure.stack.address, **caller.settings(secure.authorities.ours)}
+    if caller.token_file is not None:
+        del storage["token"]
+        storage["token_file"] = str(caller.token_file)
+    config = path / "client.yaml"
+    config.write_text(yaml.safe_dump({"provenance": {"storage": storage}}), encoding="utf-8")
+    environment = secure.stack.client_environment() | {"PROVGATE_CONFIG": str(config)}
+    done = run(environment, "provgate", *arguments, stdin=stdin)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_the_command_line_writes_and_reads(secure_stack: Stack) -> None:
-    fact = {"id": "01" * 20, "date": "2005-04-07T22:13:13+00:00"}
-    added = run(secure_stack, "provgate", "add", "contents", stdin=json.dumps(fact))
-    assert added.returncode == 0, added.stderr
-    got = run(secure_stack, "provgate", "get", "contents", "01" * 20)
-    assert json.loads(got.stdout) == fact
+def grpcurl(
+    secure: SecureStack, ca: Authority, certificate: PemFiles | None, *call: str, token_file: Path | None = None
+) -> tuple[int, str, str]:
+    options = ["-cacert", str(ca.ca), "-connect-timeout", "5", "-max-time", "20"]
+    if certificate is not None:
+        options += ["-cert", str(certificate.certificate), "-key", str(certificate.key)]
+    if token_file is not None:
+        options += ["-H", f"authorization: Bearer {token_file.read_text(encoding='ascii')}"]
+    done = run(secure.stack.client_environment(), "grpcurl", *options, *call)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_grpcurl_writes_and_reads(secure_stack: Stack, authorities: Authorities) -> None:
-    shown = authorities.ours.issue("grpcurl")
-    entry = json.dumps({"contents": [{"id": "AgICAgICAgICAgICAgICAgICAgI=", "date": "2005-04-07T22:13:13Z"}]})
-    added = grpcurl(secure_stack, authorities.ours, shown, "-d", entry, secure_stack.address, f"{SERVICE}/ContentAdd")
-    assert '"acked_count": "1"' in added.stdout, added.stderr
-    ids = json.dumps({"ids": ["AgICAgICAgICAgICAgICAgICAgI="]})
-    got = grpcurl(secure_stack, authorities.ours, shown, "-d", ids, secure_stack.address, f"{SERVICE}/ContentGet")
-    assert '"date": "2005-04-07T22:13:13Z"' in got.stdout, got.stderr
+@of_callers
+def test_the_adapter(secure_stack: SecureStack, caller: tuple[str, str]) -> None:
+    settings: dict[str, Any] = secure_stack.callers[caller].settings(secure_stack.authorities.ours)
+    content = new_id()
+    with adapter(secure_stack, **settings) as storage:
+        if caller[0] == "reader":
+            with pytest.raises(PermissionDeniedError):
+                storage.content_add({content: DATE})
+            assert storage.content_get([content]) == {}
+        else:
+            assert storage.content_add({content: DATE})
+            assert storage.content_get([content]) == {content: DATE}
 
 
-def test_the_gateway_refuses_who_is_not_ours(secure_stack: Stack, authorities: Authorities) -> None:
-    ours, stranger = authorities.ours, authorities.stranger
+@of_callers
+def test_the_command_line(secure_stack: SecureStack, caller: tuple[str, str], tmp_path: Path) -> None:
+    calls = secure_stack.callers[caller]
+    fact = {"id": new_id().hex(), "date": "2005-04-07T22:13:13+00:00"}
+    code, _, told = provgate(secure_stack, calls, tmp_path, "add", "contents", stdin=json.dumps(fact))
+    assert (code == 0) is (caller[0] != "reader"), told
+    code, found, told = provgate(secure_stack, calls, tmp_path, "get", "contents", fact["id"])
+    if caller[0] == "reader":
+        assert not found
+    else:
+        assert json.loads(found) == fact, told
+
+
+@of_callers
+def test_grpcurl(secure_stack: SecureStack, caller: tuple[str, str]) -> None:
+    calls, address = secure_stack.callers[caller], secure_stack.stack.address
+    id = base64.b64encode(new_id()).decode()
+
+    def call(method: str, request: dict[str, Any]) -> tuple[int, str, str]:
+        arguments = ("-d", json.dumps(request), address, f"{SERVICE}/{method}")
+        return grpcurl(
+            secure_stack, secure_stack.authorities.ours, calls.certificate, *arguments, token_file=calls.token_file
+        )
+
+    _, added, told = call("ContentAdd", {"contents": [{"id": id, "date": "2005-04-07T22:13:13Z"}]})
+    code, got, _ = call("ContentGet", {"ids": [id]})
+    if caller[0] == "reader":
+        assert "PermissionDenied" in told
+        assert (code, got) == (0, "")
+    else:
+        assert '"acked_count": "1"' in added, told
+        assert '"date": "2005-04-07T22:13:13Z"' in got
+
+
+def test_a_certificate_of_ours_whose_name_is_not_known(secure_stack: SecureStack) -> None:
+    ours = secure_stack.authorities.ours
+    settings: dict[str, Any] = client_tls(ours, ours.issue("nobody.example", "nobody.example"))
+    with adapter(secure_stack, **settings) as storage, pytest.raises(UnauthenticatedError):
+        storage.content_get([new_id()])
+
+
+def test_the_gateway_refuses_who_is_not_ours(secure_stack: SecureStack) -> None:
+    ours, stranger = secure_stack.authorities.ours, secure_stack.authorities.stranger
+    known = secure_stack.callers["admin", "certificate"].certificate
+    forged = stranger.issue("admin.example", "admin.example")
     refused: list[dict[str, Any]] = [
         {"tls_ca_file": str(ours.ca)},
-        client_tls(ours, stranger.issue("client")),
-        client_tls(stranger, ours.issue("adapter")),
+        client_tls(ours, forged),
+        client_tls(stranger, known),
     ]
     for tls in refused:
         with pytest.raises(GatewayUnavailableError):
-            ProvenanceStorageGrpc(url=secure_stack.address, connect_timeout_s=1.0, **tls).open()
-    for ca, shown in ((ours, None), (stranger, ours.issue("grpcurl"))):
-        assert grpcurl(secure_stack, ca, shown, "-max-time", "5", secure_stack.address, "list").returncode != 0
+            adapter(secure_stack, **tls).open()
+    token_file = secure_stack.callers["admin", "token"].token_file
+    for ca, certificate in ((ours, None), (ours, forged), (stranger, known)):
+        code, _, _ = grpcurl(
+            secure_stack,
+            ca,
+            certificate,
+            "-connect-timeout",
+            "2",
+            secure_stack.stack.address,
+            "list",
+            token_file=token_file,
+        )
+        assert code != 0
 
 
 def log_of_workers(stack: Stack, expected: str, **overrides: Any) -> str:
@@ -91,28 +163,29 @@ def log_of_workers(stack: Stack, expected: str, **overrides: Any) -> str:
     return log
 
 
-def test_programs_say_why_the_broker_is_no_good(secure_stack: Stack, authorities: Authorities) -> None:
-    settings = yaml.safe_load(Path(secure_stack.config).read_text("utf-8"))["provenance"]["rabbitmq"]
+def test_programs_say_why_the_broker_is_no_good(secure_stack: SecureStack) -> None:
+    settings = yaml.safe_load(secure_stack.stack.config.read_text("utf-8"))["provenance"]["rabbitmq"]
     password = settings["url"].split(":")[2].partition("@")[0]
-    ours, stranger = authorities.ours, authorities.stranger
+    ours, stranger = secure_stack.authorities.ours, secure_stack.authorities.stranger
     nothing: dict[str, Any] = {"tls_cert_file": None, "tls_key_file": None}
     for overrides, expected in (
         (client_tls(stranger, ours.issue("programs")), "CERTIFICATE_VERIFY_FAILED"),
         (client_tls(ours, stranger.issue("programs")), "ALERT_UNKNOWN_CA"),
         (nothing, "ALERT_CERTIFICATE_REQUIRED"),
     ):
-        assert password not in log_of_workers(secure_stack, expected, **overrides)
+        assert password not in log_of_workers(secure_stack.stack, expected, **overrides)
 
 
-def test_programs_say_why_the_database_is_no_good(secure_stack: Stack, authorities: Authorities) -> None:
-    storage_config = yaml.safe_load(Path(secure_stack.config).read_text("utf-8"))["provenance"]["rabbitmq"]
+def test_programs_say_why_the_database_is_no_good(secure_stack: SecureStack) -> None:
+    storage_config = yaml.safe_load(secure_stack.stack.config.read_text("utf-8"))["provenance"]["rabbitmq"]
     dsn = storage_config["storage_config"]["db"]
-    stranger = str(authorities.stranger.issue("provgate").both)
+    strangers = secure_stack.authorities.stranger
+    stranger = str(strangers.issue("provgate").both)
     for changes, expected in (
-        ({"sslrootcert": str(authorities.stranger.ca)}, "certificate verify failed"),
+        ({"sslrootcert": str(strangers.ca)}, "certificate verify failed"),
         ({"sslcert": stranger, "sslkey": stranger}, "unknown ca"),
         ({"sslcert": "/none", "sslkey": "/none"}, "certificate"),
     ):
         db = make_dsn(dsn, **changes)
-        log = log_of_workers(secure_stack, expected, storage_config={"cls": "postgresql", "db": db})
+        log = log_of_workers(secure_stack.stack, expected, storage_config={"cls": "postgresql", "db": db})
         assert parse_dsn(dsn)["password"] not in log
