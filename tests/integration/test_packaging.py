@@ -18,7 +18,9 @@ PACKAGES = (
     "provgate_client",
     "provgate_config",
     "provgate_gateway",
+    "provgate_operations",
     "provgate_storage",
+    "provgate_telemetry",
     "provgate_workers",
 )
 
