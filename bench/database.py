@@ -44,6 +44,9 @@ class Database(Protocol):
     def counts(self) -> dict[str, int]:
         """Returns the number of rows of every table."""
 
+    def sizes_bytes(self) -> dict[str, int]:
+        """Returns what each table takes on disk that has rows, its indexes included."""
+
     def check_rows(self, expected: Mapping[str, Rows]) -> None:
         """Compares all rows of every table.
 

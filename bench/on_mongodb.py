@@ -60,6 +60,10 @@ class MongoDbDatabase:
         """Is not measured on MongoDB."""
         raise NotImplementedError
 
+    def sizes_bytes(self) -> dict[str, int]:
+        """Is not measured on MongoDB."""
+        raise NotImplementedError
+
     def counts(self) -> dict[str, int]:
         return {table: self._database[table].count_documents({}) for table in TABLES}
 

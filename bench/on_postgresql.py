@@ -72,6 +72,10 @@ class PostgreSqlDatabase:
     def counts(self) -> dict[str, int]:
         return {table: self._fetch(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES}
 
+    def sizes_bytes(self) -> dict[str, int]:
+        filled = [table for table, count in self.counts().items() if count]
+        return {table: self._fetch(f"SELECT pg_total_relation_size('{table}')")[0][0] for table in filled}
+
     def check_rows(self, expected: Mapping[str, Rows]) -> None:
         for name, table in TABLES.items():
             columns = ", ".join(column for column, _ in table.columns)

@@ -15,6 +15,7 @@ from bench.latencies import measure_reads, measure_single_writes
 from bench.memory import measure_at_end, measure_million
 from bench.rounds import Workload
 from bench.session import Session
+from bench.sizes import measure_sizes
 from bench.stages import measure_stages
 from bench.starts import measure_starts
 from bench.subjects import DIRECT, GATEWAY, HABITS, LIMIT
@@ -68,6 +69,7 @@ PARTS: Final = (
     Part(LARGE_TABLES, measure_growth, usual=False),
     Part("memory-at-end", measure_at_end),
     Part("idle", measure_idle, usual=False),
+    Part("sizes", measure_sizes, usual=False),
     Part("stages", measure_stages, usual=False),
     Part("transactions", measure_transactions, usual=False),
     Part("start", measure_starts),

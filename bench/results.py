@@ -80,6 +80,7 @@ class Results:
         ready_s: seconds from the start of a worker program until it was ready.
         indexings: runs of the git indexer.
         idle_share: the share of a core that each role takes at rest.
+        row_bytes: bytes that a row takes on disk, indexes included, by table.
         stages: CPU seconds per million entries of each stage of our own code, by what is written.
         transactions: CPU seconds of the database per million entries, by the shape of the transactions.
     """
@@ -91,6 +92,7 @@ class Results:
     ready_s: list[float] = field(default_factory=list)
     indexings: list[Indexing] = field(default_factory=list)
     idle_share: dict[str, float] = field(default_factory=dict)
+    row_bytes: dict[str, float] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     transactions: dict[str, float] = field(default_factory=dict)
 

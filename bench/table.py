@@ -73,6 +73,8 @@ def other_rows(results: Results) -> Iterator[Cells]:
         yield title, f"{seconds:.2f} s; CPU {sum(run.cpu_s.values()):.2f} s"
     for role, share in results.idle_share.items():
         yield f"at rest: {role}", f"{share:.2%} of a core"
+    for table, size in results.row_bytes.items():
+        yield f"{table}: a row with its share of the indexes", f"{size:.0f} bytes"
     for name, stages in results.stages.items():
         for stage, cpu_s in stages.items():
             yield f"{name}, {stage}", f"{cpu_s:.2f} CPU s a million"
