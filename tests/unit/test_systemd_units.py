@@ -1,0 +1,51 @@
+"""The systemd units of docs/systemd."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provgate_gateway.settings import GatewaySettings
+
+UNITS = sorted((Path(__file__).resolve().parents[2] / "docs" / "systemd").glob("*.service"))
+INSTALLED = "/opt/provgate/bin"
+
+
+def service(unit: Path) -> dict[str, str]:
+    # A key may be there several times; the last one counts here.
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    parser.read_string(unit.read_text(encoding="utf-8"))
+    return dict(parser["Service"])
+
+
+def test_there_is_a_unit_for_each_program() -> None:
+    assert [unit.stem for unit in UNITS] == ["provgate-gateway", "provgate-workers"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_programs_are_there_and_have_time_to_end(unit: Path) -> None:
+    settings = service(unit)
+    program = settings["ExecStart"].split()[0]
+    assert Path(program).parent == Path(INSTALLED)
+    assert (Path(sys.executable).parent / Path(program).name).is_file()
+    grace_s = next(field.default for field in msgspec.structs.fields(GatewaySettings) if field.name == "grace_s")
+    assert int(settings["TimeoutStopSec"]) > grace_s
+    assert settings["NoNewPrivileges"] == "yes"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_has_nothing_to_say(unit: Path, tmp_path: Path) -> None:
+    here = tmp_path / unit.name
+    here.write_text(unit.read_text("utf-8").replace(INSTALLED, str(Path(sys.executable).parent)), encoding="utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(here)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
