@@ -12,6 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.session import AmqpParameters, AmqpSession, open_session
+from provgate_config.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,10 @@ _BACKOFF_MAX_S: Final = 10.0
 
 # A session that held for so long ends a row of failures: the next one starts with the shortest wait.
 _SETTLED_AFTER_S: Final = 15.0
+
+# After a failure a session is told once it held for so long. One that the broker ends at once, for want of a right say,
+# is no end of the failures.
+_HELD_AFTER_S: Final = 1.0
 
 
 class AmqpLink:
@@ -35,6 +40,7 @@ class AmqpLink:
         self._parameters = parameters
         self._name = name
         self._serve = serve
+        self._outage = Outage(logger, action="broker.connect")
 
     async def run(self) -> None:
         """Connects, serves, and does both again with backoff and jitter, until it is cancelled.
@@ -50,22 +56,43 @@ class AmqpLink:
             await retrying(self._serve_one)
 
     async def _serve_one(self) -> None:
-        session = await open_session(self._parameters, self._name)
+        session = await self._open()
         opened_at = time.monotonic()
-        logger.info("%s: connected to %s", self._name, self._parameters.address)
+        telling = self._tell_opened()
         try:
             await self._serve(session)
         except ConnectionLostError as error:
+            self._outage.failed(f"{self._name}: connection lost", error, **self._fields)
             if time.monotonic() - opened_at < _SETTLED_AFTER_S:
                 raise
-            logger.warning("%s: connection lost: %s", self._name, error)
             await asyncio.sleep(0)
         finally:
+            telling.cancel()
             await asyncio.shield(session.close())
 
+    async def _open(self) -> AmqpSession:
+        try:
+            return await open_session(self._parameters, self._name)
+        except ConnectionLostError as error:
+            self._outage.failed(f"{self._name}: no connection to {self._parameters.address}", error, **self._fields)
+            raise
+
+    def _tell_opened(self) -> asyncio.TimerHandle:
+        if not self._outage.goes_on:
+            logger.info(
+                "%s: connected to %s",
+                self._name,
+                self._parameters.address,
+                extra={"action": "broker.connect", "state": "working", **self._fields},
+            )
+        text = f"{self._name}: connected to {self._parameters.address} again"
+        return asyncio.get_running_loop().call_later(_HELD_AFTER_S, lambda: self._outage.ended(text, **self._fields))
+
+    @property
+    def _fields(self) -> dict[str, str]:
+        return {"connection": self._name, "address": self._parameters.address}
+
     def _log(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
         wait_s = state.next_action.sleep if state.next_action else 0.0
-        logger.warning(
-            "%s: no connection to %s: %s; again in %.1f s", self._name, self._parameters.address, error, wait_s
-        )
+        extra = {"action": "broker.connect", "wait_s": wait_s, **self._fields}
+        logger.debug("%s: the next try is in %.1f s", self._name, wait_s, extra=extra)

@@ -21,6 +21,8 @@ def tell_network_errors_shortly() -> None:
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, OSError):
-        logger.warning("a connection broke while it was made: %s", error)
+        logger.warning(
+            "a connection broke while it was made: %s", error, extra={"action": "broker.socket", "reason": str(error)}
+        )
     else:
         loop.default_exception_handler(context)

@@ -73,7 +73,15 @@ class ReplyConsumer:
         try:
             reply = decode_reply(body)
         except MalformedPackageError as error:
-            logger.warning("a reply is ignored: %s", error)
+            logger.warning(
+                "a reply is ignored: %s",
+                error,
+                extra={
+                    "action": "reply.ignore",
+                    "reason": str(error),
+                    "correlation_id": properties.correlation_id,
+                },
+            )
             return
         if properties.correlation_id is not None:
             self._listener.replied(properties.correlation_id, reply)

@@ -17,6 +17,7 @@ from provgate_broker.errors import ConnectionLostError
 from provgate_broker.getter import Getter
 from provgate_broker.link import AmqpLink
 from provgate_broker.session import ACCESS_REFUSED, AmqpChannel, AmqpParameters, AmqpSession
+from provgate_config.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,6 @@ class WorkConsumer:
             await subscription.wanted_more_than(_Wanted.NOTHING)
             try:
                 await self._hold_channel(session, subscription)
-                subscription.failing = False
             except ConnectionLostError as error:
                 if not session.is_open:
                     raise
@@ -146,7 +146,8 @@ class WorkConsumer:
                 raise amqp_channel.lost.result()
             if subscription.wanted is _Wanted.DELIVERIES and consumer_tag is None:
                 consumer_tag = await self._consume(amqp_channel, subscription.queue)
-                subscription.failing = False
+                queue = subscription.queue
+                subscription.outage.ended(f"queue {queue} is consumed again", queue=queue)
                 self._listener.registered(subscription.queue)
             elif subscription.wanted is _Wanted.CHANNEL and consumer_tag is not None:
                 await _cancel(amqp_channel, consumer_tag)
@@ -171,9 +172,9 @@ class WorkConsumer:
         if self._exclusive and error.reply_code == ACCESS_REFUSED:
             # Another program has it. This one stands by, by asking again and again.
             self._listener.registered(subscription.queue)
-        elif not subscription.failing:
-            subscription.failing = True
-            logger.warning("queue %s cannot be consumed: %s; trying again", subscription.queue, error)
+        else:
+            queue = subscription.queue
+            subscription.outage.failed(f"queue {queue} cannot be consumed", error, queue=queue)
 
 
 class _Wanted(Enum):
@@ -190,7 +191,7 @@ class _Subscription:
         self.delay_s = delay_s
         self.wanted = _Wanted.NOTHING
         self.changed = asyncio.Event()
-        self.failing = False
+        self.outage = Outage(logger, action="broker.consume")
 
     def want(self, wanted: _Wanted) -> None:
         self.wanted = wanted

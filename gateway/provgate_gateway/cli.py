@@ -19,7 +19,7 @@ from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_config import ConfigDocument, load_section, setting_options
 from provgate_config.garbage_collection import collect_seldom
-from provgate_config.logs import log_level_option, set_up_logging
+from provgate_config.logs import log_format_option, log_level_option, set_up_logging
 from provgate_config.ready_file import write_ready_file
 from provgate_gateway.server import Backends, Gateway, ListenError
 from provgate_gateway.settings import SECTION, GatewaySettings
@@ -46,10 +46,13 @@ _ROOT: Final = "provenance"
     help="A file to write the address to once calls are taken.",
 )
 @log_level_option
+@log_format_option
 @setting_options(GatewaySettings, "PROVGATE_GATEWAY")
 @setting_options(RabbitMqSettings, "PROVGATE", only=(*BROKER_FIELDS, "topology"))
 @click.pass_context
-def main(context: click.Context, /, config: Path | None, ready_file: Path | None, log_level: str, **_: Any) -> None:
+def main(
+    context: click.Context, /, config: Path | None, ready_file: Path | None, log_level: str, log_format: str, **_: Any
+) -> None:
     """Serve provgate.v1.ProvenanceStorage over gRPC.
 
     Writes go to the workers over RabbitMQ, reads come from the local storage. Broker and storage are those of
@@ -58,11 +61,11 @@ def main(context: click.Context, /, config: Path | None, ready_file: Path | None
 
     SIGTERM and SIGINT let calls in flight finish, for as long as --grace says.
     """
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_format)
     collect_seldom()
     document = ConfigDocument.load(config)
     for warning in document.warnings:
-        logger.warning("%s", warning)
+        logger.warning("%s", warning, extra={"action": "config.ignore"})
     settings = load_section(context, GatewaySettings, document.section(SECTION), f"{_ROOT}.{SECTION}")
     backends = _backends(document, settings)
     statsd = statsd_address(f"{_ROOT}.{SECTION}.statsd", settings.statsd, os.environ)
@@ -80,12 +83,12 @@ async def _run(gateway: Gateway, ready_file: Path | None) -> None:
         loop.add_signal_handler(number, gateway.stop)
 
     def on_serving(address: str) -> None:
-        logger.info("serving on %s", address)
+        logger.info("serving on %s", address, extra={"action": "gateway.serve", "address": address})
         if ready_file is not None:
             write_ready_file(ready_file, address)
 
     await gateway.run(on_serving)
-    logger.info("stopped")
+    logger.info("stopped", extra={"action": "gateway.stop"})
 
 
 def _backends(document: ConfigDocument, settings: GatewaySettings) -> Backends:

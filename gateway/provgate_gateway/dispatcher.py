@@ -60,6 +60,7 @@ class Dispatcher:
         metrics.show_broker(
             lambda: self._publisher.connected, lambda: self._replies.queue is not None, lambda: self._publisher.blocked
         )
+        self._told_blocked = False
 
     @property
     def connected(self) -> bool:
@@ -94,12 +95,16 @@ class Dispatcher:
 
     def publisher_ready(self) -> None:
         """The publisher takes messages."""
+        if self._told_blocked:
+            self._told_blocked = False
+            logger.info("the broker takes publishes again", extra={"action": "broker.block", "state": "working"})
         self._on_change()
         self._publish_waiting()
 
     def publisher_blocked(self) -> None:
         """The broker holds publishes back."""
-        logger.warning("the broker blocks publishers")
+        self._told_blocked = True
+        logger.warning("the broker blocks publishers", extra={"action": "broker.block", "state": "failing"})
         self._on_change()
 
     def publisher_lost(self) -> None:
@@ -144,7 +149,13 @@ class Dispatcher:
         """A queue is missing."""
         opened = self._ledger.take_returned(token)
         if opened is not None:
-            logger.error("the broker has no queue for exchange %s and routing key %s", exchange, routing_key)
+            fields = {"exchange": exchange, "routing_key": routing_key, "correlation_id": token}
+            logger.error(
+                "the broker has no queue for exchange %s and routing key %s",
+                exchange,
+                routing_key,
+                extra={"action": "broker.route", **fields},
+            )
             self._metrics.returned(opened.package)
             opened.owner.returned(opened.package)
 
@@ -156,6 +167,7 @@ class Dispatcher:
         was_published = opened.published
         self._ledger.reply(correlation_id, reply)
         if isinstance(reply, Nack):
+            _tell_refused(opened.package, correlation_id, reply)
             self._metrics.refused(opened.package)
         elif opened not in self._ledger:
             self._waiting.pop(opened, None)
@@ -204,3 +216,20 @@ class Dispatcher:
             reply_to=reply_queue,
             headers=_HEADERS,
         )
+
+
+def _tell_refused(package: Package, correlation_id: str, nack: Nack) -> None:
+    fields = {
+        "exchange": package.exchange.value,
+        "routing_key": package.routing_key,
+        "correlation_id": correlation_id,
+        "error": nack.error,
+        "reason": nack.message,
+    }
+    logger.warning(
+        "a worker refused a package of %s: %s: %s",
+        package.routing_key,
+        nack.error,
+        nack.message,
+        extra={"action": "package.refuse", **fields},
+    )

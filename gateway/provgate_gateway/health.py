@@ -20,6 +20,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from provgate_broker.topology import RangePolicy
+from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError
 from provgate_storage.local import LocalStorage
 from provgate_telemetry.conditions import Condition
@@ -67,6 +68,7 @@ class HealthWatch:
         self._broker_changed = asyncio.Event()
         self._told: dict[str, bool] = {}
         self._asked: asyncio.Future[None] | None = None
+        self._outage = Outage(logger, action="storage.probe")
         self._storage_problem: str | None = "not asked yet"
 
     def conditions(self) -> list[Condition]:
@@ -113,16 +115,21 @@ class HealthWatch:
             self._asked = asyncio.get_running_loop().run_in_executor(self._thread, probe)
         answered, _ = await asyncio.wait({self._asked}, timeout=_PROBE_TIMEOUT_S)
         if not answered:
-            self._storage_problem = f"it has not answered for {_PROBE_TIMEOUT_S:.0f} s and more"
+            self._note_problem(f"no answer within {_PROBE_TIMEOUT_S:.0f} s")
             return False
         asked, self._asked = self._asked, None
         try:
             asked.result()
         except RetryableStorageError as error:
-            self._storage_problem = str(error)
+            self._note_problem(str(error))
             return False
         self._storage_problem = None
+        self._outage.ended("the storage is reached again")
         return True
+
+    def _note_problem(self, problem: str) -> None:
+        self._storage_problem = problem
+        self._outage.failed("the storage cannot be reached", problem)
 
     async def _tell(self, storage_reachable: bool) -> None:
         broker_connected = self._broker_connected()
@@ -130,10 +137,15 @@ class HealthWatch:
         statuses = {BROKER: broker_connected, STORAGE: storage_reachable, SERVICE: all_reachable, "": all_reachable}
         for service, serving in statuses.items():
             if self._told.get(service) is not serving:
-                logger.info("health of %s: %s", service or "the gateway", "SERVING" if serving else "NOT_SERVING")
+                _log_change(service, "SERVING" if serving else "NOT_SERVING")
                 status = health_pb2.HealthCheckResponse.SERVING if serving else _NOT_SERVING
                 await self._servicer.set(service, status)
         self._told = statuses
+
+
+def _log_change(service: str, status: str) -> None:
+    extra = {"action": "health.change", "service": service, "status": status}
+    logger.info("health of %s: %s", service or "the gateway", status, extra=extra)
 
 
 def _checked(storage: LocalStorage, range_counts: Mapping[str, int]) -> None:

@@ -13,6 +13,7 @@ from provgate_broker.declaration import check_topology
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.session import AmqpParameters, open_session
 from provgate_broker.topology import RangePolicy
+from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError
 from provgate_storage.local import LocalStorage
 
@@ -47,18 +48,22 @@ async def agree_on_ranges(
         SchemaMismatchError: the storage records others, or has no schema or one of another version.
         TopologyError: the broker's queues show others.
     """
+    outage = Outage(logger, action="ranges.compare")
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(_NobodyToAskError),
         wait=wait_random_exponential(multiplier=_WAIT_FIRST_S, max=_WAIT_MAX_S),
         before_sleep=_log,
     )
-    await retrying(_ask, parameters, policy, storage, on_problem)
+    await retrying(_ask, parameters, policy, storage, outage, on_problem)
+    if retrying.statistics["attempt_number"] > 1:
+        outage.ended("range counts can be compared")
 
 
 async def _ask(
     parameters: AmqpParameters,
     policy: RangePolicy,
     storage: LocalStorage | None,
+    outage: Outage,
     on_problem: Callable[[str], None],
 ) -> None:
     asked: list[Callable[[], Awaitable[None]]] = [lambda: _ask_broker(parameters, policy)]
@@ -70,7 +75,7 @@ async def _ask(
         try:
             await ask()
         except (RetryableStorageError, ConnectionLostError) as error:
-            logger.warning("range counts cannot be compared: %s", error)
+            outage.failed("range counts cannot be compared", error)
             problems.append(str(error))
         else:
             answered = True
@@ -97,4 +102,9 @@ async def _ask_broker(parameters: AmqpParameters, policy: RangePolicy) -> None:
 
 def _log(state: RetryCallState) -> None:
     wait_s = state.next_action.sleep if state.next_action else 0.0
-    logger.warning("waiting for the storage or the broker; again in %.1f s", wait_s)
+    logger.log(
+        logging.WARNING if state.attempt_number == 1 else logging.DEBUG,
+        "waiting for the storage or the broker; the next try is in %.1f s",
+        wait_s,
+        extra={"action": "ranges.compare", "wait_s": wait_s},
+    )

@@ -208,7 +208,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         except grpc.aio.AbortError:
             raise
         except Exception:
-            logger.exception("a call fails")
+            logger.exception("a call fails", extra={"action": "call.fail"})
             await context.abort_with_status(errors.internal().status(_counts(write)))
 
     def _readable(self, request: object) -> LocalStorage:

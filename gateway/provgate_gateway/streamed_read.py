@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from provgate.v1 import errors_pb2
 from provgate_gateway import errors
+from provgate_gateway.read_failures import ReadFailures
 from provgate_storage.errors import StorageError
 from provgate_storage.local import RowStream
 
@@ -37,6 +38,7 @@ class StreamedReads:
         self._turns = asyncio.Semaphore(count)
         self._wait_s = wait_s
         self._idle_s = idle_s
+        self._failures = ReadFailures("streamed")
         # One thread more for each read: a query is ended from another thread than the one it runs on.
         self._threads = ThreadPoolExecutor(2 * count, thread_name_prefix="streamed-read")
 
@@ -57,7 +59,7 @@ class StreamedReads:
             CallError: the storage cannot be read, too many reads run, or the client takes too long.
         """
         await self._take_turn()
-        read = _Read(open_stream, to_response, self._threads, self._turns.release)
+        read = _Read(open_stream, to_response, self._threads, self._failures, self._turns.release)
         on_end(read.end)
         loop = asyncio.get_running_loop()
         try:
@@ -93,6 +95,7 @@ class _Read(Generic[T, M]):
         open_stream: Callable[[], RowStream[T]],
         to_response: Callable[[list[T]], M],
         threads: ThreadPoolExecutor,
+        failures: ReadFailures,
         on_closed: Callable[[], None],
     ) -> None:
         self.is_over = False
@@ -100,6 +103,7 @@ class _Read(Generic[T, M]):
         self._open_stream = open_stream
         self._to_response = to_response
         self._threads = threads
+        self._failures = failures
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._stream: RowStream[T] | None = None
@@ -110,10 +114,12 @@ class _Read(Generic[T, M]):
         """Returns the next rows as responses, and sets `is_over` where none follow."""
         self._fetching = self._threads.submit(self._fetch)
         try:
-            return await asyncio.wrap_future(self._fetching)
+            responses = await asyncio.wrap_future(self._fetching)
         except StorageError as error:
-            logger.warning("a streamed read fails: %s", error)
+            self._failures.failed(error)
             raise errors.of_storage(error) from error
+        self._failures.succeeded()
+        return responses
 
     def end(self) -> None:
         """Ends the query, gives its connection back once no thread uses it, and lets the next read have its turn."""
@@ -139,7 +145,10 @@ class _Read(Generic[T, M]):
             if self._stream is not None:
                 self._stream.close()
         except StorageError as error:
-            logger.warning("a streamed read did not close: %s", error)
+            # It matters to nobody: the connection is thrown away. Where the storage is away each would say so.
+            logger.debug(
+                "a streamed read did not close: %s", error, extra={"action": "storage.close", "reason": str(error)}
+            )
         finally:
             self._loop.call_soon_threadsafe(self._on_closed)
 

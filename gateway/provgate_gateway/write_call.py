@@ -167,7 +167,6 @@ class WriteCall:
 
     def refused(self, nack: Nack) -> None:
         """Fails: a worker refused a package."""
-        logger.warning("a worker refused a package: %s: %s", nack.error, nack.message)
         self._fail(errors.refused(nack))
 
     def returned(self, package: Package) -> None:
@@ -215,7 +214,7 @@ class WriteCall:
         except CallError as error:
             self._fail(error)
         except Exception:
-            logger.exception("a write fails")
+            logger.exception("a write fails", extra={"action": "call.fail"})
             self._fail(errors.internal())
         else:
             self._half_closed = True

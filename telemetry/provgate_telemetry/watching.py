@@ -70,7 +70,7 @@ def _opened(
         text = f"{address.setting}: {where} cannot be served on: {error}"
         if address.given is not None:
             raise WatchPortError(text) from error
-        logger.warning("%s; the program goes on without", text, extra={"action": "watch_port_taken"})
+        logger.warning("%s; the program goes on without", text, extra={"action": "watch.skip"})
         return None
-    logger.info("metrics and health on http://%s", port.address, extra={"action": "watch_port_opened"})
+    logger.info("metrics and health on http://%s", port.address, extra={"action": "watch.serve"})
     return port

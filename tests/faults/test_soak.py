@@ -49,7 +49,9 @@ RANGES: Final = dict.fromkeys(("content", "directory", "location", "origin", "re
 
 # A connection that is reset between the end of connect(2) and pika's callback for it: pika raises at its event loop,
 # and the attempt ends only with its timeout. The programs recover from it.
-PIKA_RACE: Final = re.compile(r"Exception in callback None\(\)\n.*?\nValueError: Expected connected socket", re.DOTALL)
+PIKA_RACE: Final = re.compile(
+    r"Exception in callback None\(\)\\n.*?\n +ValueError: Expected connected socket", re.DOTALL
+)
 
 pytestmark = pytest.mark.faults
 

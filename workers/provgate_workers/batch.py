@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 from tenacity import (
     RetryCallState,
     Retrying,
-    before_sleep_log,
     retry_if_exception_type,
     retry_if_not_exception_type,
     stop_after_attempt,
@@ -182,7 +181,11 @@ class _Batch:
         except (RetryableStorageError, SchemaMismatchError):
             raise
         except Exception as error:
-            logger.exception("a package of %s cannot be stored, each time", self._operation)
+            logger.exception(
+                "a package of %s cannot be stored, each time",
+                self._operation,
+                extra={"action": "package.fail", "operation": str(self._operation)},
+            )
             text = f"storing it fails with {type(error).__name__}, each time; the workers' log says more"
             self.outcomes[packages[0][0]] = Refused(DeadLetterReason.UNEXPECTED, text)
         else:
@@ -197,7 +200,7 @@ class _Batch:
             retry=retry_if_exception_type(StorageConflictError),
             stop=_was_tried_enough,
             wait=wait_random(0, _CONFLICT_WAIT_MAX_S),
-            before_sleep=before_sleep_log(logger, logging.INFO),
+            before_sleep=self._log_conflict,
             reraise=True,
         )
         retrying(self._add_once, packages)
@@ -206,6 +209,17 @@ class _Batch:
         rows = list(chain.from_iterable(rows for _, rows in packages))
         if not self._storage.write_rows(_name_of(self._operation), rows):
             raise StorageUnavailableError("the storage asks to be called again")
+
+    def _log_conflict(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        fields = {"operation": str(self._operation), "error": type(error).__name__, "reason": str(error)}
+        logger.info(
+            "%s is tried again: %s: %s",
+            self._operation,
+            type(error).__name__,
+            error,
+            extra={"action": "storage.conflict", **fields},
+        )
 
 
 def _was_tried_enough(state: RetryCallState) -> bool:

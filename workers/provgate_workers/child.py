@@ -9,12 +9,13 @@ import signal
 import sys
 from typing import Final
 
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from provgate_broker.errors import TopologyError
 from provgate_broker.loop_errors import tell_network_errors_shortly
 from provgate_config.garbage_collection import collect_seldom
 from provgate_config.logs import set_up_logging
+from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
 from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildReport
@@ -39,13 +40,14 @@ def main() -> int:
     # A Ctrl-C at a terminal reaches all processes of a program; only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = ChildOrder.of_line(sys.stdin.buffer.readline())
-    set_up_logging(order.log_level)
+    set_up_logging(order.log_level, order.log_format)
     collect_seldom()
     code = 0
     try:
         asyncio.run(_work(order))
     except* (SchemaMismatchError, TopologyError) as errors:
-        logger.error("%s", errors.exceptions[0])
+        reason = str(errors.exceptions[0])
+        logger.error("%s", reason, extra={"action": "workers.fail", "reason": reason})
         code = FATAL_EXIT_CODE
     return code
 
@@ -72,12 +74,21 @@ async def _work(order: ChildOrder) -> None:
 
 async def _open(storage: LocalStorage) -> None:
     """Opens the storage as soon as it can be reached."""
+    outage = Outage(logger, action="storage.open")
+
+    async def once() -> None:
+        try:
+            await asyncio.to_thread(storage.open)
+        except RetryableStorageError as error:
+            outage.failed("the storage cannot be opened", error)
+            raise
+
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(RetryableStorageError),
         wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
-        before_sleep=before_sleep_log(logger, logging.WARNING),
     )
-    await retrying(asyncio.to_thread, storage.open)
+    await retrying(once)
+    outage.ended("the storage is open")
 
 
 def _stop_event() -> asyncio.Event:
@@ -97,7 +108,10 @@ def _stop_event() -> asyncio.Event:
 
 
 def _leave() -> None:
-    logger.warning("a storage call does not end: it is left alone, and its packages go back to the broker")
+    logger.warning(
+        "a storage call does not end: it is left alone, and its packages go back to the broker",
+        extra={"action": "workers.leave"},
+    )
     os._exit(0)
 
 

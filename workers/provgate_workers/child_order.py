@@ -27,12 +27,13 @@ class ChildOrder(msgspec.Struct, frozen=True):
     Attributes:
         settings: of the program. They may hold secrets, which is why they come through a pipe.
         number: which of the program's processes it is; says what ranges it hosts.
-        log_level: one that `set_up_logging` takes.
+        log_level, log_format: what `set_up_logging` takes.
     """
 
     settings: RabbitMqSettings
     number: int
     log_level: str
+    log_format: str
 
     def line(self) -> bytes:
         """Returns the order as a line."""

@@ -66,7 +66,7 @@ def setup(context: click.Context, /, **_options: Any) -> None:
             raise StoppedError("stopped before everything was set up")
 
     run_until_signal(work)
-    logger.info("schema and topology are set up")
+    logger.info("schema and topology are set up", extra={"action": "setup.done"})
 
 
 @main.command()
@@ -78,7 +78,7 @@ def setup(context: click.Context, /, **_options: Any) -> None:
 @program_options
 @setting_options(RabbitMqSettings, ENV_PREFIX)
 @click.pass_context
-def run(context: click.Context, /, ready_file: Path | None, log_level: str, **_options: Any) -> None:
+def run(context: click.Context, /, ready_file: Path | None, log_level: str, log_format: str, **_options: Any) -> None:
     """Run the range workers until SIGTERM or SIGINT.
 
     Sets an empty database up, and declares what is missing on the broker. Several programs may run, on one machine or
@@ -87,7 +87,7 @@ def run(context: click.Context, /, ready_file: Path | None, log_level: str, **_o
     """
     configuration = configuration_of(loaded_settings(context))
     readiness = ProgramReadiness(len(configuration.assignments))
-    supervisor = Supervisor(configuration, log_level, ready_file, readiness)
+    supervisor = Supervisor(configuration, log_level, log_format, ready_file, readiness)
     address = WatchAddress(f"{PATH}.metrics_listen", configuration.settings.metrics_listen, METRICS_LISTEN)
 
     async def work(stop: asyncio.Event) -> None:

@@ -186,7 +186,8 @@ class RangeHost:
         for range_number, row_count in row_counts.items():
             queue = binding_key(operation, range_number)
             if queue not in self._stray_row_counts:
-                logger.warning("rows of other ranges come to queue %s; they are stored", queue)
+                extra = {"action": "rows.stray", "queue": queue}
+                logger.warning("rows of other ranges come to queue %s; they are stored", queue, extra=extra)
             self._stray_row_counts[queue] = self._stray_row_counts.get(queue, 0) + row_count
 
     def _register(self, queue: str) -> None:
@@ -219,7 +220,7 @@ class RangeHost:
             async with asyncio.timeout(_REPLIES_OUT_S):
                 await self._outbox.drained()
         except TimeoutError:
-            logger.warning("not all replies went out")
+            logger.warning("not all replies went out", extra={"action": "workers.drain"})
         self._quarantine.let_go()
 
 

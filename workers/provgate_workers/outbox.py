@@ -10,6 +10,7 @@ from typing import Final
 
 from provgate_broker.publisher import Message, Publisher
 from provgate_broker.session import AmqpParameters
+from provgate_config.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Outbox:
         self._sending: dict[str, _Sending] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        # A copy that one queue refuses is tried again while those to other queues go out.
+        self._outage = Outage(logger, action="outbox.copy", level=logging.ERROR, calm_s=2 * _REFUSED_RETRY_S)
         self.dropped_reply_count = 0
 
     @property
@@ -100,8 +103,10 @@ class Outbox:
             return
         if sending.returned:
             self._retry_later(sending)
-        else:
-            self._finish(sending)
+            return
+        if not sending.expendable:
+            self._outage.ended("copies of packages go out again")
+        self._finish(sending)
 
     def nacked(self, token: str) -> None:
         """Gives a reply up, since its reply queue refuses it. Sends anything else again, later."""
@@ -111,16 +116,16 @@ class Outbox:
         if sending.expendable:
             self._finish(sending)
         else:
-            logger.error("queue %s refuses packages: is it full?", sending.message.routing_key)
+            queue = sending.message.routing_key
+            self._outage.failed("a copy of a package waits", f"queue {queue} refuses it: is it full?", queue=queue)
             self._retry_later(sending)
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """Notes that there is no queue for a message; the broker confirms it all the same."""
         sending = self._sending.get(token)
         if sending is not None:
-            logger.error(
-                "exchange %r has no queue for routing key %r: run `provgate-workers setup`", exchange, routing_key
-            )
+            reason = f"exchange {exchange!r} has no queue for routing key {routing_key!r}: run `provgate-workers setup`"
+            self._outage.failed("a message waits", reason, exchange=exchange, routing_key=routing_key)
             sending.returned = True
 
     def _send(self, sending: _Sending) -> None:
@@ -156,7 +161,10 @@ class Outbox:
         if oldest is None:
             return
         if self.dropped_reply_count % KEPT_REPLIES_MAX_COUNT == 0:
-            logger.warning("the broker blocks publishes, and more replies wait than are kept: the oldest are dropped")
+            logger.warning(
+                "the broker blocks publishes, and more replies wait than are kept: the oldest are dropped",
+                extra={"action": "outbox.drop", "count": self.dropped_reply_count},
+            )
         self.dropped_reply_count += 1
         self._finish(oldest)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from provgate_broker.configured import PATH
 from provgate_broker.declaration import check_topology, declare_topology, remove_outgrown_queues
@@ -15,6 +15,7 @@ from provgate_broker.errors import ConnectionLostError, NotPermittedError, Topol
 from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.session import AmqpSession, open_session
 from provgate_broker.topology import RangePolicy
+from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
 from provgate_workers.configuration import WorkerConfiguration
@@ -61,7 +62,18 @@ async def _prepare_with(
     prepare_broker: Callable[[WorkerConfiguration, AmqpSession], Awaitable[None]],
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> None:
+    outage = Outage(logger, action="workers.prepare")
+
     async def once() -> None:
+        try:
+            await attempt()
+        except (RetryableStorageError, ConnectionLostError) as error:
+            what = "broker" if isinstance(error, ConnectionLostError) else "database"
+            outage.failed(f"the {what} cannot be used yet", error)
+            on_wait(f"the {what} cannot be used yet: {error}")
+            raise
+
+    async def attempt() -> None:
         storage = configuration.storage()
         await asyncio.to_thread(storage.open)
         session = await open_session(configuration.parameters, _NAME)
@@ -75,12 +87,12 @@ async def _prepare_with(
     retrying = AsyncRetrying(
         retry=retry_if_exception_type((RetryableStorageError, ConnectionLostError)),
         wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
-        before_sleep=lambda state: _log(state, on_wait),
     )
     try:
         await retrying(once)
     except (SchemaMismatchError, TopologyError, NotPermittedError) as error:
         raise FatalError(str(error)) from error
+    outage.ended("database and broker can be used")
 
 
 async def _declare(configuration: WorkerConfiguration, session: AmqpSession) -> None:
@@ -92,7 +104,10 @@ async def _declare_or_check(configuration: WorkerConfiguration, session: AmqpSes
     try:
         await _declare(configuration, session)
     except NotPermittedError:
-        logger.info("the broker's user may not declare exchanges and queues: they are used as they are")
+        logger.info(
+            "the broker's user may not declare exchanges and queues: they are used as they are",
+            extra={"action": "broker.declare"},
+        )
         # The broker closed the channel, and the session went with it.
         checking = await open_session(configuration.parameters, _NAME)
         try:
@@ -117,7 +132,7 @@ async def _check_database(configuration: WorkerConfiguration, storage: LocalStor
     counts = _counts(configuration.policy)
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
     if recorded is None:
-        logger.info("the database is empty: it is set up")
+        logger.info("the database is empty: it is set up", extra={"action": "storage.setup"})
         # Of programs that see it empty at once one is first; the others have the counts of that one, or fail here.
         await asyncio.to_thread(storage.setup, counts)
     elif recorded != counts:
@@ -150,11 +165,3 @@ def _difference(recorded: Mapping[str, int], counts: Mapping[str, int]) -> str:
         f"{'; '.join(differences)}: set it to what the database has; or stop gateways and workers, and run"
         " `provgate-workers setup` to change it"
     )
-
-
-def _log(state: RetryCallState, on_wait: Callable[[str], None]) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    wait_s = state.next_action.sleep if state.next_action else 0.0
-    what = "broker" if isinstance(error, ConnectionLostError) else "database"
-    logger.warning("the %s cannot be used yet: %s; again in %.1f s", what, error, wait_s)
-    on_wait(f"the {what} cannot be used yet: {error}")

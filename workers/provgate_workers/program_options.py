@@ -12,7 +12,7 @@ import click
 from provgate_broker.configured import PATH
 from provgate_broker.settings import SECTION, RabbitMqSettings
 from provgate_config import ConfigDocument, load_section
-from provgate_config.logs import log_level_option, set_up_logging
+from provgate_config.logs import log_format_option, log_level_option, set_up_logging
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def program_options(command: F) -> F:
     """Gives a command the options that say where its settings are and what it logs."""
-    command = log_level_option(command)
+    command = log_level_option(log_format_option(command))
     return click.option(
         "--config",
         "config_path",
@@ -38,8 +38,8 @@ def loaded_settings(context: click.Context) -> RabbitMqSettings:
     Raises:
         ConfigurationError: they are wrong.
     """
-    set_up_logging(context.params["log_level"])
+    set_up_logging(context.params["log_level"], context.params["log_format"])
     document = ConfigDocument.load(context.params["config_path"])
     for warning in document.warnings:
-        logger.warning("%s", warning)
+        logger.warning("%s", warning, extra={"action": "config.ignore"})
     return load_section(context, RabbitMqSettings, document.section(SECTION), PATH)

@@ -73,7 +73,11 @@ class QuarantineWorker:
                 while self._may_write and await self._getter.message_count(QUARANTINE_QUEUE):
                     await self._handle_next()
             except ConnectionLostError as error:
-                logger.debug("no look into the quarantine: %s", error)
+                logger.debug(
+                    "no look into the quarantine: %s",
+                    error,
+                    extra={"action": "quarantine.look", "reason": str(error)},
+                )
             await self._pause()
 
     def settled(self, delivery: Delivery) -> None:

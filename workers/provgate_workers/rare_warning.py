@@ -12,9 +12,10 @@ _INTERVAL_S: Final = 60.0
 class RareWarning:
     """Logs a text once a minute at most, with how often there was cause for it. Belongs to one thread."""
 
-    def __init__(self, logger: logging.Logger, text: str) -> None:
+    def __init__(self, logger: logging.Logger, text: str, *, action: str) -> None:
         self._logger = logger
         self._text = text
+        self._action = action
         self._count = 0
         self._silent_until = 0.0
 
@@ -24,4 +25,5 @@ class RareWarning:
         now = time.monotonic()
         if now >= self._silent_until:
             self._silent_until = now + _INTERVAL_S
-            self._logger.warning("%s (%d so far)", self._text, self._count)
+            fields = {"count": self._count}
+            self._logger.warning("%s (%d so far)", self._text, self._count, extra={"action": self._action, **fields})

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError
 from provgate_workers.gate import StorageGate
 from provgate_workers.writer import BatchWriter
@@ -53,11 +54,12 @@ class StorageRecovery:
         self._given_up = False
         self._timer: asyncio.TimerHandle | None = None
         self._trouble = asyncio.Event()
+        self._outage = Outage(logger, action="storage.write")
 
     def note_trouble(self, trouble: RetryableStorageError) -> None:
         """Tells that a write is in trouble."""
+        self._outage.failed("the storage is in trouble, packages wait", trouble)
         if self._gate.note_trouble(trouble):
-            logger.warning("the storage is in trouble, packages wait: %s", trouble)
             self._trouble.set()
 
     async def run(self) -> None:
@@ -68,14 +70,13 @@ class StorageRecovery:
             retrying = AsyncRetrying(
                 retry=retry_if_exception_type(RetryableStorageError),
                 wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
-                before_sleep=_log,
             )
             await retrying(self._try_once)
-            logger.info("the storage is written to again")
+            self._outage.ended("the storage is written to again")
 
     async def _try_once(self) -> None:
         self._start_timer()
-        await self._writer.probe()
+        await self._probe()
         self._stop_timer()
         if self._given_up:
             self._given_up = False
@@ -85,6 +86,13 @@ class StorageRecovery:
         if self._writer.is_idle:
             self._gate.note_success()
         await verdict
+
+    async def _probe(self) -> None:
+        try:
+            await self._writer.probe()
+        except RetryableStorageError as error:
+            self._outage.failed("the storage is in trouble, packages wait", error)
+            raise
 
     def _start_timer(self) -> None:
         if self._timer is None:
@@ -97,12 +105,10 @@ class StorageRecovery:
             self._timer = None
 
     def _on_limit(self) -> None:
-        logger.warning("the storage does not answer for %.0f s: the ranges are given up", self._pause_limit_s)
+        logger.warning(
+            "the storage does not answer for %.0f s: the ranges are given up",
+            self._pause_limit_s,
+            extra={"action": "ranges.release", "after_s": self._pause_limit_s},
+        )
         self._given_up = True
         self._give_up()
-
-
-def _log(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    wait_s = state.next_action.sleep if state.next_action else 0.0
-    logger.warning("the storage is still in trouble: %s; again in %.1f s", error, wait_s)

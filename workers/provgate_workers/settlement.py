@@ -39,7 +39,9 @@ class Settlement:
     def __init__(self, outbox: Outbox, on_settled: Callable[[Delivery], None]) -> None:
         self._outbox = outbox
         self._on_settled = on_settled
-        self._warnings = {answer: RareWarning(logger, text) for answer, text in _UNANSWERED.items()}
+        self._warnings = {
+            answer: RareWarning(logger, text, action="package.unanswered") for answer, text in _UNANSWERED.items()
+        }
 
     def settle(self, delivery: Delivery, outcome: Stored | Refused, source: Source) -> None:
         """Settles a package that is stored or refused.
@@ -57,7 +59,10 @@ class Settlement:
     def quarantine(self, delivery: Delivery, source: Source, then: Callable[[], None]) -> None:
         """Moves a package to quarantine, and calls `then`."""
         logger.warning(
-            "a package of %s was redelivered %d times: it is handled alone", source[1], delivery.redelivery_count
+            "a package of %s was redelivered %d times: it is handled alone",
+            source[1],
+            delivery.redelivery_count,
+            extra={"action": "package.quarantine", "count": delivery.redelivery_count, **_fields(delivery, source)},
         )
 
         def moved() -> None:
@@ -71,7 +76,14 @@ class Settlement:
         self._outbox.send_copy(counted(uuid4().hex, delivery), partial(self._forget, delivery))
 
     def _refuse(self, delivery: Delivery, refused: Refused, source: Source) -> None:
-        logger.warning("a package of %s goes to the dead letters, %s: %s", source[1], refused.reason, refused.message)
+        fields = {"error": refused.reason.value, "reason": refused.message, **_fields(delivery, source)}
+        logger.warning(
+            "a package of %s goes to the dead letters, %s: %s",
+            source[1],
+            refused.reason,
+            refused.message,
+            extra={"action": "package.bury", **fields},
+        )
 
         def buried() -> None:
             if understands_nack(delivery):
@@ -105,3 +117,8 @@ class Settlement:
     def _forget(self, delivery: Delivery) -> None:
         delivery.ack()
         self._on_settled(delivery)
+
+
+def _fields(delivery: Delivery, source: Source) -> dict[str, str | None]:
+    exchange, routing_key = source
+    return {"exchange": exchange, "routing_key": routing_key, "correlation_id": delivery.correlation_id}

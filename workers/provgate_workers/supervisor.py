@@ -34,7 +34,7 @@ class Supervisor:
 
     Args:
         configuration: of the program.
-        log_level: one that `set_up_logging` takes.
+        log_level, log_format: what `set_up_logging` takes.
         ready_file: is made when every consumer of every process is registered, and removed at the end.
         readiness: is told how the processes are.
     """
@@ -43,11 +43,13 @@ class Supervisor:
         self,
         configuration: WorkerConfiguration,
         log_level: str,
+        log_format: str,
         ready_file: Path | None,
         readiness: ProgramReadiness,
     ) -> None:
         self._configuration = configuration
         self._log_level = log_level
+        self._log_format = log_format
         self._ready_file = ready_file
         self._readiness = readiness
         self._unready = set(range(len(configuration.assignments)))
@@ -93,7 +95,13 @@ class Supervisor:
                 raise FatalError("the workers cannot work; the log says why")
             death_count = 0 if time.monotonic() - started_at > _SETTLED_AFTER_S else death_count + 1
             wait_s = min(_RESTART_FIRST_S * 2**death_count, _RESTART_MAX_S)
-            logger.error("worker process %d ended with %d; it is started again in %.1f s", number, code, wait_s)
+            logger.error(
+                "worker process %d ended with %d; it is started again in %.1f s",
+                number,
+                code,
+                wait_s,
+                extra={"action": "workers.restart", "number": number, "exit_code": code, "wait_s": wait_s},
+            )
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
 
@@ -105,7 +113,8 @@ class Supervisor:
         self._readiness.started(number)
         if child.stdin is None or child.stdout is None:
             raise FatalError("a worker process has no pipes")
-        child.stdin.write(ChildOrder(self._configuration.settings, number, self._log_level).line())
+        order = ChildOrder(self._configuration.settings, number, self._log_level, self._log_format)
+        child.stdin.write(order.line())
         if stop.is_set():
             # It was not there yet when all others were told.
             child.stdin.close()
@@ -127,7 +136,7 @@ class Supervisor:
         if number in self._unready:
             self._unready.discard(number)
             if not self._unready:
-                logger.info("ready: every consumer is registered")
+                logger.info("ready: every consumer is registered", extra={"action": "workers.ready"})
                 if self._ready_file is not None:
                     write_ready_file(self._ready_file, str(os.getpid()))
 

@@ -41,7 +41,8 @@ def write(session: GatewaySession, kind: EntryKind[E], entries: Iterable[E], pro
     except RetryableCallError as error:
         if session.settings.raise_on_failure:
             raise
-        logger.warning("%s may be tried again: %s", kind.method, error)
+        fields = {"method": kind.method, "reason": str(error)}
+        logger.warning("%s may be tried again: %s", kind.method, error, extra={"action": "write.fail", **fields})
         return False
     return True
 

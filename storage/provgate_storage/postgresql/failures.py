@@ -51,5 +51,8 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        text = str(error).strip() or type(error).__name__
-        raise error_class(error.pgcode)(f"PostgreSQL: {text}") from error
+        kind = error_class(error.pgcode)
+        # What comes after the first line of refused data, details and context, quotes the row; this text is logged.
+        quotes_nothing = error.diag.message_primary if kind is DataRefusedError else None
+        text = quotes_nothing or str(error).strip() or type(error).__name__
+        raise kind(f"PostgreSQL: {text}") from error

@@ -47,7 +47,7 @@ def spawning(script: str, *arguments: str, first: Callable[[], Coroutine[Any, An
 
 def new_supervisor(ready_file: Path | None = None, processes: int = 2) -> Supervisor:
     settings = RabbitMqSettings(processes=processes, storage_config={"cls": "postgresql", "db": ""})
-    return Supervisor(configuration_of(settings), "info", ready_file, ProgramReadiness(processes))
+    return Supervisor(configuration_of(settings), "info", "text", ready_file, ProgramReadiness(processes))
 
 
 def test_it_is_ready_when_all_processes_are_and_ends_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
