@@ -50,7 +50,10 @@ def access_control(settings: AccessSettings, *, client_ca: bool, private: bool) 
     if settings.certificates and not client_ca:
         raise ConfigurationError(f"{_PATH}.access.certificates: they need tls_client_ca, which asks clients for them")
     if settings.tokens_file is not None and not private:
-        logger.warning("tokens are sent in plain text, to an address that other machines reach")
+        logger.warning(
+            "tokens are sent in plain text, to an address that other machines reach",
+            extra={"action": "access.plaintext"},
+        )
     limits = PrincipalLimits(settings.limits)
     callers = Callers(_tokens(settings.tokens_file), settings.certificates)
     return AccessControl(AccessInterceptor(callers, limits), limits)

@@ -84,7 +84,12 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             self._limits.begin_call(principal, context)
         except CallError as error:
             # Strangers can cause as many as they like: metrics count them.
-            logger.debug("refused a call of %s: %s", context.peer(), error.message)
+            logger.debug(
+                "refused a call of %s: %s",
+                context.peer(),
+                error.message,
+                extra={"action": "call.refuse", "peer": context.peer(), "reason": error.message},
+            )
             await context.abort_with_status(error.status())
         else:
             set_principal(principal)

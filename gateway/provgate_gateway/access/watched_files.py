@@ -53,9 +53,11 @@ class WatchedFiles(Generic[T]):
         try:
             self._value = self._read()
         except ConfigurationError as error:
-            logger.error("%s; what was read before stays in force", error.message)
+            extra = {"action": "files.read", "state": "failing", "reason": error.message}
+            logger.error("%s; what was read before stays in force", error.message, extra=extra)
         else:
-            logger.info("read again: %s", ", ".join(self._files))
+            files = ", ".join(self._files)
+            logger.info("read again: %s", files, extra={"action": "files.read", "state": "working", "files": files})
 
     def _marks_now(self) -> list[_Mark]:
         return [_mark(file) for file in self._files]
