@@ -38,7 +38,7 @@ def statsd_address(setting: str, given: str | None, environment: Mapping[str, st
     # UnicodeError: a label of the name is too long or empty.
     except (OSError, UnicodeError, OverflowError) as error:
         text = "%s: no durations are sent, since %s cannot be resolved: %s"
-        logger.warning(text, source, where, error, extra={"action": "statsd_unresolved"})
+        logger.warning(text, source, where, error, extra={"action": "statsd.resolve"})
         return None
     address = found[0][4]
     return _joined(str(address[0]), str(address[1]))
