@@ -96,7 +96,7 @@ def _backends(document: ConfigDocument, settings: GatewaySettings) -> Backends:
     existing = rabbitmq.topology == "existing"
     parameters, policy = amqp_parameters(rabbitmq), range_policy(rabbitmq)
     storage = None if existing else _storage(settings, rabbitmq)
-    return Backends(parameters, policy, storage, sum_replies=existing)
+    return Backends(parameters, policy, rabbitmq, storage, sum_replies=existing)
 
 
 def _storage(settings: GatewaySettings, rabbitmq: RabbitMqSettings) -> LocalStorage:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from provgate.v1 import provenance_storage_pb2_grpc
 from provgate_broker.session import AmqpParameters
+from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import RangePolicy
 from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
@@ -26,6 +27,7 @@ from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.flow_control import FlowControl, Load, Quota
 from provgate_gateway.health import SERVICE, HealthServicer, HealthWatch
+from provgate_gateway.inspection import Inspected, Inspection
 from provgate_gateway.intake import Intake
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.range_agreement import agree_on_ranges
@@ -70,12 +72,14 @@ class Backends:
     Attributes:
         parameters: the broker.
         policy: the range counts.
+        rabbitmq: what the broker's queues should be.
         storage: what is read from; None where another deployment's workers own it.
         sum_replies: whether those workers may reply several times to one package.
     """
 
     parameters: AmqpParameters
     policy: RangePolicy
+    rabbitmq: RabbitMqSettings
     storage: LocalStorage | None
     sum_replies: bool
 
@@ -170,8 +174,10 @@ class Gateway:
             on_change=lambda: watch.broker_changed(),
         )
         watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)
-        self._readiness.add(dispatcher.conditions)
-        self._readiness.add(watch.conditions)
+        inspection = self._inspection(dispatcher)
+        for each in (dispatcher, watch, inspection):
+            self._readiness.add(each.conditions)
+        self._registry.register(inspection)
         unary_reads = UnaryReads(settings.unary_reads)
         streamed_reads = StreamedReads(
             settings.streamed_reads, settings.streamed_read_wait_s, settings.streamed_read_idle_s
@@ -188,7 +194,7 @@ class Gateway:
         server = self._server(servicer, health_servicer)
         address = self._bind(server)
         await watch.start()
-        background = [asyncio.create_task(dispatcher.run()), asyncio.create_task(watch.run())]
+        background = [asyncio.create_task(each.run()) for each in (dispatcher, watch, inspection)]
         try:
             await server.start()
             on_serving(address)
@@ -210,6 +216,11 @@ class Gateway:
         await in_flight.end(grace_s)
         await server.stop(None)
         await refusing
+
+    def _inspection(self, dispatcher: Dispatcher) -> Inspection:
+        backends, settings = self._backends, self._settings
+        inspected = Inspected(backends.parameters, backends.policy, backends.rabbitmq, settings.tls_certificate)
+        return Inspection(inspected, settings.inspection_interval_s, lambda: dispatcher.blocked)
 
     def _write_calls(self, dispatcher: Dispatcher) -> Callable[[], WriteCall]:
         settings = self._settings

@@ -112,6 +112,10 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         float, Meta(gt=0, description="Seconds that a streamed read waits for a client to take what it sent.")
     ] = field(default=60.0, name="streamed_read_idle")
 
+    inspection_interval_s: Annotated[
+        float, Meta(ge=1, description="Seconds from one look at the broker's queues and consumers to the next.")
+    ] = field(default=15.0, name="inspection_interval")
+
     grace_s: Annotated[float, Meta(ge=0, description="Seconds that calls in flight have to finish after SIGTERM.")] = (
         field(default=30.0, name="grace")
     )

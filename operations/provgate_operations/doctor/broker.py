@@ -12,8 +12,9 @@ from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.publish_probe import PublishReport, PublishRight, may_own_reply_queue, probe_publishing
 from provgate_broker.session import open_session
 from provgate_broker.topology import Exchange, RangePolicy
+from provgate_gateway.topology_conditions import some_of
 from provgate_operations.doctor.deployment import Broker
-from provgate_operations.doctor.findings import Finding, broken, ok, skipped, some_of, warning
+from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
 
 _SETUP: Final = "provgate-workers setup"
 _NAME: Final = "provgate doctor"
@@ -105,7 +106,7 @@ def _permissions(facts: BrokerFacts, broker: Broker) -> Iterator[Finding]:
     if refused:
         yield broken(
             check,
-            f"the user may not write to {some_of(refused, 5)}",
+            f"the user may not write to {', '.join(refused)}",
             "packages for these exchanges are never published",
             f"{rights}: WRITE of `^({'|'.join(Exchange)})$`",
         )

@@ -69,10 +69,3 @@ def broken(check: str, what: str, why: str, remedy: str) -> Finding:
 def exit_code(findings: Iterable[Finding]) -> int:
     """Returns the exit code that findings have together: 0, 1 where the worst is a warning, 2 where it is broken."""
     return max((_EXIT_CODES[finding.severity] for finding in findings), default=0)
-
-
-def some_of(names: Iterable[str], shown: int = 3) -> str:
-    """Returns the first of some names, and how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more

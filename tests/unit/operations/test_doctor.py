@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from provgate_operations.doctor.database import DatabaseFacts, clock_offset_s, database_findings
-from provgate_operations.doctor.findings import Finding, Severity, broken, exit_code, ok, skipped, some_of, warning
+from provgate_operations.doctor.findings import Finding, Severity, broken, exit_code, ok, skipped, warning
 from provgate_storage.facts import StorageFacts
 
 ASKED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -23,11 +23,6 @@ WARNING, BROKEN = warning("c", "is low", "why", "do"), broken("d", "is gone", "w
 )
 def test_the_worst_finding_is_the_exit_code(findings: list[Finding], code: int) -> None:
     assert exit_code(findings) == code
-
-
-def test_of_many_names_some_are_told() -> None:
-    assert some_of(["a", "b", "c"]) == "a, b, c"
-    assert some_of("abcde") == "a, b, c and 2 more"
 
 
 @pytest.mark.parametrize(("told_s", "offset_s"), [(0.5, 0), (0, 0), (1, 0), (4, 3), (-2, -2)])

@@ -1,0 +1,147 @@
+"""Looks at what the gateway depends on beyond a connection: queues, consumers, alarms, the certificate that it serves.
+
+| condition | does not hold while |
+|---|---|
+| topology | an exchange or a queue is missing, or is not what set-up declares |
+| consumers | a work queue has none |
+| ranges | the broker's queues are of other range counts |
+| blocked | the broker blocks publishers: an alarm |
+| certificate | the served certificate has expired or cannot be read |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from provgate_broker.inspection import TopologyReport, inspect_topology
+from provgate_broker.link import AmqpLink
+from provgate_broker.publish_probe import probe_publishing
+from provgate_broker.session import AmqpParameters, AmqpSession
+from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.topology import Exchange, RangePolicy
+from provgate_config import ConfigurationError
+from provgate_config.certificates import certificate_expiry
+from provgate_gateway.queue_metrics import queue_metrics
+from provgate_gateway.topology_conditions import topology_conditions
+from provgate_gateway.waiting import within
+from provgate_telemetry.conditions import Condition
+
+logger = logging.getLogger(__name__)
+
+BLOCKED: Final = "blocked"
+CERTIFICATE: Final = "certificate"
+
+# While something is wrong, somebody waits for it to be right again.
+_RECHECK_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What is inspected.
+
+    Attributes:
+        parameters: the broker.
+        policy: the range counts.
+        rabbitmq: what the queues should be. Another deployment's broker is asked passively, and publishes to it are not
+            probed: an alarm there is known from the packages alone.
+        certificate_file: of the served certificate; None where the gateway serves plain text.
+    """
+
+    parameters: AmqpParameters
+    policy: RangePolicy
+    rabbitmq: RabbitMqSettings
+    certificate_file: str | None
+
+
+class Inspection(Collector):
+    """Inspects again and again, on connections of its own. Runs on one event loop; may be asked on any thread.
+
+    Args:
+        inspected: what.
+        interval_s: seconds from one inspection to the next.
+        blocked: whether the broker holds back what the gateway publishes.
+    """
+
+    def __init__(self, inspected: Inspected, interval_s: float, blocked: Callable[[], bool]) -> None:
+        self._inspected = inspected
+        self._interval_s = interval_s
+        self._blocked = blocked
+        # Replaced as a whole, for those who ask on other threads.
+        self._report: TopologyReport | None = None
+        self._probe_blocked = False
+        self._problems: dict[str, str] = {}
+        self._looking = AmqpLink(inspected.parameters, "provgate-gateway inspection", self._look)
+        self._probing = AmqpLink(inspected.parameters, "provgate-gateway alarms", self._probe)
+
+    async def run(self) -> None:
+        """Inspects until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._looking.run())
+            if self._inspected.rabbitmq.topology == "own":
+                group.create_task(self._probing.run())
+
+    def conditions(self) -> Sequence[Condition]:
+        """Returns what must hold for the gateway's work to get anywhere."""
+        blocked = self._probe_blocked or self._blocked()
+        return [
+            *topology_conditions(self._report),
+            Condition(BLOCKED, "the broker blocks publishers: it is short of memory or of disk" if blocked else None),
+            Condition(CERTIFICATE, certificate_problem(self._inspected.certificate_file, datetime.now(UTC))),
+        ]
+
+    def collect(self) -> Iterable[Metric]:
+        """Returns depth and consumers of every queue that the last inspection found."""
+        return queue_metrics(self._report)
+
+    async def _look(self, session: AmqpSession) -> None:
+        try:
+            while True:
+                self._report = await inspect_topology(session, self._inspected.policy, self._inspected.rabbitmq)
+                self._log_changes()
+                await within(session.wait_lost(), self._pause_s())
+        finally:
+            self._report = None
+
+    async def _probe(self, session: AmqpSession) -> None:
+        # Not on the connection that looks: the broker answers no question on one that has published while it blocks.
+        try:
+            while True:
+                if not session.blocked:
+                    await probe_publishing(session, (Exchange.CONTENT,))
+                self._probe_blocked = session.blocked
+                session.on_blocked(self._on_blocked)
+                await within(session.wait_lost(), self._interval_s)
+        finally:
+            self._probe_blocked = False
+
+    def _on_blocked(self, blocked: bool) -> None:
+        self._probe_blocked = blocked
+
+    def _pause_s(self) -> float:
+        return min(_RECHECK_S, self._interval_s) if self._problems else self._interval_s
+
+    def _log_changes(self) -> None:
+        problems = {each.name: each.problem for each in topology_conditions(self._report) if each.problem is not None}
+        for name in problems.keys() | self._problems.keys():
+            if problems.get(name) != self._problems.get(name):
+                logger.warning("%s: %s", name, problems.get(name, "as it should be again"))
+        self._problems = problems
+
+
+def certificate_problem(file: str | None, now: datetime) -> str | None:
+    """Returns what is wrong with the certificate in a file; None where nothing is, or there is none."""
+    if file is None:
+        return None
+    try:
+        expiry = certificate_expiry(file)
+    except ConfigurationError as error:
+        return error.message
+    return f"{file} has expired at {expiry:%Y-%m-%d %H:%M} UTC" if expiry <= now else None
