@@ -17,11 +17,14 @@ import trustme
 from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.broker_alarms import alarm
 from tests.faults.conftest import FEW_RANGES
 from tests.integration.doctored import config_of, diagnosis, run_doctor
+from tests.integration.gateway_calls import eventually
+from tests.watching import Told, told
 
 QUEUE = "content_add.unknown.2"
 
@@ -46,7 +49,7 @@ def database_dsn(postgres_cluster: PostgreSqlCluster) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def healthy(broker_url: str, database_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack that runs; a test leaves it as healthy as it was."""
-    overrides = {"rabbitmq": {"ranges": FEW_RANGES}}
+    overrides: dict[str, dict[str, Any]] = {"rabbitmq": {"ranges": FEW_RANGES}, "gateway": {"inspection_interval": 1}}
     name = f"doctor-{secrets.token_hex(4)}"
     stack = Stack(broker_url, postgresql_storage(database_dsn), stack_directory, overrides, name)
     stack.start()
@@ -69,9 +72,26 @@ def without_workers(healthy: Stack) -> Iterator[Stack]:
     yield healthy
     workers.start()
     workers.wait_ready()
+    eventually(lambda: is_ready(healthy), "the gateway is ready again", 30)
 
 
-def certificate(path: Path, valid_for: timedelta) -> dict[str, str]:
+def shown(stack: Stack, condition: str, part: str, program: GatewayProgram | None = None) -> None:
+    """Waits until the gateway, or another one, is not ready, and says so of one condition."""
+    address = (program or stack.gateways[0]).metrics_address
+    told_of: list[Told] = []
+
+    def is_shown() -> bool:
+        told_of.append(told(address, "/readyz"))
+        return part in str(told_of[-1].problems.get(condition)) and not told_of[-1].ok
+
+    eventually(is_shown, f"/readyz says {part!r} of {condition}", 30)
+
+
+def is_ready(stack: Stack) -> bool:
+    return told(stack.gateways[0].metrics_address, "/readyz").ok
+
+
+def certificate(path: Path, valid_for: timedelta) -> dict[str, Any]:
     """Makes a certificate that is valid for so long from now, and returns the files of it and its key."""
     now = datetime.now(UTC)
     issued = trustme.CA().issue_cert("localhost", not_before=now - timedelta(days=400), not_after=now + valid_for)
@@ -81,10 +101,11 @@ def certificate(path: Path, valid_for: timedelta) -> dict[str, str]:
 
 
 def test_a_healthy_stack(healthy: Stack) -> None:
-    told = diagnosis(healthy)
-    assert told.amiss == set()
-    assert told.exit_code == 0
-    checks = {found["check"] for found in told.findings if found["severity"] == "ok"}
+    eventually(lambda: is_ready(healthy), "the gateway is ready", 30)
+    found = diagnosis(healthy)
+    assert found.amiss == set()
+    assert found.exit_code == 0
+    checks = {each["check"] for each in found.findings if each["severity"] == "ok"}
     assert checks == {
         *("configuration", "versions", "broker", "permissions", "alarms", "topology", "consumers", "range counts"),
         *("dead letters", "database", "schema", "durability", "clock", "gateway"),
@@ -100,61 +121,66 @@ def test_for_people_it_says_what_why_and_what_to_do(without_workers: Stack) -> N
 
 
 def test_a_stopped_worker_program(without_workers: Stack) -> None:
-    told = diagnosis(without_workers)
-    assert told.amiss == {"consumers"}
-    assert told.exit_code == 2
+    found = diagnosis(without_workers)
+    assert found.amiss == {"consumers"}
+    assert found.exit_code == 2
+    shown(without_workers, "consumers", "19 of 19 work queues have no consumer")
 
 
 @pytest.mark.parametrize("resource", ["memory", "disk"])
 def test_an_alarm(healthy: Stack, rabbitmq_node: RabbitMqNode, resource: str) -> None:
     with alarm(rabbitmq_node, resource):
-        told = diagnosis(healthy)
-    assert told.amiss == {"alarms"}
-    assert told.exit_code == 2
+        found = diagnosis(healthy)
+        shown(healthy, "blocked", "the broker blocks publishers")
+    eventually(lambda: is_ready(healthy), "the gateway is ready again", 30)
+    assert found.amiss == {"alarms"}
+    assert found.exit_code == 2
 
 
 def test_a_missing_queue(without_workers: Stack, amqp_channel: Any) -> None:
     amqp_channel.queue_delete(QUEUE)
-    told = diagnosis(without_workers)
-    assert told.amiss == {"topology", "consumers"}
-    (what,) = told.of("topology")
+    found = diagnosis(without_workers)
+    assert found.amiss == {"topology", "consumers"}
+    (what,) = found.of("topology")
     assert what == f"1 queues are missing: {QUEUE}"
+    shown(without_workers, "topology", f"queue {QUEUE} is missing")
 
 
 def test_a_queue_with_other_arguments(without_workers: Stack, amqp_channel: Any) -> None:
     amqp_channel.queue_delete(QUEUE)
     amqp_channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
     try:
-        told = diagnosis(without_workers)
+        found = diagnosis(without_workers)
+        shown(without_workers, "topology", f"queue {QUEUE}: PRECONDITION_FAILED")
     finally:
         amqp_channel.queue_delete(QUEUE)
-    assert told.amiss == {"topology", "consumers"}
-    (what,) = told.of("topology")
+    assert found.amiss == {"topology", "consumers"}
+    (what,) = found.of("topology")
     assert QUEUE in what
     assert "inequivalent arg" in what
 
 
 def test_a_missing_exchange(without_workers: Stack, amqp_channel: Any) -> None:
     amqp_channel.exchange_delete("origin")
-    told = diagnosis(without_workers)
-    assert told.of("topology") == ["exchange origin: missing"]
+    found = diagnosis(without_workers)
+    assert found.of("topology") == ["exchange origin: missing"]
 
 
 def test_dead_letters(healthy: Stack, amqp_channel: Any) -> None:
     amqp_channel.confirm_delivery()
     amqp_channel.basic_publish("", DEAD_LETTER_QUEUE, b"a letter")
-    told = diagnosis(healthy)
+    found = diagnosis(healthy)
     amqp_channel.queue_purge(DEAD_LETTER_QUEUE)
-    assert told.amiss == {"dead letters"}
-    assert told.exit_code == 1
-    assert told.of("dead letters", "warning") == ["1 packages could not be stored"]
+    assert found.amiss == {"dead letters"}
+    assert found.exit_code == 1
+    assert found.of("dead letters", "warning") == ["1 packages could not be stored"]
 
 
 def test_range_counts_that_differ(healthy: Stack, tmp_path: Path) -> None:
     config = config_of(healthy, tmp_path, rabbitmq={"ranges": {**FEW_RANGES, "content": 8, "origin": 1}})
-    told = diagnosis(healthy, config)
-    assert told.exit_code == 2
-    of_broker, of_database = told.of("range counts")
+    found = diagnosis(healthy, config)
+    assert found.exit_code == 2
+    of_broker, of_database = found.of("range counts")
     assert of_broker == "exchange content: the broker has queues of 4 ranges, 8 configured"
     assert of_database == "content: 4 recorded, 8 configured"
 
@@ -166,49 +192,49 @@ def test_a_user_who_may_not_publish_to_an_exchange(
     rabbitmq_node.ctl("add_user", "reader", "hunter2")
     rabbitmq_node.ctl("set_permissions", "-p", vhost, "reader", "^$", "^(content|origin|location|revision)$", "^$")
     url = f"amqp://reader:hunter2@127.0.0.1:{rabbitmq_node.port}/{vhost}"
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url}))
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url}))
     rabbitmq_node.ctl("delete_user", "reader")
-    assert told.amiss == {"permissions"}
-    assert told.of("permissions") == [
+    assert found.amiss == {"permissions"}
+    assert found.of("permissions") == [
         "the user may not write to directory",
         "the user may not have a queue of its own for replies",
     ]
-    assert "hunter2" not in told.text
+    assert "hunter2" not in found.text
 
 
 def test_no_broker(healthy: Stack, tmp_path: Path) -> None:
     url = "amqp://guest:hunter2@127.0.0.1:1/"
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url}))
-    assert told.amiss == {"broker"}
-    assert len(told.of("topology", "skipped")) == 1
-    assert told.of("schema", "ok")
-    assert told.exit_code == 2
-    assert "hunter2" not in told.text
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url}))
+    assert found.amiss == {"broker"}
+    assert len(found.of("topology", "skipped")) == 1
+    assert found.of("schema", "ok")
+    assert found.exit_code == 2
+    assert "hunter2" not in found.text
 
 
 def test_a_broker_that_does_not_know_the_user(healthy: Stack, broker_url: str, tmp_path: Path) -> None:
     url = f"amqp://nobody:hunter2@{broker_url.partition('@')[2]}"
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url}))
-    (what,) = told.of("broker")
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url}))
+    (what,) = found.of("broker")
     assert "ACCESS_REFUSED" in what
-    assert "hunter2" not in told.text
+    assert "hunter2" not in found.text
 
 
 def test_no_database(healthy: Stack, tmp_path: Path) -> None:
     storage_config = postgresql_storage("postgresql://somebody:hunter2@127.0.0.1:1/provenance")
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"storage_config": storage_config}))
-    assert told.amiss == {"database"}
-    assert told.of("topology", "ok")
-    assert told.exit_code == 2
-    assert "hunter2" not in told.text
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"storage_config": storage_config}))
+    assert found.amiss == {"database"}
+    assert found.of("topology", "ok")
+    assert found.exit_code == 2
+    assert "hunter2" not in found.text
 
 
 def test_an_empty_database(healthy: Stack, tmp_path: Path, postgres_cluster: PostgreSqlCluster) -> None:
     name = f"empty_{secrets.token_hex(4)}"
     storage_config = postgresql_storage(postgres_cluster.create_database(name))
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"storage_config": storage_config}))
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"storage_config": storage_config}))
     postgres_cluster.drop_database(name)
-    assert told.amiss == {"schema"}
+    assert found.amiss == {"schema"}
 
 
 def test_a_database_that_may_lose_what_it_acked(healthy: Stack, postgres_cluster: PostgreSqlCluster) -> None:
@@ -218,13 +244,13 @@ def test_a_database_that_may_lose_what_it_acked(healthy: Stack, postgres_cluster
         with connection.cursor() as cursor:
             cursor.execute("ALTER SYSTEM SET fsync = off")
             cursor.execute("SELECT pg_reload_conf()")
-            told = diagnosis(healthy)
+            found = diagnosis(healthy)
             cursor.execute("ALTER SYSTEM RESET fsync")
             cursor.execute("SELECT pg_reload_conf()")
     finally:
         connection.close()
-    assert told.of("durability") == ["fsync is off"]
-    assert told.amiss == {"durability"}
+    assert found.of("durability") == ["fsync is off"]
+    assert found.amiss == {"durability"}
 
 
 @pytest.mark.parametrize(
@@ -234,31 +260,40 @@ def test_a_database_that_may_lose_what_it_acked(healthy: Stack, postgres_cluster
 def test_a_certificate_that_expires(
     healthy: Stack, tmp_path: Path, valid_for: timedelta, severity: str, exit_code: int
 ) -> None:
-    told = diagnosis(healthy, config_of(healthy, tmp_path, gateway=certificate(tmp_path, valid_for)))
-    assert len(told.of("certificates", severity)) == 1
-    assert told.exit_code == exit_code
+    found = diagnosis(healthy, config_of(healthy, tmp_path, gateway=certificate(tmp_path, valid_for)))
+    assert len(found.of("certificates", severity)) == 1
+    assert found.exit_code == exit_code
+
+
+def test_a_gateway_that_serves_an_expired_certificate_is_not_ready(healthy: Stack, tmp_path: Path) -> None:
+    program = healthy.start_gateway(**certificate(tmp_path, timedelta(minutes=-1)))
+    shown(healthy, "certificate", "has expired at", program)
+    # A new one in its place is taken without a restart.
+    certificate(tmp_path, timedelta(days=30))
+    eventually(lambda: told(program.metrics_address, "/readyz").ok, "it is ready", 30)
+    assert program.terminate() == 0
 
 
 def test_no_gateway(healthy: Stack, tmp_path: Path) -> None:
-    told = diagnosis(healthy, config_of(healthy, tmp_path, storage={"url": "127.0.0.1:1"}))
-    assert told.amiss == {"gateway"}
-    assert told.exit_code == 2
+    found = diagnosis(healthy, config_of(healthy, tmp_path, storage={"url": "127.0.0.1:1"}))
+    assert found.amiss == {"gateway"}
+    assert found.exit_code == 2
 
 
 def test_the_machine_of_a_client(healthy: Stack, tmp_path: Path) -> None:
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq=None, gateway=None))
-    assert told.amiss == set()
-    assert told.exit_code == 0
-    assert len(told.of("configuration", "skipped")) == 2
-    assert len(told.of("broker", "skipped")) == 1
-    assert len(told.of("gateway", "ok")) == 3
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq=None, gateway=None))
+    assert found.amiss == set()
+    assert found.exit_code == 0
+    assert len(found.of("configuration", "skipped")) == 2
+    assert len(found.of("broker", "skipped")) == 1
+    assert len(found.of("gateway", "ok")) == 3
 
 
 def test_a_configuration_that_cannot_be_read(healthy: Stack, tmp_path: Path) -> None:
     config = config_of(healthy, tmp_path, rabbitmq={"prefetch_count": "many"}, gateway={"storage_config": {"cls": "x"}})
-    told = diagnosis(healthy, config)
-    assert told.exit_code == 2
-    section, storage = told.of("configuration")
+    found = diagnosis(healthy, config)
+    assert found.exit_code == 2
+    section, storage = found.of("configuration")
     assert section.startswith("provenance.rabbitmq.prefetch_count: ")
     assert storage.startswith("provenance.gateway.storage_config.cls: no storage is called 'x'")
 
@@ -266,13 +301,13 @@ def test_a_configuration_that_cannot_be_read(healthy: Stack, tmp_path: Path) -> 
 def test_a_file_that_is_not_yaml(healthy: Stack, tmp_path: Path) -> None:
     config = tmp_path / "wrong.yaml"
     config.write_text("provenance: {")
-    told = diagnosis(healthy, config)
-    assert told.exit_code == 2
-    assert told.amiss == {"configuration"}
+    found = diagnosis(healthy, config)
+    assert found.exit_code == 2
+    assert found.amiss == {"configuration"}
 
 
 def test_the_broker_of_another_deployment_is_only_looked_at(healthy: Stack, tmp_path: Path) -> None:
-    told = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"topology": "existing", "storage_config": {}}))
-    assert told.amiss == set()
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"topology": "existing", "storage_config": {}}))
+    assert found.amiss == set()
     for check in ("permissions", "alarms", "dead letters"):
-        assert len(told.of(check, "skipped")) == 1
+        assert len(found.of(check, "skipped")) == 1

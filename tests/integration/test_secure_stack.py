@@ -20,6 +20,7 @@ from provgate_stack.programs import program_path
 from provgate_stack.stack import Stack
 from tests.certificates import Authority, PemFiles
 from tests.fix_secure_stack import Caller, SecureStack, client_tls
+from tests.integration.doctored import config_of, diagnosis
 from tests.integration.gateway_calls import eventually
 
 DATE = datetime(2005, 4, 7, 22, 13, 13, tzinfo=UTC)
@@ -189,3 +190,13 @@ def test_programs_say_why_the_database_is_no_good(secure_stack: SecureStack) -> 
         db = make_dsn(dsn, **changes)
         log = log_of_workers(secure_stack.stack, expected, storage_config={"cls": "postgresql", "db": db})
         assert parse_dsn(dsn)["password"] not in log
+
+
+@of_callers
+def test_doctor_asks_over_every_link(secure_stack: SecureStack, caller: tuple[str, str], tmp_path: Path) -> None:
+    storage = secure_stack.callers[caller].settings(secure_stack.authorities.ours)
+    found = diagnosis(secure_stack.stack, config_of(secure_stack.stack, tmp_path, storage=storage))
+    assert found.amiss == set()
+    assert len(found.of("certificates", "ok")) == 3
+    assert len(found.of("gateway", "ok")) == 3
+    assert storage.get("token", "no token") not in found.text
