@@ -1,0 +1,71 @@
+"""The Prometheus rules of docs/alerts.yml ask for metrics that there are, and docs/operations.md explains each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from provgate_gateway.metrics import GatewayMetrics
+from provgate_telemetry.metric_set import Described
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((DOCS / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+
+of_rules = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+
+
+def exported() -> dict[str, Described]:
+    """What the programs export, by name."""
+    return {described.name: described for described in GatewayMetrics(CollectorRegistry()).described}
+
+
+def described_of(name: str) -> Described | None:
+    found = exported()
+    base = re.sub(r"_(bucket|count|sum)$", "", name)
+    histogram = found.get(base)
+    return histogram if histogram is not None and histogram.kind == "histogram" else found.get(name)
+
+
+@of_rules
+def test_a_rule_asks_for_metrics_that_are_exported(rule: dict[str, Any]) -> None:
+    names = re.findall(r"\bprovgate_\w+", rule["expr"])
+    assert names or rule["expr"].startswith("up{")
+    for name in names:
+        described = described_of(name)
+        assert described is not None, name
+        assert (described.kind == "histogram") is name.endswith("_bucket")
+
+
+@of_rules
+def test_a_rule_groups_and_selects_by_labels_that_its_metrics_have(rule: dict[str, Any]) -> None:
+    names = re.findall(r"\bprovgate_\w+", rule["expr"])
+    labels = {"instance", "job", "le"}.union(*(getattr(described_of(name), "labels", ()) for name in names))
+    asked = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", rule["expr"]) for label in group.split(",")}
+    asked.update(re.findall(r"[{,]\s*(\w+)\s*=", rule["expr"]))
+    asked.update(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    assert asked <= labels
+    codes = re.findall(r'code=~"([^"]*)"', rule["expr"])
+    assert {code for each in codes for code in each.split("|")} <= {code.name for code in grpc.StatusCode}
+
+
+@of_rules
+def test_a_rule_is_explained(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["expr"].count("(") == rule["expr"].count(")")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (DOCS / "operations.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| `{rule['alert']}`")
+    ]
+    assert len(rows) == 1
+    assert all(rows[0])
