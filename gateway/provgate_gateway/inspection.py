@@ -131,8 +131,13 @@ class Inspection(Collector):
     def _log_changes(self) -> None:
         problems = {each.name: each.problem for each in topology_conditions(self._report) if each.problem is not None}
         for name in problems.keys() | self._problems.keys():
-            if problems.get(name) != self._problems.get(name):
-                logger.warning("%s: %s", name, problems.get(name, "as it should be again"))
+            problem = problems.get(name)
+            if problem != self._problems.get(name):
+                level, state = (logging.INFO, "working") if problem is None else (logging.WARNING, "failing")
+                fields = {"condition": name, "state": state}
+                logger.log(
+                    level, "%s: %s", name, problem or "it holds again", extra={"action": "broker.inspect", **fields}
+                )
         self._problems = problems
 
 
