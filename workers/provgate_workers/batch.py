@@ -207,7 +207,7 @@ class _Batch:
 
     def _add_once(self, packages: Sequence[_Package]) -> None:
         rows = list(chain.from_iterable(rows for _, rows in packages))
-        if not self._storage.write_rows(_name_of(self._operation), rows):
+        if not self._storage.write_rows(storage_name_of(self._operation), rows):
             raise StorageUnavailableError("the storage asks to be called again")
 
     def _log_conflict(self, state: RetryCallState) -> None:
@@ -228,7 +228,8 @@ def _was_tried_enough(state: RetryCallState) -> bool:
     return state.attempt_number >= (2 if isinstance(error, StorageLockedError) else _CONFLICT_TRIES)
 
 
-def _name_of(operation: Operation) -> str:
+def storage_name_of(operation: Operation) -> str:
+    """Returns the name under which a storage takes the rows of an operation."""
     return operation.relation or _NAMES[operation.method]
 
 

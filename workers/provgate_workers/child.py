@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import Final
 
+from prometheus_client import CollectorRegistry
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from provgate_broker.errors import TopologyError
@@ -18,10 +19,14 @@ from provgate_config.logs import set_up_logging
 from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
+from provgate_telemetry.statsd import durations_to
 from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildReport
 from provgate_workers.configuration import configuration_of
 from provgate_workers.host import RangeHost
+from provgate_workers.measured_storage import MeasuredStorage
+from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.reporting import reporting
+from provgate_workers.shared_metrics import share_figures
 from provgate_workers.stopping import completed
 
 logger = logging.getLogger(__name__)
@@ -34,6 +39,8 @@ _STOP_S: Final = 25.0
 
 _STDIN: Final = 0
 
+STATSD_PREFIX: Final = "provgate.workers"
+
 
 def main() -> int:
     """Reads the order, works until told to stop, and returns the exit code."""
@@ -42,6 +49,7 @@ def main() -> int:
     order = ChildOrder.of_line(sys.stdin.buffer.readline())
     set_up_logging(order.log_level, order.log_format)
     collect_seldom()
+    share_figures(order.number)
     code = 0
     try:
         asyncio.run(_work(order))
@@ -60,14 +68,16 @@ async def _work(order: ChildOrder) -> None:
     async with reporting(ChildReport(storage_problem="it is not open yet")) as reporter:
         if not await completed(_open(storage), stop):
             return
+        metrics = WorkerMetrics(CollectorRegistry())
         host = RangeHost(
             configuration,
             configuration.assignments[order.number],
-            storage,
+            MeasuredStorage(storage, metrics, durations_to(order.statsd, STATSD_PREFIX)),
             f"provgate-workers {os.getpid()}",
+            metrics,
             reporter.report_now,
         )
-        reporter.follow(lambda: host.report)
+        reporter.follow(host.take_stock)
         await host.run(stop)
     storage.close()
 

@@ -28,12 +28,14 @@ class ChildOrder(msgspec.Struct, frozen=True):
         settings: of the program. They may hold secrets, which is why they come through a pipe.
         number: which of the program's processes it is; says what ranges it hosts.
         log_level, log_format: what `set_up_logging` takes.
+        statsd: the address that durations are sent to; None for none.
     """
 
     settings: RabbitMqSettings
     number: int
     log_level: str
     log_format: str
+    statsd: str | None = None
 
     def line(self) -> bytes:
         """Returns the order as a line."""

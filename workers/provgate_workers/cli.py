@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry
 
 from provgate_broker.configured import PATH
 from provgate_broker.settings import METRICS_LISTEN, RabbitMqSettings
 from provgate_config import setting_options
+from provgate_telemetry.statsd import statsd_address
 from provgate_telemetry.watching import WatchAddress, WatchPortError, watched
 from provgate_workers.configuration import configuration_of
 from provgate_workers.dead_letters_cli import dlq
 from provgate_workers.errors import FatalError, StoppedError
 from provgate_workers.preparation import prepare, set_up
 from provgate_workers.program_options import ENV_PREFIX, loaded_settings, program_options
-from provgate_workers.readiness import ProgramReadiness
+from provgate_workers.program_watch import program_watch
 from provgate_workers.stopping import completed, run_until_signal
 from provgate_workers.supervisor import Supervisor
 
@@ -86,20 +87,22 @@ def run(context: click.Context, /, ready_file: Path | None, log_level: str, log_
     signal lets what is being stored end and gives the rest back; a second one ends the program at once.
     """
     configuration = configuration_of(loaded_settings(context))
-    readiness = ProgramReadiness(len(configuration.assignments))
-    supervisor = Supervisor(configuration, log_level, log_format, ready_file, readiness)
-    address = WatchAddress(f"{PATH}.metrics_listen", configuration.settings.metrics_listen, METRICS_LISTEN)
+    settings = configuration.settings
+    address = WatchAddress(f"{PATH}.metrics_listen", settings.metrics_listen, METRICS_LISTEN)
+    statsd = statsd_address(f"{PATH}.statsd", settings.statsd, os.environ)
+    with program_watch(len(configuration.assignments)) as watch:
+        supervisor = Supervisor(configuration, log_level, log_format, ready_file, statsd, watch)
 
-    async def work(stop: asyncio.Event) -> None:
-        async with watched(address, CollectorRegistry(), readiness.alive, readiness.ready):
-            if await completed(prepare(configuration, readiness.waits), stop):
-                readiness.prepared()
-                await supervisor.run(stop)
+        async def work(stop: asyncio.Event) -> None:
+            async with watched(address, watch.registry, watch.readiness.alive, watch.readiness.ready):
+                if await completed(prepare(configuration, watch.readiness.waits), stop):
+                    watch.readiness.prepared()
+                    await supervisor.run(stop)
 
-    try:
-        run_until_signal(work, supervisor.kill)
-    except WatchPortError as error:
-        raise FatalError(str(error)) from error
+        try:
+            run_until_signal(work, supervisor.kill)
+        except WatchPortError as error:
+            raise FatalError(str(error)) from error
 
 
 main.add_command(dlq)

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from provgate_broker.delivery import Delivery
-from provgate_broker.topology import Operation, binding_key, operations_of
+from provgate_broker.topology import Operation, binding_key, exchange_of, operations_of, parse_binding_key
 from provgate_broker.work_consumer import WorkConsumer
-from provgate_storage.local import LocalStorage
 from provgate_workers.assignment import Assignment
 from provgate_workers.batch import BatchReport
 from provgate_workers.child_order import ChildReport
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.course import Course, course_of
 from provgate_workers.gate import StorageGate
+from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.outbox import Outbox
 from provgate_workers.quarantine import QuarantineWorker
 from provgate_workers.range_worker import RangeWorker
@@ -24,7 +24,7 @@ from provgate_workers.recovery import StorageRecovery
 from provgate_workers.room import Room
 from provgate_workers.settlement import Settlement
 from provgate_workers.turned_away import TurnedAway
-from provgate_workers.writer import Batch, BatchWriter
+from provgate_workers.writer import Batch, BatchStorage, BatchWriter
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class RangeHost:
         assignment: the ranges of this process.
         storage: an open storage.
         name: what the broker shows for the connections.
+        metrics: counts what comes and what becomes of it.
         on_ready: is called once, when every queue has been registered for.
     """
 
@@ -46,24 +47,28 @@ class RangeHost:
         self,
         configuration: WorkerConfiguration,
         assignment: Assignment,
-        storage: LocalStorage,
+        storage: BatchStorage,
         name: str,
+        metrics: WorkerMetrics,
         on_ready: Callable[[], None],
     ) -> None:
         settings = configuration.settings
         self._poison_after = settings.poison_after
         self._broker_counts = settings.queue_type == "quorum"
         self._on_ready = on_ready
+        self._metrics = metrics
         self._workers = _workers_by_queue(assignment)
+        self._metrics_by_queue = {queue: metrics.operations[parse_binding_key(queue)[0]] for queue in self._workers}
         self._unregistered = set(self._workers)
         self._stray_row_counts: dict[str, int] = {}
         self._taking = False
         self._stopping = False
         self._turned_away = TurnedAway()
-        self._room = Room(configuration.process_in_hand_bytes, configuration.prefetch_count)
+        self._bound_bytes = configuration.process_in_hand_bytes
+        self._room = Room(self._bound_bytes, configuration.prefetch_count)
         self._gate = StorageGate()
-        self._outbox = Outbox(configuration.parameters, f"{name} replies")
-        self._settlement = Settlement(self._outbox, self._on_settled)
+        self._outbox = Outbox(configuration.parameters, f"{name} replies", metrics.replies_dropped.inc)
+        self._settlement = Settlement(self._outbox, self._on_settled, metrics)
         self._consumer = WorkConsumer(
             configuration.parameters,
             f"{name} deliveries",
@@ -87,11 +92,17 @@ class RangeHost:
             self._consumer.getter, self._writer, self._gate, self._recovery, self._settlement
         )
 
-    @property
-    def report(self) -> ChildReport:
-        """How it is now."""
+    def take_stock(self) -> ChildReport:
+        """Shows in the metrics how it is now, and returns it."""
         links = {"deliveries": self._consumer.connected, "replies": self._outbox.connected}
         lost = " or ".join(name for name, connected in links.items() if not connected)
+        self._metrics.show(
+            delivering=links["deliveries"],
+            replying=links["replies"],
+            writing=self._gate.is_open,
+            in_hand_bytes=self._room.held_bytes,
+            bound_bytes=self._bound_bytes,
+        )
         return ChildReport(
             registered=not self._unregistered,
             broker_problem=f"no connection for {lost}" if lost else None,
@@ -125,6 +136,7 @@ class RangeHost:
 
     def delivered(self, delivery: Delivery) -> None:
         """Takes a package in hand, and decides what is done with it."""
+        self._count(delivery)
         if not self._taking:
             self._turned_away.keep(delivery)
             return
@@ -152,10 +164,19 @@ class RangeHost:
         for delivery in self._workers[queue].drop(queue):
             self._on_settled(delivery)
 
+    def _count(self, delivery: Delivery) -> None:
+        counted = self._metrics_by_queue[delivery.queue]
+        counted.deliveries.inc()
+        if delivery.redelivered:
+            counted.redeliveries.inc()
+
     async def _wait_failed(self) -> None:
         await self._writer.failed
 
     def _on_written(self, batch: Batch, report: BatchReport) -> None:
+        counted = self._metrics.operations[batch.operation]
+        counted.batch_rows.observe(sum(share.row_count for share in batch.shares))
+        counted.batch_bytes.observe(sum(share.size_bytes for share in batch.shares))
         outcomes = iter(report.outcomes)
         for share in batch.shares:
             again: list[Delivery] = []
@@ -184,6 +205,7 @@ class RangeHost:
 
     def _note_strays(self, operation: Operation, row_counts: Mapping[int, int]) -> None:
         for range_number, row_count in row_counts.items():
+            self._metrics.stray_rows[exchange_of(operation)].inc(row_count)
             queue = binding_key(operation, range_number)
             if queue not in self._stray_row_counts:
                 extra = {"action": "rows.stray", "queue": queue}

@@ -47,17 +47,25 @@ class Outbox:
     replies count as sent: those whose turn does not come in time are lost. While there is no connection, replies wait
     like everything else; what waits then is bounded by the packages in hand, whose delivery acks wait for it.
 
+    Args:
+        parameters: where the broker is.
+        name: what the broker shows for the connection.
+        on_reply_dropped: is called for each reply that is lost.
+
     Attributes:
         dropped_reply_count: the replies that were lost because too many were kept.
     """
 
-    def __init__(self, parameters: AmqpParameters, name: str) -> None:
+    def __init__(
+        self, parameters: AmqpParameters, name: str, on_reply_dropped: Callable[[], None] = lambda: None
+    ) -> None:
         self._publisher = Publisher(parameters, name, self)
         self._sending: dict[str, _Sending] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         # A copy that one queue refuses is tried again while those to other queues go out.
         self._outage = Outage(logger, action="outbox.copy", level=logging.ERROR, calm_s=2 * _REFUSED_RETRY_S)
+        self._on_reply_dropped = on_reply_dropped
         self.dropped_reply_count = 0
 
     @property
@@ -166,6 +174,7 @@ class Outbox:
                 extra={"action": "outbox.drop", "count": self.dropped_reply_count},
             )
         self.dropped_reply_count += 1
+        self._on_reply_dropped()
         self._finish(oldest)
 
     def _retry_later(self, sending: _Sending) -> None:

@@ -11,9 +11,10 @@ from uuid import uuid4
 from provgate_broker.aside import Source, counted, dead_letter, quarantined
 from provgate_broker.delivery import Delivery
 from provgate_broker.publisher import Message
-from provgate_broker.wire import CONTENT_TYPE, Reply, encode_reply
+from provgate_broker.wire import CONTENT_TYPE, Nack, Reply, encode_reply
 from provgate_workers.batch import Refused, Stored
 from provgate_workers.course import Answer, answer_of, nack_of, understands_nack
+from provgate_workers.metrics import ReplyKind, WorkerMetrics
 from provgate_workers.outbox import Outbox
 from provgate_workers.rare_warning import RareWarning
 
@@ -34,11 +35,13 @@ class Settlement:
     Args:
         outbox: takes replies and copies.
         on_settled: is called once for each delivery, when it is not in hand any more.
+        metrics: counts replies, and what is put aside.
     """
 
-    def __init__(self, outbox: Outbox, on_settled: Callable[[Delivery], None]) -> None:
+    def __init__(self, outbox: Outbox, on_settled: Callable[[Delivery], None], metrics: WorkerMetrics) -> None:
         self._outbox = outbox
         self._on_settled = on_settled
+        self._metrics = metrics
         self._warnings = {
             answer: RareWarning(logger, text, action="package.unanswered") for answer, text in _UNANSWERED.items()
         }
@@ -66,6 +69,7 @@ class Settlement:
         )
 
         def moved() -> None:
+            self._metrics.quarantined.inc()
             self._forget(delivery)
             then()
 
@@ -86,6 +90,7 @@ class Settlement:
         )
 
         def buried() -> None:
+            self._metrics.dead_letters[refused.reason].inc()
             if understands_nack(delivery):
                 self._reply(delivery, nack_of(delivery, refused.reason, refused.message))
             else:
@@ -112,6 +117,7 @@ class Settlement:
             mandatory=False,
             persistent=False,
         )
+        self._metrics.replies[ReplyKind.NACK if isinstance(reply, Nack) else ReplyKind.ACK].inc()
         self._outbox.send_reply(message, partial(self._forget, delivery))
 
     def _forget(self, delivery: Delivery) -> None:

@@ -18,7 +18,7 @@ from provgate_config.ready_file import write_ready_file
 from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildReport
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
-from provgate_workers.readiness import ProgramReadiness
+from provgate_workers.program_watch import ProgramWatch
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Supervisor:
         configuration: of the program.
         log_level, log_format: what `set_up_logging` takes.
         ready_file: is made when every consumer of every process is registered, and removed at the end.
-        readiness: is told how the processes are.
+        statsd: where processes send durations to; None for nowhere.
+        watch: is told what becomes of the processes.
     """
 
     def __init__(
@@ -45,13 +46,15 @@ class Supervisor:
         log_level: str,
         log_format: str,
         ready_file: Path | None,
-        readiness: ProgramReadiness,
+        statsd: str | None,
+        watch: ProgramWatch,
     ) -> None:
         self._configuration = configuration
         self._log_level = log_level
         self._log_format = log_format
         self._ready_file = ready_file
-        self._readiness = readiness
+        self._statsd = statsd
+        self._watch = watch
         self._unready = set(range(len(configuration.assignments)))
         self._children: dict[int, Process] = {}
 
@@ -67,7 +70,7 @@ class Supervisor:
                 for number in range(len(self._configuration.assignments)):
                     group.create_task(self._keep(number, stop))
                 await stop.wait()
-                self._readiness.stopping()
+                self._watch.stopping()
                 self._stop_children()
         except* FatalError as errors:
             fatal = errors.exceptions[0]
@@ -94,6 +97,7 @@ class Supervisor:
             if code == FATAL_EXIT_CODE:
                 raise FatalError("the workers cannot work; the log says why")
             death_count = 0 if time.monotonic() - started_at > _SETTLED_AFTER_S else death_count + 1
+            self._watch.restarting()
             wait_s = min(_RESTART_FIRST_S * 2**death_count, _RESTART_MAX_S)
             logger.error(
                 "worker process %d ended with %d; it is started again in %.1f s",
@@ -108,27 +112,30 @@ class Supervisor:
     async def _run_child(self, number: int, stop: asyncio.Event) -> int:
         # -P: the directory that the program was started in is no place to import from.
         command = (sys.executable, "-P", "-m", "provgate_workers.child")
-        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        environment = os.environ | self._watch.environment(number)
+        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
         self._children[number] = child
-        self._readiness.started(number)
+        self._watch.started(number)
         if child.stdin is None or child.stdout is None:
             raise FatalError("a worker process has no pipes")
-        order = ChildOrder(self._configuration.settings, number, self._log_level, self._log_format)
-        child.stdin.write(order.line())
+        child.stdin.write(self._order(number).line())
         if stop.is_set():
             # It was not there yet when all others were told.
             child.stdin.close()
         async for line in child.stdout:
             self._note_report(number, line)
         code = await child.wait()
-        self._readiness.ended(number)
+        self._watch.ended(number)
         return code
+
+    def _order(self, number: int) -> ChildOrder:
+        return ChildOrder(self._configuration.settings, number, self._log_level, self._log_format, self._statsd)
 
     def _note_report(self, number: int, line: bytes) -> None:
         # A library may print something there.
         with suppress(msgspec.MsgspecError):
             report = ChildReport.of_line(line)
-            self._readiness.reported(number, report)
+            self._watch.reported(number, report)
             if report.registered:
                 self._note_ready(number)
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from provgate_broker.topology import Operation, RangePolicy
-from provgate_storage.local import LocalStorage
+from provgate_storage.local import RowStorage
 from provgate_workers.assignment import Range
 from provgate_workers.batch import BatchReport, RangedBody, store_batch
 from provgate_workers.gate import StorageGate
@@ -20,6 +20,13 @@ from provgate_workers.range_worker import RangeWorker, Share
 
 # Of the bodies of a batch: decoded, merged and as a document of the database they take several times as much.
 _BATCH_MAX_BYTES: Final = 16 * 1024 * 1024
+
+
+class BatchStorage(RowStorage, Protocol):
+    """What batches are written to."""
+
+    def probe(self) -> None:
+        """Makes one round trip to the database. Raises `StorageUnavailableError` where it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class BatchWriter:
 
     def __init__(
         self,
-        storage: LocalStorage,
+        storage: BatchStorage,
         policy: RangePolicy,
         gate: StorageGate,
         *,

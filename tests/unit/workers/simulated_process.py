@@ -10,6 +10,8 @@ from enum import Enum
 from typing import Any, cast
 from unittest import mock
 
+from prometheus_client import CollectorRegistry
+
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Operation, RangePolicy, WriteMethod
@@ -19,6 +21,7 @@ from provgate_storage.model import EntityType, Id, Path, RelationData, RelationT
 from provgate_workers import batch, host, outbox, writer
 from provgate_workers.assignment import Assignment, all_ranges
 from provgate_workers.configuration import WorkerConfiguration
+from provgate_workers.metrics import WorkerMetrics
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import Entry
 from tests.unit.workers.simulated_broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
@@ -173,7 +176,10 @@ class SimulatedProcess:
         )
         for seam in self._seams:
             seam.start()
-        self._host = self.run(lambda: host.RangeHost(*_arguments(storage), name="simulated", on_ready=lambda: None))
+        metrics = WorkerMetrics(CollectorRegistry())
+        self._host = self.run(
+            lambda: host.RangeHost(*_arguments(storage), name="simulated", metrics=metrics, on_ready=lambda: None)
+        )
         self._stop = asyncio.Event()
         self._task = self._loop.create_task(self._host.run(self._stop))
         self.settle()

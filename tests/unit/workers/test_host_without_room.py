@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from provgate_broker.getter import Getter
 from provgate_broker.session import AmqpParameters
@@ -18,6 +19,7 @@ from provgate_workers import host as host_module
 from provgate_workers.assignment import Assignment, all_ranges
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.host import RangeHost
+from provgate_workers.metrics import WorkerMetrics
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 
@@ -62,7 +64,9 @@ class Bench:
         settings = RabbitMqSettings(max_in_hand_bytes=100)
         configuration = WorkerConfiguration(settings, parameters, policy, (assignment,))
         storage = cast("LocalStorage", InMemoryProvenanceStorage())
-        self.host = RangeHost(configuration, assignment, storage, "test", lambda: None)
+        self.host = RangeHost(
+            configuration, assignment, storage, "test", WorkerMetrics(CollectorRegistry()), lambda: None
+        )
         # What is in hand stays there.
         self.host._writer._held = True
         self.consumer = cast("FakeConsumer", self.host._consumer)

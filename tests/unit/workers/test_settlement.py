@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from prometheus_client import CollectorRegistry
+
 from provgate_broker.aside import REASON_HEADER, DeadLetterReason
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.delivery import Delivery
 from provgate_broker.publisher import Message
 from provgate_broker.wire import NACK_HEADER, Nack, decode_reply
 from provgate_workers.batch import Refused, Stored
+from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.outbox import Outbox
 from provgate_workers.settlement import Settlement
 from tests.unit.deliveries import FakeAmqpChannel, delivery
@@ -41,7 +44,8 @@ class Bench:
     def __init__(self) -> None:
         self.outbox = FakeOutbox()
         self.settled: list[Delivery] = []
-        self.settlement = Settlement(cast("Outbox", self.outbox), self.settled.append)
+        metrics = WorkerMetrics(CollectorRegistry())
+        self.settlement = Settlement(cast("Outbox", self.outbox), self.settled.append, metrics)
         self.amqp_channel = FakeAmqpChannel()
 
     def package(self, **properties: object) -> Delivery:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from provgate_workers import supervisor as supervisor_module
 from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder
 from provgate_workers.configuration import configuration_of
 from provgate_workers.errors import FatalError
-from provgate_workers.readiness import ProgramReadiness
+from provgate_workers.program_watch import program_watch
 from provgate_workers.supervisor import Supervisor
 from tests.unit.workers.eventually import until
 
@@ -37,17 +38,19 @@ def spawning(script: str, *arguments: str, first: Callable[[], Coroutine[Any, An
     """Returns what starts a script in place of a worker process, once `first` has ended."""
     start = asyncio.create_subprocess_exec
 
-    async def spawn(*_command: str, stdin: int, stdout: int) -> Process:
+    async def spawn(*_command: str, stdin: int, stdout: int, env: Mapping[str, str]) -> Process:
         if first is not None:
             await first()
-        return await start(sys.executable, "-c", script, *arguments, stdin=stdin, stdout=stdout)
+        return await start(sys.executable, "-c", script, *arguments, stdin=stdin, stdout=stdout, env=env)
 
     return spawn
 
 
-def new_supervisor(ready_file: Path | None = None, processes: int = 2) -> Supervisor:
+@contextmanager
+def new_supervisor(ready_file: Path | None = None, processes: int = 2) -> Iterator[Supervisor]:
     settings = RabbitMqSettings(processes=processes, storage_config={"cls": "postgresql", "db": ""})
-    return Supervisor(configuration_of(settings), "info", "text", ready_file, ProgramReadiness(processes))
+    with program_watch(processes) as watch:
+        yield Supervisor(configuration_of(settings), "info", "text", ready_file, None, watch)
 
 
 def test_it_is_ready_when_all_processes_are_and_ends_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,10 +59,11 @@ def test_it_is_ready_when_all_processes_are_and_ends_with_them(monkeypatch: pyte
 
     async def test() -> None:
         stop = asyncio.Event()
-        running = asyncio.create_task(new_supervisor(ready_file).run(stop))
-        await until(ready_file.exists)
-        stop.set()
-        await asyncio.wait_for(running, 10)
+        with new_supervisor(ready_file) as supervisor:
+            running = asyncio.create_task(supervisor.run(stop))
+            await until(ready_file.exists)
+            stop.set()
+            await asyncio.wait_for(running, 10)
 
     asyncio.run(test())
     assert {ChildOrder.of_line(line).number for line in orders.read_bytes().splitlines()} == {0, 1}
@@ -82,15 +86,15 @@ def test_a_process_that_comes_when_all_others_were_told_to_stop_stops_too(
 
         spawn = spawning(OBEDIENT, str(tmp_path / "orders"), first=first)
         monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn)
-        supervisor = new_supervisor(processes=1)
-        running = asyncio.create_task(supervisor.run(stop))
-        await begun.wait()
-        stop.set()
-        try:
-            await asyncio.wait_for(asyncio.shield(running), 10)
-        finally:
-            supervisor.kill()
-            await running
+        with new_supervisor(processes=1) as supervisor:
+            running = asyncio.create_task(supervisor.run(stop))
+            await begun.wait()
+            stop.set()
+            try:
+                await asyncio.wait_for(asyncio.shield(running), 10)
+            finally:
+                supervisor.kill()
+                await running
 
     asyncio.run(test())
 
@@ -103,10 +107,11 @@ def test_a_process_that_dies_is_started_again(monkeypatch: pytest.MonkeyPatch, t
 
     async def test() -> None:
         stop = asyncio.Event()
-        running = asyncio.create_task(new_supervisor(processes=1).run(stop))
-        await until(lambda: orders.exists() and len(orders.read_bytes().splitlines()) >= 3)
-        stop.set()
-        await asyncio.wait_for(running, 10)
+        with new_supervisor(processes=1) as supervisor:
+            running = asyncio.create_task(supervisor.run(stop))
+            await until(lambda: orders.exists() and len(orders.read_bytes().splitlines()) >= 3)
+            stop.set()
+            await asyncio.wait_for(running, 10)
 
     asyncio.run(test())
 
@@ -114,5 +119,5 @@ def test_a_process_that_dies_is_started_again(monkeypatch: pytest.MonkeyPatch, t
 def test_a_process_that_can_never_work_ends_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = OBEDIENT.replace("sys.stdin.buffer.read()", f"sys.exit({FATAL_EXIT_CODE})")
     monkeypatch.setattr(asyncio, "create_subprocess_exec", spawning(script, str(tmp_path / "orders")))
-    with pytest.raises(FatalError):
-        asyncio.run(new_supervisor().run(asyncio.Event()))
+    with new_supervisor() as supervisor, pytest.raises(FatalError):
+        asyncio.run(supervisor.run(asyncio.Event()))

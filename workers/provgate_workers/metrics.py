@@ -1,0 +1,162 @@
+"""What the workers count: every metric that they have.
+
+Counted for each delivery, batch, storage call and reply, never for each row. Labels are operations, exchanges and
+reasons of ours. Each process has these metrics, and its program shows their sums (`shared_metrics.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from provgate_broker.aside import DeadLetterReason
+from provgate_broker.topology import OPERATIONS, Exchange, Operation
+from provgate_telemetry.metric_set import COUNT_BUCKETS, DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES, MetricSet
+
+PREFIX: Final = "provgate_workers"
+
+
+class CallOutcome(StrEnum):
+    """How a storage call ended.
+
+    Attributes:
+        COMMITTED: the rows are stored.
+        CONFLICT: another writer was in the way; it is tried again at once.
+        TROUBLE: the storage cannot be written to for now.
+        REFUSED: the storage refuses some of the rows; they are looked for, or become a dead letter.
+        FAILED: something that is not known; it is tried again some times.
+    """
+
+    COMMITTED = "committed"
+    CONFLICT = "conflict"
+    TROUBLE = "trouble"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class ReplyKind(StrEnum):
+    """What a reply says: all rows are stored, or the package is refused."""
+
+    ACK = "ack"
+    NACK = "nack"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationMetrics:
+    """The metrics of one operation. Thread-safe.
+
+    Attributes:
+        deliveries, redeliveries: packages that the broker delivered, and of these the ones that it had before.
+        rows_stored: the rows of storage calls that were committed.
+        batch_rows, batch_bytes: of the packages that were stored together.
+        call_duration: of the storage calls.
+        calls: the storage calls by their outcome.
+    """
+
+    deliveries: Counter
+    redeliveries: Counter
+    rows_stored: Counter
+    batch_rows: Histogram
+    batch_bytes: Histogram
+    call_duration: Histogram
+    calls: dict[CallOutcome, Counter]
+
+
+class WorkerMetrics:
+    """The metrics of one process. Thread-safe.
+
+    Args:
+        registry: where they are shown.
+
+    Attributes:
+        operations: those of each operation.
+        dead_letters: packages that became dead letters, by reason.
+        quarantined: packages that were moved to quarantine.
+        replies: by what they say.
+        replies_dropped: replies that were lost because too many waited for a blocked broker.
+        stray_rows: rows that came for another range than their own, by exchange.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        made = MetricSet(PREFIX, registry)
+        of_operation = ("operation",)
+        self._deliveries = made.counter("deliveries", "Packages that the broker delivered.", of_operation)
+        self._redeliveries = made.counter(
+            "redeliveries", "Deliveries of packages not for the first time.", of_operation
+        )
+        self._rows_stored = made.counter("rows_stored", "Rows of storage calls that were committed.", of_operation)
+        self._batch_rows = made.histogram("batch_rows", "Rows that were stored together.", COUNT_BUCKETS, of_operation)
+        self._batch_bytes = made.histogram(
+            "batch_bytes", "Size of the bodies of what was stored together.", SIZE_BUCKETS_BYTES, of_operation
+        )
+        self._call_duration = made.histogram(
+            "commit_seconds", "From the start of a storage call to its commit.", DURATION_BUCKETS_S, of_operation
+        )
+        self._calls = made.counter(
+            "storage_calls",
+            f"Storage calls by how they ended: {', '.join(CallOutcome)}.",
+            ("operation", "outcome"),
+        )
+        dead_letters = made.counter("dead_letters", "Packages that became dead letters.", ("reason",))
+        self.quarantined = made.counter("quarantined", "Packages that were moved to quarantine.")
+        replies = made.counter("replies", "Replies by what they say: ack or nack.", ("kind",))
+        self.replies_dropped = made.counter("replies_dropped", "Replies lost: too many waited for a blocked broker.")
+        stray_rows = made.counter("stray_rows", "Rows that came for another range than their own.", ("exchange",))
+        connected = made.gauge(
+            "connected_processes", "Processes that have the connection: deliveries, or replies.", ("connection",)
+        )
+        self._in_hand_bytes = made.gauge("in_hand_bytes", "Bytes of packages in hand.")
+        self._in_hand_bound_bytes = made.gauge("in_hand_bound_bytes", "The most bytes that may be in hand.")
+        self._troubled = made.gauge("storage_troubled_processes", "Processes that do not write to the storage for now.")
+        self.described = made.described
+        # All of them at once, so that they are there, and 0, before anything has happened.
+        self.operations = {operation: self._of_operation(name_of(operation)) for operation in OPERATIONS}
+        self.dead_letters = {reason: dead_letters.labels(reason.value) for reason in DeadLetterReason}
+        self.replies = {kind: replies.labels(kind.value) for kind in ReplyKind}
+        self.stray_rows = {exchange: stray_rows.labels(exchange.value) for exchange in Exchange}
+        self._connected = [connected.labels(name) for name in ("deliveries", "replies")]
+
+    def show(self, *, delivering: bool, replying: bool, writing: bool, in_hand_bytes: int, bound_bytes: int) -> None:
+        """Sets what is as it is now: both connections, whether the storage is written to, and what is in hand."""
+        for gauge, connected in zip(self._connected, (delivering, replying), strict=True):
+            gauge.set(connected)
+        self._troubled.set(not writing)
+        self._in_hand_bytes.set(in_hand_bytes)
+        self._in_hand_bound_bytes.set(bound_bytes)
+
+    def _of_operation(self, name: str) -> OperationMetrics:
+        return OperationMetrics(
+            deliveries=self._deliveries.labels(name),
+            redeliveries=self._redeliveries.labels(name),
+            rows_stored=self._rows_stored.labels(name),
+            batch_rows=self._batch_rows.labels(name),
+            batch_bytes=self._batch_bytes.labels(name),
+            call_duration=self._call_duration.labels(name),
+            calls={outcome: self._calls.labels(name, outcome.value) for outcome in CallOutcome},
+        )
+
+
+class ProgramMetrics:
+    """The metrics of the program around the processes. Thread-safe.
+
+    Args:
+        registry: where they are shown.
+
+    Attributes:
+        processes: processes that run.
+        restarts: processes that ended by themselves or were killed, and were started again.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        made = MetricSet(PREFIX, registry)
+        self.processes: Gauge = made.gauge("processes", "Processes that run.")
+        self.restarts: Counter = made.counter("process_restarts", "Processes that ended and were started again.")
+        self.described = made.described
+
+
+def name_of(operation: Operation) -> str:
+    """Returns what an operation is called in metrics: `content_add`, `relation_add.content_in_revision`."""
+    return operation.method.value if operation.relation is None else f"{operation.method}.{operation.relation}"
