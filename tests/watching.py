@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.integration.gateway_calls import eventually
+
 
 @dataclass(frozen=True)
 class Told:
@@ -47,3 +49,8 @@ def value(address: str, name: str, **labels: str) -> float:
     """Returns the sum of the samples that have a name and at least these labels."""
     wanted = labels.items()
     return sum(each.value for each in samples(address) if each.name == name and each.labels.items() >= wanted)
+
+
+def expect(address: str, expected: float, name: str, **labels: str) -> None:
+    """Returns once `value` is as expected."""
+    eventually(lambda: value(address, name, **labels) == expected, f"{name} {labels} is {expected}")

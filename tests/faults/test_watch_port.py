@@ -15,8 +15,8 @@ from provgate_stack.postgresql import PostgreSqlCluster
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.broker_alarms import alarm
-from tests.integration.gateway_calls import connected, contents, eventually, write
-from tests.watching import told
+from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually, write
+from tests.watching import expect, told, value
 
 pytestmark = pytest.mark.faults
 
@@ -51,7 +51,28 @@ def test_a_broker_that_blocks_publishers_is_named(small_stack: Stack, rabbitmq_n
         write(stub.ContentAdd, [contents(5)], timeout_s=1.0)
         eventually(lambda: "blocks publishers" in str(problem(gateway, "blocked")), "it says so")
         assert problem(gateway, "broker") is None
+        assert value(gateway, "provgate_gateway_broker_blocked") == 1
+        assert value(gateway, "provgate_gateway_broker_connected", connection="publisher") == 1
     eventually(lambda: told(gateway, "/readyz").ok, "it is ready again")
+    assert value(gateway, "provgate_gateway_broker_blocked") == 0
+
+
+def test_what_is_published_again_is_counted_and_acked_once(small_stack: Stack, rabbitmq_node: RabbitMqNode) -> None:
+    small_stack.start()
+    gateway, _ = small_stack.metrics_addresses()
+    with connected(small_stack.address) as (_, stub):
+        small_stack.workers[0].stop()
+        opened = OpenWrite(stub, timeout_s=RECOVERED_S)
+        opened.send(contents(100))
+        expect(gateway, 100, "provgate_gateway_entries_confirmed_total", method="content_add")
+        assert value(gateway, "provgate_gateway_unacked_entries") == 100
+        rabbitmq_node.ctl("close_all_connections", "--global", "a test")
+        eventually(lambda: value(gateway, "provgate_gateway_republications_total", exchange="content") > 0, "again")
+        small_stack.workers[0].cont()
+        assert opened.end().ok
+    for state in ("received", "published", "confirmed", "acked"):
+        expect(gateway, 100, f"provgate_gateway_entries_{state}_total", method="content_add")
+    assert value(gateway, "provgate_gateway_unacked_entries") == 0
 
 
 def test_a_database_that_is_out_of_reach_is_named(small_stack: Stack, postgres_cluster: PostgreSqlCluster) -> None:
