@@ -47,9 +47,11 @@ class SharedMetrics:
             for kind, size_bytes in FILE_BYTES.items():
                 _reserve(self._directory / f"{kind}_{number}.db", size_bytes)
         except OSError as error:
-            text = "the figures of worker process %d are not shown: %s"
             logger.warning(
-                text, number, error, extra={"action": "metrics.skip", "number": number, "reason": str(error)}
+                "the figures of worker process %d are not shown: %s",
+                number,
+                error,
+                extra={"action": "metrics.skip", "number": number, "reason": str(error)},
             )
             return {}
         return {DIRECTORY_VARIABLE: str(self._directory)}
