@@ -29,6 +29,7 @@ from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Exchange, RangePolicy
 from provgate_config import ConfigurationError
 from provgate_config.certificates import certificate_expiry
+from provgate_config.outage import Outage
 from provgate_gateway.queue_metrics import queue_metrics
 from provgate_gateway.topology_conditions import topology_conditions
 from provgate_gateway.waiting import within
@@ -77,7 +78,7 @@ class Inspection(Collector):
         # Replaced as a whole, for those who ask on other threads.
         self._report: TopologyReport | None = None
         self._probe_blocked = False
-        self._problems: dict[str, str] = {}
+        self._outages: dict[str, Outage] = {}
         self._looking = AmqpLink(inspected.parameters, "provgate-gateway inspection", self._look)
         self._probing = AmqpLink(inspected.parameters, "provgate-gateway alarms", self._probe)
 
@@ -105,7 +106,7 @@ class Inspection(Collector):
         try:
             while True:
                 self._report = await inspect_topology(session, self._inspected.policy, self._inspected.rabbitmq)
-                self._log_changes()
+                self._log(topology_conditions(self._report))
                 await within(session.wait_lost(), self._pause_s())
         finally:
             self._report = None
@@ -126,19 +127,16 @@ class Inspection(Collector):
         self._probe_blocked = blocked
 
     def _pause_s(self) -> float:
-        return min(_RECHECK_S, self._interval_s) if self._problems else self._interval_s
+        wrong = any(outage.goes_on for outage in self._outages.values())
+        return min(_RECHECK_S, self._interval_s) if wrong else self._interval_s
 
-    def _log_changes(self) -> None:
-        problems = {each.name: each.problem for each in topology_conditions(self._report) if each.problem is not None}
-        for name in problems.keys() | self._problems.keys():
-            problem = problems.get(name)
-            if problem != self._problems.get(name):
-                level, state = (logging.INFO, "working") if problem is None else (logging.WARNING, "failing")
-                fields = {"condition": name, "state": state}
-                logger.log(
-                    level, "%s: %s", name, problem or "it holds again", extra={"action": "broker.inspect", **fields}
-                )
-        self._problems = problems
+    def _log(self, conditions: Sequence[Condition]) -> None:
+        for condition in conditions:
+            outage = self._outages.setdefault(condition.name, Outage(logger, action="broker.inspect"))
+            if condition.problem is None:
+                outage.ended(f"{condition.name}: as it should be", condition=condition.name)
+            else:
+                outage.failed(condition.name, condition.problem, condition=condition.name)
 
 
 def certificate_problem(file: str | None, now: datetime) -> str | None:

@@ -1,0 +1,1 @@
+"""`provgate top`: how gateways and workers are doing, live."""

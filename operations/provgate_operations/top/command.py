@@ -1,0 +1,134 @@
+"""The command `provgate top`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.live import Live
+
+from provgate_broker.settings import METRICS_LISTEN as WORKERS_DEFAULT
+from provgate_broker.settings import SECTION as RABBITMQ
+from provgate_config import ConfigDocument
+from provgate_config.addresses import OFF
+from provgate_gateway.settings import METRICS_LISTEN as GATEWAY_DEFAULT
+from provgate_gateway.settings import SECTION as GATEWAY
+from provgate_operations.top.figures import Figures, figures, since_start
+from provgate_operations.top.scrape import Role, Source, scrape_all
+from provgate_operations.top.view import view
+
+_TIMEOUT_S: Final = 2.0
+_ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # to be replaced
+
+
+@click.command()
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="The metrics port of a gateway; may be given several times. That of the configuration, else "
+    f"{GATEWAY_DEFAULT}, where neither --gateway nor --workers is given.",
+)
+@click.option(
+    "--workers",
+    multiple=True,
+    metavar="HOST:PORT",
+    help=f"The metrics port of a worker program, likewise; else {WORKERS_DEFAULT}.",
+)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds from one look to the next.",
+)
+@click.option("--once", is_flag=True, help="Look twice, print what happened between, and end.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How --once prints.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file, in place of the one of `provgate`.",
+)
+@click.pass_context
+def top(
+    context: click.Context,
+    /,
+    gateways: tuple[str, ...],
+    workers: tuple[str, ...],
+    interval_s: float,
+    once: bool,
+    output_format: str,
+    config: Path | None,
+) -> None:
+    """Show how gateways and workers are doing: rates, queues, latencies, connections. Ctrl-C ends it.
+
+    Depths are those of the gateway's last look at the broker (inspection_interval). A program that does not answer is
+    shown as such.
+    """
+    if output_format == "json" and not once:
+        raise click.UsageError("--format json needs --once")
+    sources = _sources(gateways, workers, config or context.find_root().params.get("config"))
+    if once:
+        _print(_between_two_looks(sources, interval_s), output_format)
+        return
+    try:
+        _show(sources, interval_s)
+    except KeyboardInterrupt:
+        return
+
+
+def _sources(gateways: Sequence[str], workers: Sequence[str], config: Path | None) -> list[Source]:
+    if not gateways and not workers:
+        document = ConfigDocument.load(config)
+        gateways = _configured(document.section(GATEWAY), GATEWAY_DEFAULT)
+        workers = _configured(document.section(RABBITMQ), WORKERS_DEFAULT)
+    return [
+        *(Source(Role.GATEWAY, address) for address in gateways),
+        *(Source(Role.WORKERS, address) for address in workers),
+    ]
+
+
+def _configured(section: dict[str, Any], default: str) -> list[str]:
+    address = section.get("metrics_listen")
+    # YAML reads `off` as false.
+    if address in (OFF, False):
+        return []
+    host, _, port = str(address or default).rpartition(":")
+    return [f"{_ANY_HOST.get(host, host)}:{port}"]
+
+
+def _between_two_looks(sources: Sequence[Source], interval_s: float) -> Figures:
+    before = scrape_all(sources, _TIMEOUT_S)
+    time.sleep(interval_s)
+    return figures(before, scrape_all(sources, _TIMEOUT_S))
+
+
+def _print(told: Figures, output_format: str) -> None:
+    if output_format == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+    else:
+        Console().print(view(told))
+
+
+def _show(sources: Sequence[Source], interval_s: float) -> None:
+    now = scrape_all(sources, _TIMEOUT_S)
+    with Live(view(figures(since_start(now), now)), screen=True, auto_refresh=False) as live:
+        while True:
+            live.refresh()
+            time.sleep(interval_s)
+            before, now = now, scrape_all(sources, _TIMEOUT_S)
+            live.update(view(figures(before, now)))

@@ -1,0 +1,158 @@
+"""`provgate top` before a stack under load, on a terminal and for scripts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+
+from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_stack.programs import program_path
+from provgate_stack.stack import Stack
+from tests.integration.gateway_calls import contents, eventually, write
+from tests.watching import told, value
+
+
+@contextmanager
+def load(stack: Stack) -> Iterator[None]:
+    """Writes without a pause."""
+    over = threading.Event()
+
+    def run() -> None:
+        with grpc.insecure_channel(stack.address) as channel:
+            stub = ProvenanceStorageStub(channel)
+            while not over.is_set():
+                assert write(stub.ContentAdd, [contents(500) for _ in range(20)]).ok
+
+    writing = threading.Thread(target=run)
+    writing.start()
+    try:
+        metrics = stack.gateways[0].metrics_address
+        eventually(lambda: value(metrics, "provgate_gateway_entries_acked_total") > 0, "entries are acked")
+        yield
+    finally:
+        over.set()
+        writing.join()
+
+
+def command(stack: Stack, *arguments: str) -> list[str]:
+    gateway, workers = stack.metrics_addresses()
+    return [program_path("provgate"), "top", "--gateway", gateway, "--workers", workers, *arguments]
+
+
+def once(stack: Stack, *arguments: str, of: list[str] | None = None) -> dict[str, Any]:
+    done = subprocess.run(
+        [*(of or command(stack)), "--once", "--format", "json", "--interval", "1", *arguments],
+        env=stack.client_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_for_scripts_under_load(shared_stack: Stack) -> None:
+    with load(shared_stack):
+        found = once(shared_stack)
+    assert 1 <= found["interval_s"] < 20
+    assert [program["problem"] for program in found["programs"]] == [None, None]
+    assert found["programs"][0]["connections"] == {"publisher": 1, "replies": 1}
+    assert found["programs"][1]["connections"] == {"deliveries": 2, "replies": 2}
+    rates = found["rates"]
+    assert all(rates[name] > 0 for name in ("received", "confirmed", "acked", "committed"))
+    # What is acked was received, and no more of it than may be on its way between.
+    assert rates["acked"] <= rates["received"] + found["unacked_entries"]["bound"]
+    for latency in found["latencies"].values():
+        assert 0 < latency["p50_s"] <= latency["p99_s"] < 60
+    assert 0 <= found["unacked_entries"]["used"] <= found["unacked_entries"]["bound"] == 2_000_000
+    assert len(found["ranges"]) == 10
+    assert all(len(of_operation["depths"]) == 16 for of_operation in found["ranges"])
+    assert not found["blocked"]
+
+
+def test_at_rest_nothing_happens(shared_stack: Stack) -> None:
+    found = once(shared_stack)
+    assert set(found["rates"].values()) == {0}
+    assert all(latency["p50_s"] is None for latency in found["latencies"].values())
+
+
+def test_one_that_does_not_answer_is_shown_beside_the_others(shared_stack: Stack) -> None:
+    found = once(shared_stack, "--workers", "127.0.0.1:1")
+    assert [program["problem"] is None for program in found["programs"]] == [True, True, False]
+    assert "refused" in found["programs"][2]["problem"]
+
+
+def test_what_the_configuration_names_is_asked(shared_stack: Stack, tmp_path: Path) -> None:
+    gateway, _ = shared_stack.metrics_addresses()
+    sections = {"gateway": {"metrics_listen": gateway}, "rabbitmq": {"metrics_listen": "off"}}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"provenance": sections}))
+    found = once(shared_stack, "--config", str(config), of=[program_path("provgate"), "top"])
+    assert [(program["role"], program["address"]) for program in found["programs"]] == [("gateway", gateway)]
+
+
+class Terminal:
+    """A command on a pseudo-terminal of 120 columns and 50 lines."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self._main, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+        environment = environment | {"TERM": "xterm-256color"}
+        self.process = subprocess.Popen(
+            arguments, env=environment, stdin=end, stdout=end, stderr=end, start_new_session=True
+        )
+        os.close(end)
+        self.text = ""
+
+    def shows(self, part: str) -> bool:
+        """Returns whether something was drawn by now."""
+        while select.select([self._main], [], [], 0)[0]:
+            try:
+                self.text += os.read(self._main, 65536).decode("utf-8", "replace")
+            except OSError:
+                break
+        return part in self.text
+
+    def press_ctrl_c(self) -> int:
+        self.process.send_signal(2)
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._main)
+
+
+@pytest.fixture
+def terminal(shared_stack: Stack) -> Iterator[Terminal]:
+    made = Terminal(command(shared_stack, "--interval", "0.5"), shared_stack.client_environment())
+    yield made
+    made.close()
+
+
+def test_on_a_terminal_it_draws_until_ctrl_c(shared_stack: Stack, terminal: Terminal) -> None:
+    eventually(lambda: told(shared_stack.gateways[0].metrics_address, "/readyz").ok, "queues were looked at", 30)
+    with load(shared_stack):
+        for part in ("publish to ack", "content_in_directory", "unacked entries", " ms"):
+            eventually(lambda part=part: terminal.shows(part), f"it draws {part!r}", 30)  # type: ignore[misc]  # mypy does not infer it
+    assert terminal.press_ctrl_c() == 0
+    # The screen is as it was before.
+    eventually(lambda: terminal.shows("\x1b[?1049l"), "the screen is given back")
+    assert "Traceback" not in terminal.text
