@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from provgate_config.errors import ConfigurationError
+from provgate_config.source import Source, SourceKind
 
 ROOT: Final = "provenance"
 SECTIONS: Final = ("storage", "rabbitmq", "gateway")
@@ -28,10 +29,12 @@ class ConfigDocument:
     """A configuration file that was read, or none.
 
     Attributes:
+        path: of the file; None where there is none.
         warnings: what was met and ignored, for the program to log.
     """
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
+    def __init__(self, content: Mapping[str, Any], path: Path | None = None) -> None:
+        self.path = path
         self.warnings: list[str] = []
         self._sections = self._checked(content)
 
@@ -54,10 +57,10 @@ class ConfigDocument:
             # ValueError: a scalar that looks like a date and is none.
             raise ConfigurationError(f"{path}: the configuration file is not YAML: {_yaml_place(error)}") from error
         if content is None:
-            return cls({})
+            return cls({}, path)
         if not isinstance(content, dict):
             raise ConfigurationError(f"{path}: the configuration file is not a mapping")
-        return cls(content)
+        return cls(content, path)
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns a section, empty where the file has none, with the secrets that it names files for.
@@ -72,6 +75,11 @@ class ConfigDocument:
         if not isinstance(section, dict):
             raise ConfigurationError(f"{path}: Expected `object`, got `{type(section).__name__}`")
         return _with_secrets(section, path)
+
+    def sources(self, name: str) -> dict[tuple[str, ...], Source]:
+        """Returns where the values of a section come from, by their paths in it. Of a list there is one source."""
+        section = self._sections.get(name)
+        return dict(_sources(section, str(self.path))) if isinstance(section, dict) else {}
 
     def _checked(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         for key in content:
@@ -106,16 +114,33 @@ def _yaml_place(error: Exception) -> str:
 def _with_secrets(section: Mapping[str, Any], path: str) -> dict[str, Any]:
     resolved: dict[str, Any] = {}
     for key, value in section.items():
-        stem = str(key).removesuffix("_file")
+        stem = _secret_of(key)
         if isinstance(value, dict):
             resolved[key] = _with_secrets(value, f"{path}.{key}")
-        elif stem != key and stem in SECRETS:
+        elif stem is not None:
             if stem in section:
                 raise ConfigurationError(f"{path}.{key}: give it or {path}.{stem}, not both")
             resolved[stem] = read_secret(value, f"{path}.{key}")
         else:
             resolved[key] = value
     return resolved
+
+
+def _sources(section: Mapping[Any, Any], file: str) -> Iterator[tuple[tuple[str, ...], Source]]:
+    for key, value in section.items():
+        stem = _secret_of(key)
+        if isinstance(value, dict) and value:
+            yield from (((str(key), *path), source) for path, source in _sources(value, file))
+        elif stem is not None:
+            yield (stem,), Source(SourceKind.VALUE_FILE, str(value), f"{key} in {file}")
+        else:
+            yield (str(key),), Source(SourceKind.FILE, file)
+
+
+def _secret_of(key: object) -> str | None:
+    """Returns the setting whose value is in a file that `key` names; None where `key` names none."""
+    stem = str(key).removesuffix("_file")
+    return stem if stem != key and stem in SECRETS else None
 
 
 def read_secret(file: object, path: str) -> str:

@@ -7,7 +7,8 @@ environment variable beside it, so that `--help` lists all there is to set and n
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
@@ -16,6 +17,7 @@ from click.core import ParameterSource
 
 from provgate_config.document import read_secret
 from provgate_config.settings import Settings, convert
+from provgate_config.source import Source, SourceKind
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
@@ -63,15 +65,79 @@ def load_section(context: click.Context, settings: type[S], section: dict[str, A
         ConfigurationError: as `convert` does.
     """
     merged = dict(section)
+    for given in _given(context, settings):
+        value = context.params[given.parameter]
+        merged[given.name] = read_secret(value, f"{path}.{given.name}_file") if given.is_file else value
+    return convert(merged, settings, path)
+
+
+def option_sources(context: click.Context, settings: type[Settings]) -> dict[str, Source]:
+    """Returns where the values come from that `load_section` lays over a section, by their names in the file."""
+    options = {option.name: option for option in context.command.params}
+    found: dict[str, Source] = {}
+    for given in _given(context, settings):
+        option = options[given.parameter]
+        by_flag = given.source is ParameterSource.COMMANDLINE
+        name = option.opts[0] if by_flag else str(option.envvar)
+        if given.is_file:
+            found[given.name] = Source(SourceKind.VALUE_FILE, str(context.params[given.parameter]), name)
+        else:
+            found[given.name] = Source(SourceKind.FLAG if by_flag else SourceKind.ENVIRONMENT, name)
+    return found
+
+
+def environment_context(program: str, settings: type[Settings], env_prefix: str) -> click.Context:
+    """Returns the context of a command that is given no flags: the environment alone is laid over a section.
+
+    Args:
+        program: the name of the command, for messages.
+        settings: the type of the section.
+        env_prefix: as `setting_options` takes it.
+
+    Raises:
+        click.UsageError: a variable has a value of the wrong type.
+    """
+    command = setting_options(settings, env_prefix)(click.Command(program))
+    return command.make_context(program, [])
+
+
+@dataclass(frozen=True, slots=True)
+class OptionNames:
+    """How a setting is called outside the file.
+
+    Attributes:
+        flag: with its dashes.
+        variable: the environment variable.
+        may_be_file: whether there is another pair, with `-file` and `_FILE` at the end, that names a file.
+    """
+
+    flag: str
+    variable: str
+    may_be_file: bool
+
+
+def option_names(settings: type[Settings], env_prefix: str) -> dict[str, OptionNames]:
+    """Returns what the options are called that `setting_options` makes, by the setting's name in the file."""
+    named = {field.encode_name: _names_of(settings, field, env_prefix) for field in msgspec.structs.fields(settings)}
+    return {name: names for name, names in named.items() if names is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    name: str
+    parameter: str
+    source: ParameterSource
+    is_file: bool
+
+
+def _given(context: click.Context, settings: type[Settings]) -> Iterator[_Given]:
+    """Yields what environment and flags gave, what counts more after what it counts before."""
     for source in (ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE):
         for field in msgspec.structs.fields(settings):
-            name = field.encode_name
-            parameter = _parameter(settings, name)
-            if context.get_parameter_source(f"{parameter}_file") is source:
-                merged[name] = read_secret(context.params[f"{parameter}_file"], f"{path}.{name}_file")
-            if context.get_parameter_source(parameter) is source:
-                merged[name] = context.params[parameter]
-    return convert(merged, settings, path)
+            parameter = _parameter(settings, field.encode_name)
+            for name, is_file in ((f"{parameter}_file", True), (parameter, False)):
+                if context.get_parameter_source(name) is source:
+                    yield _Given(field.encode_name, name, source, is_file)
 
 
 def _parameter(settings: type[Settings], name: str) -> str:
@@ -79,22 +145,29 @@ def _parameter(settings: type[Settings], name: str) -> str:
     return f"{settings.__name__}_{name}".lower()
 
 
-def _options_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_prefix: str) -> list[Callable[[F], F]]:
+def _names_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_prefix: str) -> OptionNames | None:
     simple, meta = _simple_type(get_type_hints(settings, include_extras=True)[field.name])
     extra = (meta.extra if meta else None) or {}
     if simple is None or extra.get("option") is False:
-        return []
+        return None
     name = field.encode_name
     flag = f"--{extra.get('flag', name.replace('_', '-'))}"
-    parameter = _parameter(settings, name)
-    variable = extra.get("env", f"{env_prefix}_{name.upper()}")
+    return OptionNames(flag, extra.get("env", f"{env_prefix}_{name.upper()}"), name in _WITH_FILE)
+
+
+def _options_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_prefix: str) -> list[Callable[[F], F]]:
+    names = _names_of(settings, field, env_prefix)
+    if names is None:
+        return []
+    simple, meta = _simple_type(get_type_hints(settings, include_extras=True)[field.name])
+    flag, variable, parameter = names.flag, names.variable, _parameter(settings, field.encode_name)
     description = _help(field, meta)
     option: dict[str, Any] = {"envvar": variable, "show_envvar": True, "help": description}
     if simple is click.BOOL:
         made = [click.option(f"{flag}/--no-{flag[2:]}", parameter, default=None, **option)]
     else:
         made = [click.option(flag, parameter, type=simple, default=None, **option)]
-    if name in _WITH_FILE:
+    if names.may_be_file:
         made.append(
             click.option(
                 f"{flag}-file",

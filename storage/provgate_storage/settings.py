@@ -13,14 +13,42 @@ CONFIG_PATH: Final = "storage_config"
 
 
 class DatabaseSettings(Settings, frozen=True):
-    """How many calls run at once, and how long they wait."""
+    """How many calls run at once, and how long they wait.
 
-    application_name: Annotated[str, Meta(description="The name by which the database lists the connections.")] = (
-        "provgate"
-    )
-    write_connections: Annotated[int, Meta(ge=1, description="At most so many connections for writes.")] = 4
-    read_connections: Annotated[int, Meta(ge=1, description="At most so many connections for reads by id.")] = 4
-    stream_connections: Annotated[int, Meta(ge=1, description="At most so many streamed reads at once.")] = 8
+    `program_sets` says what a program of ours sets where the configuration does not.
+    """
+
+    application_name: Annotated[
+        str,
+        Meta(
+            description="The name by which the database lists the connections.",
+            extra={"program_sets": "the name of the program"},
+        ),
+    ] = "provgate"
+    write_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="At most so many connections for writes.",
+            extra={"program_sets": "storage_threads of the workers"},
+        ),
+    ] = 4
+    read_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="At most so many connections for reads by id.",
+            extra={"program_sets": "unary_reads of the gateway, and one more"},
+        ),
+    ] = 4
+    stream_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="At most so many streamed reads at once.",
+            extra={"program_sets": "streamed_reads of the gateway"},
+        ),
+    ] = 8
     connection_wait_s: Annotated[
         float, Meta(ge=0, description="How long a write or a read by id waits for a free connection, in seconds.")
     ] = 30.0

@@ -40,14 +40,14 @@ class Connection:
         document = ConfigDocument.load(self._config)
         for warning in document.warnings:
             click.echo(f"Warning: {warning}", err=True)
-        settings = load_section(self._context, GrpcSettings, _of_grpc(document.section(SECTION)), SECTION_PATH)
+        settings = load_section(self._context, GrpcSettings, grpc_section(document.section(SECTION)), SECTION_PATH)
         storage = ProvenanceStorageGrpc(**msgspec.structs.asdict(settings) | {"raise_on_failure": True})
         with storage, interruptible(storage):
             yield storage
 
 
-def _of_grpc(section: dict[str, Any]) -> dict[str, Any]:
-    """Returns the section without its `cls`, which must be grpc."""
+def grpc_section(section: dict[str, Any]) -> dict[str, Any]:
+    """Returns the section of a client without its `cls`. Raises `ConfigurationError` where that is not grpc."""
     cls = section.pop("cls", "grpc")
     if cls == "grpc":
         return section

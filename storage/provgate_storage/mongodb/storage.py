@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pymongo
 
@@ -36,6 +36,9 @@ class ProvenanceStorageMongoDb(DatabaseStorage):
     Raises:
         ConfigurationError: they are not.
     """
+
+    settings_type: ClassVar[type[MongoDbSettings]] = MongoDbSettings
+    """What `**kwargs` are the fields of."""
 
     def __init__(self, **kwargs: Any) -> None:
         self._settings = parse_settings(kwargs)

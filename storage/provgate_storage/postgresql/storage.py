@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from provgate_storage.database import DatabaseStorage
 from provgate_storage.errors import StorageUnavailableError
@@ -32,6 +32,9 @@ class ProvenanceStoragePostgreSql(DatabaseStorage):
     Raises:
         ConfigurationError: they are not.
     """
+
+    settings_type: ClassVar[type[PostgreSqlSettings]] = PostgreSqlSettings
+    """What `**kwargs` are the fields of."""
 
     def __init__(self, **kwargs: Any) -> None:
         self._settings = parse_settings(kwargs)

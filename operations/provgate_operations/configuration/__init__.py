@@ -1,0 +1,1 @@
+"""The configuration, as it is in force and as it may be."""
