@@ -140,11 +140,13 @@ def test_a_wrong_password_of_rabbitmq(
     assert parse_dsn(postgres_dsn)["password"] not in text
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("command", [*RUNNING, *ENDING], ids=" ".join)
-def test_nobody_there(tmp_path: Path, closed: str, command: list[str]) -> None:
+def test_nobody_there(tmp_path: Path, closed: str, command: list[str], log_format: str) -> None:
     db = f"postgresql://provgate:{QUOTED_DB_SECRET}@{closed}/provenance"
     given = sections(amqp(closed), db) | {"storage": {"cls": "grpc", "url": closed, "connect_timeout_s": 0.5}}
-    check(Attempt(tmp_path, command, given).told("refused|no gateway answers"))
+    attempt = Attempt(tmp_path, command, given, PROVGATE_LOG_FORMAT=log_format)
+    check(attempt.told("refused|no gateway answers"))
 
 
 @pytest.mark.parametrize("command", RUNNING, ids=" ".join)
