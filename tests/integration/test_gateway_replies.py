@@ -11,7 +11,9 @@ from typing import Any
 
 import grpc
 import msgpack
+import pika
 import pytest
+from pika.spec import BasicProperties
 
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
@@ -242,6 +244,32 @@ UNDECODABLE = [
 def test_undecodable_replies_are_ignored(stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers) -> None:
     scripted_workers.script = lambda request: [*map(Answer, UNDECODABLE), *in_full(request)]
     assert write(stub.ContentAdd, [contents(3)]).counts == (3, 3, 3)
+
+
+HOSTILE_PROPERTIES: list[dict[str, Any]] = [
+    {},
+    {"correlation_id": "c" * 255},
+    {"correlation_id": b"\xff\xfe"},
+    {"correlation_id": "\n\0\x1b[31m", "reply_to": "amq.gen-" + "x" * 247, "content_type": "\n"},
+    {"headers": {"provgate-nack": ["x"] * 1000, "h" * 255: {"deep": {"deeper": [None, 2**63 - 1, True]}}}},
+    {"priority": 255, "expiration": "60000", "type": "t" * 255, "app_id": "a" * 255},
+]
+
+
+def test_what_a_stranger_puts_into_the_reply_queue_is_ignored(
+    stub: ProvenanceStorageStub, scripted_workers: ScriptedWorkers, module_amqp_url: str
+) -> None:
+    def hostile(request: Request) -> list[Answer]:
+        with pika.BlockingConnection(pika.URLParameters(module_amqp_url)) as connection:
+            amqp_channel = connection.channel()
+            for properties in HOSTILE_PROPERTIES:
+                for body in (b"", encode_reply(BATCH_SIZE), b"\xdf" * 1_000_000):
+                    reply_queue = str(request.properties.reply_to)
+                    amqp_channel.basic_publish("", reply_queue, body, BasicProperties(**properties))
+        return in_full(request)
+
+    scripted_workers.script = hostile
+    assert write(stub.ContentAdd, [contents(BATCH_SIZE)]).counts == (BATCH_SIZE, BATCH_SIZE, BATCH_SIZE)
 
 
 def test_a_reply_that_comes_after_its_call_is_ignored(
