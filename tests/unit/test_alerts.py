@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_telemetry.metric_set import Described
+from provgate_workers.metrics import WorkerMetrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RULES: list[dict[str, Any]] = [
@@ -26,7 +27,8 @@ of_rules = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"]
 
 def exported() -> dict[str, Described]:
     """What the programs export, by name."""
-    return {described.name: described for described in GatewayMetrics(CollectorRegistry()).described}
+    every = [*GatewayMetrics(CollectorRegistry()).described, *WorkerMetrics(CollectorRegistry()).described]
+    return {described.name: described for described in every}
 
 
 def described_of(name: str) -> Described | None:
