@@ -26,7 +26,7 @@ from provgate_gateway.settings import SECTION, GatewaySettings
 from provgate_storage.configured import local_storage
 from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.local import LocalStorage
-from provgate_telemetry.statsd import durations_to, statsd_address
+from provgate_telemetry.statsd import DurationSender, statsd_address
 from provgate_telemetry.watching import WatchPortError
 
 logger = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ def main(
     settings = load_section(context, GatewaySettings, document.section(SECTION), f"{_ROOT}.{SECTION}")
     backends = _backends(document, settings)
     statsd = statsd_address(f"{_ROOT}.{SECTION}.statsd", settings.statsd, os.environ)
-    gateway = Gateway(settings, backends, durations_to(statsd, "provgate.gateway"))
     try:
-        asyncio.run(_run(gateway, ready_file))
+        with DurationSender(statsd, "provgate.gateway") as durations:
+            asyncio.run(_run(Gateway(settings, backends, durations.send), ready_file))
     except (ListenError, WatchPortError, SchemaMismatchError, TopologyError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from types import TracebackType
+from typing import Final, Self, TypeAlias
 
 from statsd import StatsClient
 
@@ -44,23 +45,36 @@ def statsd_address(setting: str, given: str | None, environment: Mapping[str, st
     return _joined(str(address[0]), str(address[1]))
 
 
-def durations_to(address: str | None, prefix: str) -> Durations:
-    """Returns what sends durations, in milliseconds and under a prefix; to nobody where there is no address.
+class DurationSender:
+    """Sends durations to a statsd server, or to nobody. Thread-safe. As a context manager it closes itself.
 
     Args:
         address: what `statsd_address` returned.
         prefix: of all names, without a dot at its end.
     """
-    if address is None:
-        return _ignore
+
+    def __init__(self, address: str | None, prefix: str) -> None:
+        self._client = None if address is None else _client_of(address, prefix)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def send(self, name: str, duration_s: float) -> None:
+        """Sends how many seconds something took, as milliseconds. Never raises."""
+        if self._client is not None:
+            self._client.timing(name, duration_s * 1000)
+
+
+def _client_of(address: str, prefix: str) -> StatsClient:
     host, _, port = address.rpartition(":")
-    client = StatsClient(host.strip("[]"), int(port), prefix=prefix, ipv6=host.startswith("["))
-    return lambda name, duration_s: client.timing(name, duration_s * 1000)
+    return StatsClient(host.strip("[]"), int(port), prefix=prefix, ipv6=host.startswith("["))
 
 
 def _joined(host: str, port: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _ignore(name: str, duration_s: float) -> None:
-    """Nobody wants to know."""

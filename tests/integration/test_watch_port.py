@@ -33,7 +33,7 @@ def test_both_are_alive_and_ready(shared_stack: Stack) -> None:
     assert told(workers, "/healthz").ok
     eventually(lambda: told(gateway, "/readyz").ok, "the gateway is ready")
     eventually(lambda: told(workers, "/readyz").ok, "the workers are ready")
-    assert set(told(gateway, "/readyz").problems) == {
+    assert set(told(gateway, "/readyz").problems) >= {
         *("stopping", "ranges", "broker", "blocked", "storage"),
         *("topology", "consumers", "certificate"),
     }

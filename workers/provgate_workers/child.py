@@ -19,7 +19,7 @@ from provgate_config.logs import set_up_logging
 from provgate_config.outage import Outage
 from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_storage.local import LocalStorage
-from provgate_telemetry.statsd import durations_to
+from provgate_telemetry.statsd import Durations, DurationSender
 from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildReport
 from provgate_workers.configuration import configuration_of
 from provgate_workers.host import RangeHost
@@ -63,6 +63,11 @@ def main() -> int:
 async def _work(order: ChildOrder) -> None:
     tell_network_errors_shortly()
     stop = _stop_event()
+    with DurationSender(order.statsd, STATSD_PREFIX) as durations:
+        await _host(order, durations.send, stop)
+
+
+async def _host(order: ChildOrder, durations: Durations, stop: asyncio.Event) -> None:
     configuration = configuration_of(order.settings)
     storage = configuration.storage()
     async with reporting(ChildReport(storage_problem="it is not open yet")) as reporter:
@@ -72,7 +77,7 @@ async def _work(order: ChildOrder) -> None:
         host = RangeHost(
             configuration,
             configuration.assignments[order.number],
-            MeasuredStorage(storage, metrics, durations_to(order.statsd, STATSD_PREFIX)),
+            MeasuredStorage(storage, metrics, durations),
             f"provgate-workers {os.getpid()}",
             metrics,
             reporter.report_now,

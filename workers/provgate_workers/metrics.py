@@ -1,7 +1,8 @@
 """What the workers count: every metric that they have.
 
 Counted for each delivery, batch, storage call and reply, never for each row. Labels are operations, exchanges and
-reasons of ours. Each process has these metrics, and its program shows their sums (`shared_metrics.py`).
+reasons of ours; an operation is called what its queues are called, without the range. Each process has these metrics,
+and its program shows their sums (`shared_metrics.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from provgate_broker.aside import DeadLetterReason
-from provgate_broker.topology import OPERATIONS, Exchange, Operation
+from provgate_broker.topology import OPERATIONS, Exchange
 from provgate_telemetry.metric_set import COUNT_BUCKETS, DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES, MetricSet
 
 PREFIX: Final = "provgate_workers"
@@ -113,7 +114,7 @@ class WorkerMetrics:
         self._troubled = made.gauge("storage_troubled_processes", "Processes that do not write to the storage for now.")
         self.described = made.described
         # All of them at once, so that they are there, and 0, before anything has happened.
-        self.operations = {operation: self._of_operation(name_of(operation)) for operation in OPERATIONS}
+        self.operations = {operation: self._of_operation(str(operation)) for operation in OPERATIONS}
         self.dead_letters = {reason: dead_letters.labels(reason.value) for reason in DeadLetterReason}
         self.replies = {kind: replies.labels(kind.value) for kind in ReplyKind}
         self.stray_rows = {exchange: stray_rows.labels(exchange.value) for exchange in Exchange}
@@ -155,8 +156,3 @@ class ProgramMetrics:
         self.processes: Gauge = made.gauge("processes", "Processes that run.")
         self.restarts: Counter = made.counter("process_restarts", "Processes that ended and were started again.")
         self.described = made.described
-
-
-def name_of(operation: Operation) -> str:
-    """Returns what an operation is called in metrics: `content_add`, `relation_add.content_in_revision`."""
-    return operation.method.value if operation.relation is None else f"{operation.method}.{operation.relation}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
+import yaml
 from msgspec import Meta, field
 
 from provgate_config import ConfigurationError, Settings, convert
+from provgate_config.addresses import AddressOrOff
 
 
 class Inner(Settings, frozen=True):
@@ -52,6 +54,25 @@ def test_what_is_wrong_is_told_with_its_path_and_without_its_value(values: dict[
     assert caught.value.message.startswith(start)
     assert "hunter2" not in caught.value.message
     assert caught.value.exit_code == 2
+
+
+class Port(Settings, frozen=True):
+    listen: Annotated[AddressOrOff | None, Meta(extra={"off": True})] = None
+    quiet: bool = True
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("off", "off"), ("'off'", "off"), ("127.0.0.1:80", "127.0.0.1:80"), ("'[::1]:80'", "[::1]:80"), ("null", None)],
+)
+def test_off_is_taken_as_it_is_written(written: str, read: str | None) -> None:
+    assert convert(yaml.safe_load(f"{{listen: {written}, quiet: off}}"), Port, "p") == Port(listen=read, quiet=False)
+
+
+@pytest.mark.parametrize("written", ["on", "80", "localhost", "'::1:80'", "'localhost:123456'"])
+def test_what_is_no_address_is_refused(written: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^p\.listen: "):
+        convert(yaml.safe_load(f"listen: {written}"), Port, "p")
 
 
 def test_settings_are_frozen() -> None:

@@ -1,0 +1,31 @@
+"""docs/metrics.md has the metrics that there are."""
+
+from __future__ import annotations
+
+from provgate_operations.metrics_reference import gateway_metrics, with_tables, worker_metrics
+from tests.unit.test_import_directions import CLONE
+
+
+def test_the_page_is_current() -> None:
+    page = (CLONE / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert with_tables(page) == page, "run `.venv/bin/python -m provgate_operations.metrics_reference docs/metrics.md`"
+    for metric in (*gateway_metrics(), *worker_metrics()):
+        assert f"| `{metric.name}` |" in page
+
+
+def test_names_have_units_and_labels_are_of_known_kinds() -> None:
+    for metric in (*gateway_metrics(), *worker_metrics()):
+        assert metric.name.startswith(("provgate_gateway_", "provgate_workers_"))
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert set(metric.labels) <= {
+            "method",
+            "code",
+            "exchange",
+            "operation",
+            "range",
+            "queue",
+            "outcome",
+            "reason",
+            "kind",
+            "connection",
+        }
