@@ -62,11 +62,7 @@ class ProgramWatch:
 
 @contextmanager
 def program_watch(process_count: int) -> Iterator[ProgramWatch]:
-    """Has a program watched for the time of a block.
-
-    Raises:
-        FatalError: there is no temporary directory for the figures of the processes.
-    """
+    """Has a program watched for the time of a block."""
     registry = CollectorRegistry()
     with shared_metrics(registry) as shared:
         yield ProgramWatch(process_count, registry, shared)

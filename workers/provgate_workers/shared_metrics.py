@@ -21,8 +21,6 @@ from typing import Final
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from provgate_workers.errors import FatalError
-
 logger = logging.getLogger(__name__)
 
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -33,9 +31,13 @@ FILE_BYTES: Final = {"counter": 256 * 1024, "histogram": 512 * 1024, "gauge_live
 
 
 class SharedMetrics:
-    """The files of the processes of one program."""
+    """The files of the processes of one program.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: that they are in; None where there is none.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
     def environment(self, number: int) -> dict[str, str]:
@@ -43,6 +45,8 @@ class SharedMetrics:
 
         Where there is no space for them, the process keeps its figures to itself.
         """
+        if self._directory is None:
+            return {}
         try:
             for kind, size_bytes in FILE_BYTES.items():
                 _reserve(self._directory / f"{kind}_{number}.db", size_bytes)
@@ -58,31 +62,39 @@ class SharedMetrics:
 
     def ended(self, number: int) -> None:
         """Forgets what was so as long as a process lived: its connections, what it had in hand."""
-        mark_process_dead(number, str(self._directory))  # type: ignore[no-untyped-call]  # it has no types
+        if self._directory is not None:
+            mark_process_dead(number, str(self._directory))  # type: ignore[no-untyped-call]  # it has no types
 
 
 @contextmanager
 def shared_metrics(registry: CollectorRegistry) -> Iterator[SharedMetrics]:
     """Has a registry show the figures of processes for the time of a block.
 
-    The directory goes at its end. That of a program that was killed stays, and harms nobody.
-
-    Raises:
-        FatalError: there is nowhere to make the directory.
+    The directory goes at its end. That of a program that was killed stays, and harms nobody. Where none can be made,
+    the figures of the processes are not shown: they are no reason not to work.
     """
-    with _directory() as directory:
-        collector = MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]  # it has no types
+    directory = _directory()
+    if directory is None:
+        yield SharedMetrics(None)
+        return
+    with directory as name:
+        collector = MultiProcessCollector(registry, path=name)  # type: ignore[no-untyped-call]  # it has no types
         try:
-            yield SharedMetrics(Path(directory))
+            yield SharedMetrics(Path(name))
         finally:
             registry.unregister(collector)
 
 
-def _directory() -> TemporaryDirectory[str]:
+def _directory() -> TemporaryDirectory[str] | None:
     try:
         return TemporaryDirectory(prefix="provgate-workers-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise FatalError(f"there is no directory for the figures of the processes: {error}") from error
+        logger.warning(
+            "the figures of worker processes are not shown: %s",
+            error,
+            extra={"action": "metrics.skip", "reason": str(error)},
+        )
+        return None
 
 
 def share_figures(number: int) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,13 @@ def test_a_full_disk_leaves_figures_out(
     monkeypatch.setattr(shared_metrics_module, "FILE_BYTES", {"counter": 2**62})
     assert SharedMetrics(tmp_path).environment(0) == {}
     assert "the figures of worker process 0 are not shown" in caplog.text
+
+
+def test_without_a_directory_figures_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with shared_metrics(CollectorRegistry()) as shared:
+        assert shared.environment(0) == {}
+        shared.ended(0)
+    assert "the figures of worker processes are not shown" in caplog.text
