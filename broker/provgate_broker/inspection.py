@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class TopologyReport:
         exchanges: of each exchange that is not as it should be, what is wrong with it.
         range_counts: how many ranges the broker's queues show, of each exchange where that is not the configured
             count; None where they show more than that.
-        compared: whether arguments were compared; else the user may not configure, or was not to.
+        compared: whether arguments were compared; else the user may not configure, or differences were known.
     """
 
     work: Mapping[Queue, InspectedQueue]
@@ -85,7 +85,12 @@ class TopologyReport:
 
 
 async def inspect_topology(
-    session: AmqpSession, policy: RangePolicy, settings: RabbitMqSettings, *, compare: bool = True
+    session: AmqpSession,
+    policy: RangePolicy,
+    settings: RabbitMqSettings,
+    *,
+    differences: Mapping[str, str] | None = None,
+    outgrown: Collection[Exchange] | None = None,
 ) -> TopologyReport:
     """Inspects exchanges and queues, one after the other.
 
@@ -94,25 +99,41 @@ async def inspect_topology(
         policy: the range counts.
         settings: what the queues should be. Behind another deployment's broker (`topology: existing`) arguments are not
             compared, and there are no queues aside.
-        compare: whether arguments are compared.
+        differences: those of queues by their names, where the caller knows them from an earlier inspection; None
+            compares the arguments. Each difference, and a refusal, is a line in the broker's log.
+        outgrown: the exchanges that have more ranges than the policy, where the caller knows; None asks, as
+            `outgrown_exchanges` does.
 
     Raises:
         ConnectionLostError: the connection broke.
     """
     own = settings.topology == "own"
     async with questions(session) as asked:
-        inspector = _Inspector(asked, session.broker_version, settings, compare=compare and own)
+        inspector = _Inspector(asked, session.broker_version, settings, {} if not own else differences)
         work = {queue: await inspector.queue(queue.name) for queue in policy.queues()}
         names = (DEAD_LETTER_QUEUE, QUARANTINE_QUEUE) if own else ()
         aside = {name: await inspector.queue(name, single_active_consumer=False) for name in names}
         exchanges = {exchange: await inspector.exchange(exchange) for exchange in Exchange}
+        more = await _outgrown(asked, policy) if outgrown is None else outgrown
         return TopologyReport(
             work,
             aside,
             {exchange: fault for exchange, fault in exchanges.items() if fault is not None},
-            await _differing_range_counts(asked, policy, work),
+            _differing_range_counts(policy, work, more),
             inspector.compares,
         )
+
+
+async def outgrown_exchanges(session: AmqpSession, policy: RangePolicy) -> frozenset[Exchange]:
+    """Returns the exchanges that have queues of more ranges than the policy.
+
+    It asks for queues that should not be there, each of which is a line in the broker's log: not to be asked often.
+
+    Raises:
+        ConnectionLostError: the connection broke.
+    """
+    async with questions(session) as asked:
+        return await _outgrown(asked, policy)
 
 
 def shown_range_count(present: frozenset[int], count: int) -> int:
@@ -129,14 +150,25 @@ def shown_range_count(present: frozenset[int], count: int) -> int:
 class _Inspector:
     """Asks for single exchanges and queues.
 
+    Args:
+        asked: where it asks.
+        broker_version: of the broker.
+        settings: what the queues should be.
+        differences: those that are known; None compares.
+
     Attributes:
         compares: whether arguments are compared, which ends where the user may not declare.
     """
 
     def __init__(
-        self, asked: QuestionChannel, broker_version: tuple[int, ...], settings: RabbitMqSettings, *, compare: bool
+        self,
+        asked: QuestionChannel,
+        broker_version: tuple[int, ...],
+        settings: RabbitMqSettings,
+        differences: Mapping[str, str] | None,
     ) -> None:
-        self.compares = compare
+        self.compares = differences is None
+        self._known = differences or {}
         self._asked = asked
         self._arguments = {
             single: queue_arguments(settings, broker_version, single_active_consumer=single) for single in (True, False)
@@ -145,8 +177,10 @@ class _Inspector:
     async def queue(self, name: str, *, single_active_consumer: bool = True) -> InspectedQueue:
         state = await queue_state(self._asked, name)
         # A queue that is not there would be made.
-        if state is None or not self.compares:
-            return InspectedQueue(name, state)
+        if state is None:
+            return InspectedQueue(name, None)
+        if not self.compares:
+            return InspectedQueue(name, state, self._known.get(name))
         arguments = self._arguments[single_active_consumer]
         return InspectedQueue(name, state, await self._difference(name, arguments))
 
@@ -182,24 +216,25 @@ class _Inspector:
         return None
 
 
-async def _differing_range_counts(
-    asked: QuestionChannel, policy: RangePolicy, work: Mapping[Queue, InspectedQueue]
-) -> dict[Exchange, int | None]:
-    shown: dict[Exchange, int | None] = {}
-    for exchange in Exchange:
-        count = policy.counts[exchange]
-        if await _has_queue_beyond(asked, exchange, count):
-            shown[exchange] = None
-        else:
-            shown[exchange] = shown_range_count(_present_ranges(exchange, work), count)
-    return {exchange: count for exchange, count in shown.items() if count != policy.counts[exchange]}
+async def _outgrown(asked: QuestionChannel, policy: RangePolicy) -> frozenset[Exchange]:
+    return frozenset([exchange for exchange in Exchange if await _has_queue_beyond(asked, exchange, policy)])
 
 
-async def _has_queue_beyond(asked: QuestionChannel, exchange: Exchange, count: int) -> bool:
+async def _has_queue_beyond(asked: QuestionChannel, exchange: Exchange, policy: RangePolicy) -> bool:
     for operation in operations_of(exchange):
-        if await queue_state(asked, binding_key(operation, count)) is not None:
+        if await queue_state(asked, binding_key(operation, policy.counts[exchange])) is not None:
             return True
     return False
+
+
+def _differing_range_counts(
+    policy: RangePolicy, work: Mapping[Queue, InspectedQueue], outgrown: Collection[Exchange]
+) -> dict[Exchange, int | None]:
+    shown = {
+        exchange: None if exchange in outgrown else shown_range_count(_present_ranges(exchange, work), count)
+        for exchange, count in policy.counts.items()
+    }
+    return {exchange: count for exchange, count in shown.items() if count != policy.counts[exchange]}
 
 
 def _present_ranges(exchange: Exchange, work: Mapping[Queue, InspectedQueue]) -> frozenset[int]:

@@ -21,9 +21,9 @@ from typing import Final
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from provgate_broker.inspection import TopologyReport, inspect_topology
+from provgate_broker.inspection import TopologyReport, inspect_topology, outgrown_exchanges
 from provgate_broker.link import AmqpLink
-from provgate_broker.publish_probe import probe_publishing
+from provgate_broker.publish_probe import PublishRight, probe_publishing
 from provgate_broker.session import AmqpParameters, AmqpSession
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Exchange, RangePolicy
@@ -40,8 +40,11 @@ logger = logging.getLogger(__name__)
 BLOCKED: Final = "blocked"
 CERTIFICATE: Final = "certificate"
 
-# While something is wrong, somebody waits for it to be right again.
 _RECHECK_S: Final = 3.0
+
+# Of so many looks one compares arguments, and one asks for queues that should not be there.
+_COMPARED_EVERY: Final = 4
+_OUTGROWN_EVERY: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,12 @@ class Inspection(Collector):
         return queue_metrics(self._report)
 
     async def _look(self, session: AmqpSession) -> None:
+        looking = _Looking(session, self._inspected)
         try:
             while True:
-                self._report = await inspect_topology(session, self._inspected.policy, self._inspected.rabbitmq)
+                self._report = await looking.look()
                 self._log(topology_conditions(self._report))
-                await within(session.wait_lost(), self._pause_s())
+                await within(session.wait_lost(), self._pause_s(self._report))
         finally:
             self._report = None
 
@@ -116,19 +120,21 @@ class Inspection(Collector):
         try:
             while True:
                 if not session.blocked:
-                    await probe_publishing(session, (Exchange.CONTENT,))
+                    await _publish_probe(session)
                 self._probe_blocked = session.blocked
                 session.on_blocked(self._on_blocked)
                 await within(session.wait_lost(), self._interval_s)
         finally:
             self._probe_blocked = False
 
+    def _pause_s(self, report: TopologyReport) -> float:
+        # While consumers alone are missing, somebody waits for them. What else is wrong is a line in the broker's log
+        # each time that it is asked for.
+        waits = report.unconsumed and not (report.missing or report.different or report.exchanges)
+        return min(_RECHECK_S, self._interval_s) if waits else self._interval_s
+
     def _on_blocked(self, blocked: bool) -> None:
         self._probe_blocked = blocked
-
-    def _pause_s(self) -> float:
-        wrong = any(outage.goes_on for outage in self._outages.values())
-        return min(_RECHECK_S, self._interval_s) if wrong else self._interval_s
 
     def _log(self, conditions: Sequence[Condition]) -> None:
         for condition in conditions:
@@ -137,6 +143,40 @@ class Inspection(Collector):
                 outage.ended(f"{condition.name}: as it should be", condition=condition.name)
             else:
                 outage.failed(condition.name, condition.problem, condition=condition.name)
+
+
+class _Looking:
+    """Looks at the topology over one connection, and at what is dear, or a line in the broker's log, not every time."""
+
+    def __init__(self, session: AmqpSession, inspected: Inspected) -> None:
+        self._session = session
+        self._inspected = inspected
+        self._count = 0
+        self._may_compare = True
+        self._differences: dict[str, str] = {}
+        self._outgrown: frozenset[Exchange] = frozenset()
+
+    async def look(self) -> TopologyReport:
+        policy = self._inspected.policy
+        if self._count % _OUTGROWN_EVERY == 0:
+            self._outgrown = await outgrown_exchanges(self._session, policy)
+        compares = self._may_compare and self._count % _COMPARED_EVERY == 0
+        self._count += 1
+        known = None if compares else self._differences
+        report = await inspect_topology(
+            self._session, policy, self._inspected.rabbitmq, differences=known, outgrown=self._outgrown
+        )
+        if compares:
+            # What is refused once is not asked again.
+            self._may_compare, self._differences = report.compared, report.different
+        return report
+
+
+async def _publish_probe(session: AmqpSession) -> None:
+    report = await probe_publishing(session, (Exchange.CONTENT,))
+    if report.rights[Exchange.CONTENT] is PublishRight.REFUSED:
+        # It would be refused each time, with a line in the broker's log.
+        await session.wait_lost()
 
 
 def certificate_problem(file: str | None, now: datetime) -> str | None:
