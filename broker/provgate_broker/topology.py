@@ -57,6 +57,11 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.method}.{self.relation or NO_RELATION}"
 
+    @property
+    def label(self) -> str:
+        """What metrics call it: `content_add`, `relation_add.content_in_revision`."""
+        return self.method.value if self.relation is None else str(self)
+
 
 _EXCHANGES_OF_METHODS: Final = {
     WriteMethod.CONTENT_ADD: Exchange.CONTENT,

@@ -7,7 +7,6 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from provgate_broker.inspection import TopologyReport
-from provgate_broker.topology import Operation
 
 _LABELS: Final = ("exchange", "operation", "range")
 
@@ -22,15 +21,10 @@ def queue_metrics(report: TopologyReport | None) -> list[Metric]:
     if report is not None:
         for queue, found in report.work.items():
             if found.state is not None:
-                labels = (queue.exchange.value, _name(queue.operation), f"{queue.range_number:x}")
+                labels = (queue.exchange.value, queue.operation.label, f"{queue.range_number:x}")
                 depth.add_metric(labels, found.state.message_count)
                 consumers.add_metric(labels, found.state.consumer_count)
         for found in report.aside.values():
             if found.state is not None:
                 aside.add_metric((found.name,), found.state.message_count)
     return [depth, consumers, aside]
-
-
-def _name(operation: Operation) -> str:
-    # As the workers' metrics have it.
-    return operation.method.value if operation.relation is None else str(operation)

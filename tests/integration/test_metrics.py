@@ -63,15 +63,13 @@ def test_all_counters_agree_on_a_write(small_stack: Stack) -> None:
     assert value(gateway, "provgate_gateway_unacked_bytes") == 0
     assert value(gateway, "provgate_gateway_unacked_bound_entries") == 2_000_000
 
-    assert value(workers, "provgate_workers_rows_stored_total", operation="content_add.unknown") == ENTRY_COUNT
-    assert value(workers, "provgate_workers_batch_rows_sum", operation="content_add.unknown") == ENTRY_COUNT
-    assert value(workers, "provgate_workers_deliveries_total", operation="content_add.unknown") == packages
+    assert value(workers, "provgate_workers_rows_stored_total", operation="content_add") == ENTRY_COUNT
+    assert value(workers, "provgate_workers_batch_rows_sum", operation="content_add") == ENTRY_COUNT
+    assert value(workers, "provgate_workers_deliveries_total", operation="content_add") == packages
     assert value(workers, "provgate_workers_replies_total", kind="ack") == packages
-    commits = value(
-        workers, "provgate_workers_storage_calls_total", operation="content_add.unknown", outcome="committed"
-    )
-    assert 0 < commits == value(workers, "provgate_workers_commit_seconds_count", operation="content_add.unknown")
-    assert value(workers, "provgate_workers_batch_bytes_count", operation="content_add.unknown") == commits
+    commits = value(workers, "provgate_workers_storage_calls_total", operation="content_add", outcome="committed")
+    assert 0 < commits == value(workers, "provgate_workers_commit_seconds_count", operation="content_add")
+    assert value(workers, "provgate_workers_batch_bytes_count", operation="content_add") == commits
 
 
 def test_connections_and_processes_are_shown(shared_stack: Stack) -> None:
@@ -114,7 +112,7 @@ def test_labels_are_what_the_service_and_the_topology_have(shared_stack: Stack) 
         "method": {*methods_by_path().values(), *WriteMethod},
         "code": {code.name for code in grpc.StatusCode},
         "exchange": set(Exchange),
-        "operation": {str(operation) for operation in OPERATIONS},
+        "operation": {operation.label for operation in OPERATIONS},
         "outcome": set(CallOutcome),
         "connection": {"publisher", "deliveries", "replies"},
         "reason": {"malformed", "refused", "poison", "unexpected"},
@@ -140,7 +138,7 @@ def test_what_a_process_has_counted_outlives_it_and_its_redeliveries_are_counted
     workers = program.metrics_address
     with AmqpSender(amqp_url) as sender:
         sender.replies_to(*publish(sender, content_ids(100), package_size=10))
-        stored = partial(value, workers, "provgate_workers_rows_stored_total", operation="content_add.unknown")
+        stored = partial(value, workers, "provgate_workers_rows_stored_total", operation="content_add")
         assert stored() == 100
         (child,) = psutil.Process(program.pid).children()
         # What it has in hand when it is killed comes again.
@@ -150,7 +148,7 @@ def test_what_a_process_has_counted_outlives_it_and_its_redeliveries_are_counted
         child.kill()
         sender.replies_to(*ids, timeout_s=READY_S)
         assert stored() == 200
-        assert value(workers, "provgate_workers_redeliveries_total", operation="content_add.unknown") >= 1
+        assert value(workers, "provgate_workers_redeliveries_total", operation="content_add") >= 1
         assert value(workers, "provgate_workers_process_restarts_total") == 1
         # What was so of the killed one is forgotten.
         expect(workers, 1, "provgate_workers_connected_processes", connection="deliveries")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from provgate_broker.topology import OPERATIONS, Operation
+from provgate_broker.topology import OPERATIONS
 from provgate_storage.errors import (
     DataRefusedError,
     InvalidValueError,
@@ -35,7 +35,7 @@ class MeasuredStorage:
         self._storage = storage
         self._durations = durations
         self._of_names = {
-            name: (metrics.operations[operation], _short(operation)) for name, operation in _OPERATIONS.items()
+            name: (metrics.operations[operation], operation.label) for name, operation in _OPERATIONS.items()
         }
 
     def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
@@ -62,11 +62,6 @@ class MeasuredStorage:
     def probe(self) -> None:
         """Probes as the storage does."""
         self._storage.probe()
-
-
-def _short(operation: Operation) -> str:
-    # For a server that takes dots for levels: `content_add`, `relation_add.content_in_revision`.
-    return operation.method.value if operation.relation is None else str(operation)
 
 
 def _outcome_of(error: Exception) -> CallOutcome:

@@ -1,8 +1,7 @@
 """What the workers count: every metric that they have.
 
 Counted for each delivery, batch, storage call and reply, never for each row. Labels are operations, exchanges and
-reasons of ours; an operation is called what its queues are called, without the range. Each process has these metrics,
-and its program shows their sums (`shared_metrics.py`).
+reasons of ours. Each process has these metrics, and its program shows their sums (`shared_metrics.py`).
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class WorkerMetrics:
         self._troubled = made.gauge("storage_troubled_processes", "Processes that do not write to the storage for now.")
         self.described = made.described
         # All of them at once, so that they are there, and 0, before anything has happened.
-        self.operations = {operation: self._of_operation(str(operation)) for operation in OPERATIONS}
+        self.operations = {operation: self._of_operation(operation.label) for operation in OPERATIONS}
         self.dead_letters = {reason: dead_letters.labels(reason.value) for reason in DeadLetterReason}
         self.replies = {kind: replies.labels(kind.value) for kind in ReplyKind}
         self.stray_rows = {exchange: stray_rows.labels(exchange.value) for exchange in Exchange}
