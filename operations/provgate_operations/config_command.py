@@ -11,7 +11,7 @@ from provgate_operations.configuration.rendering import as_json, as_yaml
 from provgate_operations.configuration.sample import sample as sample_text
 
 
-@click.group()
+@click.group(short_help="Shows the configuration in force, or a sample of it.")
 def config() -> None:
     """Show the configuration that is in force, or a sample of it."""
 

@@ -22,7 +22,10 @@ _COLOURS: Final = {Severity.OK: "green", Severity.SKIPPED: None, Severity.WARNIN
 _INDENT: Final = " " * 10
 
 
-@click.command(epilog="Exit codes: 0 all is well; 1 there are warnings; 2 something is broken.")
+@click.command(
+    short_help="Says what is wrong, why it matters, and what mends it.",
+    epilog="Exit codes: 0 all is well; 1 there are warnings; 2 something is broken.",
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -26,7 +26,7 @@ _TIMEOUT_S: Final = 2.0
 _ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # to be replaced
 
 
-@click.command()
+@click.command(short_help="Shows how gateways and workers are doing, live or once as JSON.")
 @click.option(
     "--gateway",
     "gateways",
