@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -46,5 +47,10 @@ async def questions(session: AmqpSession) -> AsyncIterator[QuestionChannel]:
     asked = QuestionChannel(session)
     try:
         yield asked
-    finally:
+    except asyncio.CancelledError:
+        # Whoever ends the session closes the channel with it: a broker that does not answer is waited for once.
+        raise
+    except BaseException:
         await asked.close()
+        raise
+    await asked.close()

@@ -10,6 +10,9 @@ from typing import Final
 
 from provgate_gateway.entry_rate import EntryRate
 
+# Of what may wait, each caller with a quota may take one in so many.
+_QUOTA_SHARE: Final = 4
+
 # How soon a write may find room where a quota has none.
 _RETRY_DELAY_S: Final = 1.0
 
@@ -50,12 +53,14 @@ class Quota:
         rate: how fast entries may come in; None for no bound.
         turn_max_s: how long the first message of a call may have to wait for its turn by the rate.
         in_hand: what they have in hand.
+        waiting_bytes: how much of theirs waits to be admitted.
     """
 
     bound: Load
     rate: EntryRate | None = None
     turn_max_s: float = 0.0
     in_hand: Load = field(default_factory=Load)
+    waiting_bytes: int = 0
 
     def check_begin(self, load: Load) -> None:
         """Raises `QuotaError` where a call whose first message is of `load` may not begin."""
@@ -124,15 +129,32 @@ class FlowControl:
         return CallShare(self, quota)
 
     async def admit(self, share: CallShare, load: Load) -> None:
-        """Waits until `load` has its turn and fits, and counts it. Raises `CrowdedError` where too much waits."""
-        if self._max_waiting_bytes is not None and self._waiting_bytes + load.size_bytes > self._max_waiting_bytes:
-            raise CrowdedError
+        """Waits until `load` has its turn and fits, and counts it.
+
+        Raises:
+            CrowdedError: too much waits.
+            QuotaError: a good part of what may wait is of the same caller.
+        """
+        self._check_crowd(share.quota, load)
         self._waiting_bytes += load.size_bytes
+        if share.quota is not None:
+            share.quota.waiting_bytes += load.size_bytes
         try:
             await share.turn(load)
             await self._room(share, load)
         finally:
             self._waiting_bytes -= load.size_bytes
+            if share.quota is not None:
+                share.quota.waiting_bytes -= load.size_bytes
+
+    def _check_crowd(self, quota: Quota | None, load: Load) -> None:
+        if self._max_waiting_bytes is None:
+            return
+        if self._waiting_bytes + load.size_bytes > self._max_waiting_bytes:
+            raise CrowdedError
+        # Who is slowed down by limits of their own must not fill what those wait in who have none.
+        if quota is not None and quota.waiting_bytes + load.size_bytes > self._max_waiting_bytes // _QUOTA_SHARE:
+            raise QuotaError("other writes of this caller wait with as much as it may", _RETRY_DELAY_S)
 
     async def _room(self, share: CallShare, load: Load) -> None:
         waiter = _Waiter(share, load, asyncio.get_running_loop().create_future())

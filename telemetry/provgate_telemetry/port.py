@@ -5,6 +5,7 @@ It is served by a thread of its own, so that it answers also when the program's 
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ from provgate_telemetry.conditions import Condition
 
 Conditions: TypeAlias = Callable[[], Sequence[Condition]]
 """Tells what must hold and whether it does; called on any thread."""
+
+logger = logging.getLogger(__name__)
 
 _Start: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
@@ -111,6 +114,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing loud: a client that sends nothing, or goes away, is no event. The base prints a traceback."""
+        logger.debug("a request of %s failed", client_address, exc_info=True, extra={"action": "watch.request"})
 
 
 class _Server6(_Server):

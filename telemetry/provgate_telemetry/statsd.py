@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
@@ -68,7 +69,9 @@ class DurationSender:
     def send(self, name: str, duration_s: float) -> None:
         """Sends how many seconds something took, as milliseconds. Never raises."""
         if self._client is not None:
-            self._client.timing(name, duration_s * 1000)
+            # A call may end after the client was closed.
+            with suppress(Exception):
+                self._client.timing(name, duration_s * 1000)
 
 
 def _client_of(address: str, prefix: str) -> StatsClient:

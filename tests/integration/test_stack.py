@@ -149,7 +149,7 @@ def test_up_stays_until_down(launcher: Launcher, storage: str) -> None:
     launcher.note_outside()
     (other,) = STORAGES.keys() - {storage}
     assert other not in {role_of(process) for process in launcher.processes()}
-    (address,) = set(re.findall(r"127\.0\.0\.1:\d+", up.stdout))
+    (address,) = set(re.findall(r"(?<!http://)127\.0\.0\.1:\d+", up.stdout))
     grpcurl = str(Path(sys.executable).parent / "grpcurl")
     listed = subprocess.run([grpcurl, "-plaintext", address, "list"], capture_output=True, text=True, check=True)
     assert "provgate.v1.ProvenanceStorage" in listed.stdout

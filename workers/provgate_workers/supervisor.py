@@ -19,6 +19,7 @@ from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder, ChildRepor
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
 from provgate_workers.program_watch import ProgramWatch
+from provgate_workers.shared_metrics import DIRECTORY_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,8 @@ class Supervisor:
     async def _run_child(self, number: int, stop: asyncio.Event) -> int:
         # -P: the directory that the program was started in is no place to import from.
         command = (sys.executable, "-P", "-m", "provgate_workers.child")
-        environment = os.environ | self._watch.environment(number)
+        inherited = {name: value for name, value in os.environ.items() if name.upper() != DIRECTORY_VARIABLE}
+        environment = inherited | self._watch.environment(number)
         child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
         self._children[number] = child
         self._watch.started(number)
@@ -122,11 +124,19 @@ class Supervisor:
         if stop.is_set():
             # It was not there yet when all others were told.
             child.stdin.close()
-        async for line in child.stdout:
-            self._note_report(number, line)
+        await self._read_reports(number, child.stdout)
         code = await child.wait()
         self._watch.ended(number)
         return code
+
+    async def _read_reports(self, number: int, lines: asyncio.StreamReader) -> None:
+        while not lines.at_eof():
+            try:
+                line = await lines.readline()
+            except ValueError:
+                # What a library prints there may be longer than a line can be.
+                continue
+            self._note_report(number, line)
 
     def _order(self, number: int) -> ChildOrder:
         return ChildOrder(self._configuration.settings, number, self._log_level, self._log_format, self._statsd)

@@ -4,9 +4,10 @@ State: an allowance for each name that ever called, made at its first call; ther
 tokens and the configuration had. All of it belongs to the gateway's event loop. Admins have none, and no limits.
 
 How a limit is met depends on what would be lost. A call, or a write that begins, is refused with RESOURCE_EXHAUSTED
-and RetryInfo: nothing of it was taken, and to repeat it costs nothing. A write that has begun is never refused, but
-read more slowly: its client repeats a write from its last checkpoint, and two large writes of one principal that could
-refuse each other in the middle would send the same entries again and again and never come to an end.
+and RetryInfo: nothing of it was taken, and to repeat it costs nothing. A write that has begun is not refused but read
+more slowly (unless a quarter of all that may wait in the gateway is this principal's): its client repeats a write
+from its last checkpoint, and two large writes of one principal that could refuse each other in the middle would send
+the same entries again and again and never come to an end.
 
 - Calls at once: one more is refused. The place is free when the RPC has ended, however it did.
 - Unacked entries: the first message of a call that does not fit beside what the principal's other calls have in hand is

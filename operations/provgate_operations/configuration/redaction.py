@@ -74,17 +74,23 @@ def _of_url(text: str) -> str:
     url = _URL.fullmatch(text)
     scheme, rest = (url["scheme"], url["rest"]) if url else ("", text)
     user, at, place = rest.rpartition("@")
+    if "?" in user:
+        # An @ in an option, or a ? in a password: nobody can tell.
+        return scheme + REDACTED
     place, mark, query = place.partition("?")
     hosts, slash, path = (place, "", "") if place.startswith("/") else place.partition("/")
     if not _HOSTS.fullmatch(hosts) or not _PATH.fullmatch(path):
         return scheme + REDACTED
-    options = [_option(each) for each in re.split("[&;]", query)] if mark else []
+    options = [_option(each) for each in query.split("&")] if mark else []
     return f"{scheme}{REDACTED if user else ''}{at}{hosts}{slash}{path}{mark}{'&'.join(options)}"
 
 
 def _option(text: str) -> str:
     name, _, value = text.partition("=")
     shown = _if_harmless(unquote(name), value)
+    if ";" in text or "=" not in text:
+        # To some it ends an option, to others it is a part of its value.
+        return REDACTED
     return text if shown is value else f"{name if name.isalnum() else REDACTED}={REDACTED}"
 
 

@@ -338,6 +338,26 @@ def test_a_call_that_ends_gives_its_part_of_the_quota_back() -> None:
     run(test)
 
 
+def test_one_caller_alone_does_not_fill_what_others_wait_in() -> None:
+    async def test() -> None:
+        flow_control = FlowControl(Load(10_000, 10_000), Load(10_000, 10_000), max_waiting_bytes=100)
+        quota = Quota(Load(1, 10_000))
+        holder, waiting, late, other = (Call(flow_control, each) for each in (quota, quota, quota, None))
+        for call in (waiting, late):
+            await call.ask(0)
+        await holder.ask(1)
+        await waiting.ask(1, 25)
+        assert waiting.waits
+        with pytest.raises(QuotaError):
+            await late.share.admit(Load(1, 1))
+        await other.ask(1, 75)
+        assert not other.waits
+        await waiting.cancel()
+        assert quota.waiting_bytes == 0
+
+    run(test)
+
+
 def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> None:
     async def test() -> None:
         clock = [0.0]
@@ -346,7 +366,7 @@ def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> 
         quota = Quota(Load(10_000, 1000), rate, turn_max_s=5)
         call, other = Call(flow_control, quota), Call(flow_control)
         await call.ask(1000, 1)
-        await call.ask(1, 100)
+        await call.ask(1, 25)
         assert call.waits
         assert call.share.turn_at > 0
         with pytest.raises(QuotaError) as raised:
@@ -354,7 +374,7 @@ def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> 
         assert raised.value.retry_delay_s == 9.01
         # What waits for its turn is held in memory as well.
         with pytest.raises(CrowdedError):
-            await other.share.admit(Load(1, 1))
+            await other.share.admit(Load(1, 76))
         await call.cancel()
         assert rate.wait_s() == 9
         assert call.share.turn_at == 0
