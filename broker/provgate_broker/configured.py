@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from provgate_broker.errors import TlsFileError
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import SECTION, RabbitMqSettings
 from provgate_broker.tls import TlsFiles
@@ -25,8 +24,8 @@ def amqp_parameters(settings: RabbitMqSettings) -> AmqpParameters:
             tls.context()
     except ValueError as error:
         raise ConfigurationError(f"{PATH}.url: {error}") from error
-    except TlsFileError as error:
-        raise ConfigurationError(f"{PATH}.{error}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{PATH}.{error.message}") from error
     return parameters
 
 

@@ -26,10 +26,6 @@ class ConnectionLostError(BrokerError):
         self.reply_code = reply_code
 
 
-class TlsFileError(BrokerError):
-    """A file with certificates or a key cannot be used. The text names the setting and quotes no content."""
-
-
 class NotPermittedError(BrokerError):
     """The broker's user lacks a right. The text says for what, and what to do."""
 

@@ -14,9 +14,10 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosed, ConnectionBlockedTimeout, ConnectionClosed
 
 from provgate_broker.causes import cause_of
-from provgate_broker.errors import ConnectionLostError, TlsFileError
+from provgate_broker.errors import ConnectionLostError
 from provgate_broker.lenient_properties import use_lenient_properties
 from provgate_broker.tls import TlsFiles
+from provgate_config import ConfigurationError
 
 # AMQP reply codes that callers tell apart.
 ACCESS_REFUSED: Final = 403
@@ -68,7 +69,7 @@ class AmqpParameters:
         """Returns pika's parameters for a connection that the broker shows under `name`.
 
         Raises:
-            TlsFileError: a file cannot be used.
+            ConfigurationError: a file cannot be used.
         """
         named = copy.copy(self._parameters)
         named.client_properties = {"connection_name": name}
@@ -254,7 +255,7 @@ async def open_session(parameters: AmqpParameters, name: str) -> AmqpSession:
 
     try:
         connection = AsyncioConnection(parameters.pika(name), on_open, on_closed, on_closed, custom_ioloop=loop)
-    except (AMQPError, OSError, TlsFileError) as error:
+    except (AMQPError, OSError, ConfigurationError) as error:
         raise lost_error(error) from error
     session = AmqpSession(connection, closed)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -11,7 +10,7 @@ from provgate.v1.provenance_storage_pb2 import WithPathRequest
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_client.adapter.settings import SECTION_PATH, GrpcSettings
 from provgate_client.errors import CallStatus, GatewayUnavailableError
-from provgate_config import ConfigurationError
+from provgate_config.pem import read_pem
 
 _RECONNECT_FIRST_MS: Final = 100
 _RECONNECT_MAX_MS: Final = 5_000
@@ -82,9 +81,4 @@ def _credentials(settings: GrpcSettings) -> grpc.ChannelCredentials:
 
 
 def _read(file: str | None, name: str) -> bytes | None:
-    if file is None:
-        return None
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{SECTION_PATH}.{name}: {file} cannot be read: {error.strerror}") from error
+    return None if file is None else read_pem(file, f"{SECTION_PATH}.{name}")

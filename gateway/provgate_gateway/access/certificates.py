@@ -9,12 +9,11 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final, cast
 
 import grpc
 
-from provgate_config import ConfigurationError
+from provgate_config.pem import load_authorities, load_key_pair, read_pem
 from provgate_gateway.access.watched_files import WatchedFiles
 
 _PATH: Final = "provenance.gateway"
@@ -68,33 +67,16 @@ class _Certificates:
 
 
 def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    certificate = _read(files.certificate, "tls_certificate")
-    key = _read(files.key, "tls_key")
-    client_ca = None if files.client_ca is None else _read(files.client_ca, "tls_client_ca")
-    _check_pem(files)
+    certificate = read_pem(files.certificate, f"{_PATH}.tls_certificate")
+    key = read_pem(files.key, f"{_PATH}.tls_key")
+    client_ca = None if files.client_ca is None else read_pem(files.client_ca, f"{_PATH}.tls_client_ca")
+    _check(files)
     return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
 
 
-def _check_pem(files: TlsFiles) -> None:
+def _check(files: TlsFiles) -> None:
     # gRPC would only say that the address cannot be served on, or that a handshake failed.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # Without `password` OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{_PATH}.tls_certificate and tls_key: {files.certificate} and {files.key} are not a PEM certificate and"
-            " its private key without a passphrase"
-        ) from error
-    try:
-        context.load_verify_locations(files.client_ca or files.certificate)
-    except OSError as error:
-        message = f"{_PATH}.tls_client_ca: {files.client_ca} is not a PEM file of certificates"
-        raise ConfigurationError(message) from error
-
-
-def _read(file: str, name: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{_PATH}.{name}: {file} cannot be read: {error.strerror}") from error
+    load_key_pair(context, files.certificate, files.key, f"{_PATH}.tls_certificate and tls_key")
+    if files.client_ca is not None:
+        load_authorities(context, files.client_ca, f"{_PATH}.tls_client_ca")
