@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from provgate.v1 import provenance_storage_pb2
+from provgate_gateway.entering import entered
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_telemetry.statsd import Durations
 
@@ -42,33 +43,10 @@ class CallCountingInterceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or path not in self._methods:
             return handler
-        counted: grpc.RpcMethodHandler[Q, R] = self._counted(handler, path)
+        counted: grpc.RpcMethodHandler[Q, R] = entered(handler, partial(self._begin, path))
         return counted
 
-    def _counted(self, handler: Any, path: str) -> Any:
-        if handler.request_streaming:
-            return handler._replace(stream_stream=self._counted_stream(handler.stream_stream, path))
-        if handler.response_streaming:
-            return handler._replace(unary_stream=self._counted_stream(handler.unary_stream, path))
-        return handler._replace(unary_unary=self._counted_unary(handler.unary_unary, path))
-
-    def _counted_unary(self, behavior: Any, path: str) -> Any:
-        async def counted(request: Any, context: Any) -> Any:
-            self._begin(path, context)
-            return await behavior(request, context)
-
-        return counted
-
-    def _counted_stream(self, behavior: Any, path: str) -> Any:
-        async def counted(request: Any, context: Any) -> AsyncIterator[Any]:
-            self._begin(path, context)
-            async with aclosing(behavior(request, context)) as responses:
-                async for response in responses:
-                    yield response
-
-        return counted
-
-    def _begin(self, path: str, context: Any) -> None:
+    async def _begin(self, path: str, context: Any) -> None:
         method, calls = self._methods[path]
         durations = self._durations
         began_at = time.monotonic()

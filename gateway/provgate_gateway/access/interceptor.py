@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -13,6 +12,7 @@ from provgate_gateway import errors
 from provgate_gateway.access.limits import PrincipalLimits
 from provgate_gateway.access.principals import Callers, Principal, set_principal
 from provgate_gateway.access.roles import Role, needed_role
+from provgate_gateway.entering import entered
 from provgate_gateway.errors import CallError
 
 logger = logging.getLogger(__name__)
@@ -45,35 +45,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         needed = needed_role(handler_call_details.method)
         if handler is None or needed is None:
             return handler
-        guarded: grpc.RpcMethodHandler[Q, R] = self._guarded(handler, needed)
-        return guarded
-
-    def _guarded(self, handler: Any, needed: Role) -> Any:
-        decode = handler.request_deserializer or _as_it_is
-        if handler.request_streaming:
-            # Messages of a stream are decoded when they are asked for.
-            return handler._replace(stream_stream=self._guarded_stream(handler.stream_stream, _as_it_is, needed))
-        if handler.response_streaming:
-            guarded = self._guarded_stream(handler.unary_stream, decode, needed)
-            return handler._replace(request_deserializer=None, unary_stream=guarded)
-        return handler._replace(
-            request_deserializer=None, unary_unary=self._guarded_unary(handler.unary_unary, decode, needed)
-        )
-
-    def _guarded_unary(self, behavior: Any, decode: Callable[[Any], Any], needed: Role) -> Any:
-        async def guarded(request: Any, context: Any) -> Any:
-            await self._let_in(context, needed)
-            return await behavior(decode(request), context)
-
-        return guarded
-
-    def _guarded_stream(self, behavior: Any, decode: Callable[[Any], Any], needed: Role) -> Any:
-        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            await self._let_in(context, needed)
-            async with aclosing(behavior(decode(request), context)) as responses:
-                async for response in responses:
-                    yield response
-
+        guarded: grpc.RpcMethodHandler[Q, R] = entered(handler, lambda context: self._let_in(context, needed))
         return guarded
 
     async def _let_in(self, context: Any, needed: Role) -> None:
@@ -100,7 +72,3 @@ def _check_role(principal: Principal, needed: Role) -> None:
         raise errors.permission_denied(
             f"{principal.name} has the role {principal.role.value}, and the call needs the role {needed.value}"
         )
-
-
-def _as_it_is(request: Any) -> Any:
-    return request
