@@ -9,14 +9,14 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 import msgspec
 from click.core import ParameterSource
 
 from provgate_config.document import read_secret
-from provgate_config.settings import Settings, convert
+from provgate_config.settings import Settings, convert, hints_of
 from provgate_config.source import Source, SourceKind
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,7 +146,7 @@ def _parameter(settings: type[Settings], name: str) -> str:
 
 
 def _names_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_prefix: str) -> OptionNames | None:
-    simple, meta = _simple_type(get_type_hints(settings, include_extras=True)[field.name])
+    simple, meta = _simple_type(hints_of(settings)[field.name])
     extra = (meta.extra if meta else None) or {}
     if simple is None or extra.get("option") is False:
         return None
@@ -159,7 +159,7 @@ def _options_of(settings: type[Settings], field: msgspec.structs.FieldInfo, env_
     names = _names_of(settings, field, env_prefix)
     if names is None:
         return []
-    simple, meta = _simple_type(get_type_hints(settings, include_extras=True)[field.name])
+    simple, meta = _simple_type(hints_of(settings)[field.name])
     flag, variable, parameter = names.flag, names.variable, _parameter(settings, field.encode_name)
     description = _help(field, meta)
     option: dict[str, Any] = {"envvar": variable, "show_envvar": True, "help": description}

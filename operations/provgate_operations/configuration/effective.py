@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ from provgate_client.adapter.settings import GrpcSettings
 from provgate_client.cli.connection import grpc_section
 from provgate_config import ConfigDocument, Settings, load_section
 from provgate_config.options import environment_context, option_sources
+from provgate_config.settings import hints_of
 from provgate_config.source import DEFAULT, Source, SourceKind
 from provgate_operations.configuration.redaction import REDACTED, redacted
 from provgate_operations.configuration.sections import SECTIONS, STORAGE_CONFIG, Section, settings_of_storage
@@ -132,6 +133,6 @@ def _check(values: Settings, section: Section) -> None:
 
 
 def _program_sets(settings: type[Settings], name: str) -> str | None:
-    hint = get_type_hints(settings, include_extras=True)[name]
+    hint = hints_of(settings)[name]
     extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     return next((extra.extra["program_sets"] for extra in extras if "program_sets" in (extra.extra or {})), None)

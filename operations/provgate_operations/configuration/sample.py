@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo
@@ -13,6 +13,7 @@ from msgspec.structs import FieldInfo
 from provgate_config import Settings
 from provgate_config.document import ROOT, SECRETS
 from provgate_config.options import OptionNames, option_names
+from provgate_config.settings import hints_of
 from provgate_operations.configuration.rendering import scalar
 from provgate_operations.configuration.sections import SECTIONS, STORAGE_CONFIG, Section, settings_of_storage
 
@@ -67,7 +68,7 @@ def _of_settings(settings: type[Settings], mark: str, names: dict[str, OptionNam
 def _of_field(
     settings: type[Settings], field: FieldInfo, mark: str, names: OptionNames | None, examples: dict[str, Any]
 ) -> Iterator[str]:
-    hint = get_type_hints(settings, include_extras=True)[field.name]
+    hint = hints_of(settings)[field.name]
     yield from _prose(" ".join(_facts(field.encode_name, hint)))
     if names is not None:
         yield from _prose(_spelled(names))
