@@ -16,3 +16,11 @@ Address: TypeAlias = Annotated[str, Meta(pattern=f"^{_ADDRESS}$")]
 
 AddressOrOff: TypeAlias = Annotated[str, Meta(pattern=f"^({OFF}|{_ADDRESS})$")]
 """The same, or `OFF`. A field of this type says so (`extra={"off": True}`), since YAML reads `off` as false."""
+
+_ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # to be replaced
+
+
+def local_address(listen: str) -> str:
+    """Returns where a program that listens on an address is reached from its own machine."""
+    host, _, port = listen.rpartition(":")
+    return f"{_ANY_HOST.get(host, host)}:{port}"

@@ -21,11 +21,8 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     """How the gateway serves. Durations are in seconds and sizes in bytes."""
 
     listen: Annotated[
-        str,
-        Meta(
-            pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):[0-9]{1,5}$",
-            description="Host and port to serve on; port 0 takes a free one.",
-        ),
+        Address,
+        Meta(description="Host and port to serve on; port 0 takes a free one."),
     ] = "127.0.0.1:50051"
 
     insecure: Annotated[bool, Meta(description="Serve in plain text on an address that other machines reach.")] = False

@@ -10,15 +10,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from provgate_client.adapter.channel import open_channel
 from provgate_client.adapter.settings import GrpcSettings
-from provgate_gateway.address import host_and_port
+from provgate_config.addresses import local_address
 from provgate_gateway.health import BROKER, SERVICE, STORAGE
-from provgate_gateway.settings import GatewaySettings
 from provgate_operations.doctor.deployment import Deployment
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped
 
 CHECK: Final = "gateway"
 
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # to be replaced
 _WHY: Final = {
     BROKER: "it does not reach the broker: writes wait, and end at their deadlines",
     STORAGE: "it does not reach its database: reads fail with UNAVAILABLE",
@@ -34,7 +32,7 @@ def client_of(deployment: Deployment) -> GrpcSettings | None:
     # What a client must trust, and show, is not in the gateway's section.
     if gateway is None or gateway.tls_certificate is not None or gateway.listen.endswith(":0"):
         return None
-    return GrpcSettings(url=_local_address(gateway))
+    return GrpcSettings(url=local_address(gateway.listen))
 
 
 def ask_gateway(settings: GrpcSettings, *, has_storage: bool, timeout_s: float) -> list[Finding]:
@@ -85,8 +83,3 @@ def _unanswered(error: grpc.RpcError, target: str) -> Finding:
         return broken(CHECK, f"no gateway answers at {target}: {error.details()}", "nobody can write or read", remedy)
     remedy = "correct provenance.storage.url: it is the address of a gateway"
     return broken(CHECK, f"{target} answers {code.name}: {error.details()}", "it is no gateway, or refuses", remedy)
-
-
-def _local_address(gateway: GatewaySettings) -> str:
-    host, port = host_and_port(gateway.listen)
-    return f"{_ANY_ADDRESS.get(host, host)}:{port}"

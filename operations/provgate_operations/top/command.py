@@ -14,16 +14,17 @@ from rich.live import Live
 
 from provgate_broker.settings import METRICS_LISTEN as WORKERS_DEFAULT
 from provgate_broker.settings import SECTION as RABBITMQ
-from provgate_config import ConfigDocument
-from provgate_config.addresses import OFF
+from provgate_config import ConfigDocument, load_section
+from provgate_config.addresses import OFF, local_address
+from provgate_config.options import environment_context
 from provgate_gateway.settings import METRICS_LISTEN as GATEWAY_DEFAULT
 from provgate_gateway.settings import SECTION as GATEWAY
+from provgate_operations.configuration.sections import SECTIONS
 from provgate_operations.top.figures import Figures, figures, since_start
 from provgate_operations.top.scrape import Role, Source, scrape_all
 from provgate_operations.top.view import view
 
 _TIMEOUT_S: Final = 2.0
-_ANY_HOST: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # to be replaced
 
 
 @click.command(short_help="Shows how gateways and workers are doing, live or once as JSON.")
@@ -94,21 +95,20 @@ def top(
 def _sources(gateways: Sequence[str], workers: Sequence[str], config: Path | None) -> list[Source]:
     if not gateways and not workers:
         document = ConfigDocument.load(config)
-        gateways = _configured(document.section(GATEWAY), GATEWAY_DEFAULT)
-        workers = _configured(document.section(RABBITMQ), WORKERS_DEFAULT)
+        gateways = _configured(document, GATEWAY, GATEWAY_DEFAULT)
+        workers = _configured(document, RABBITMQ, WORKERS_DEFAULT)
     return [
         *(Source(Role.GATEWAY, address) for address in gateways),
         *(Source(Role.WORKERS, address) for address in workers),
     ]
 
 
-def _configured(section: dict[str, Any], default: str) -> list[str]:
-    address = section.get("metrics_listen")
-    # YAML reads `off` as false.
-    if address in (OFF, False):
-        return []
-    host, _, port = str(address or default).rpartition(":")
-    return [f"{_ANY_HOST.get(host, host)}:{port}"]
+def _configured(document: ConfigDocument, name: str, default: str) -> list[str]:
+    section = next(each for each in SECTIONS if each.name == name)
+    context = environment_context(section.program, section.settings, section.env_prefix)
+    settings: Any = load_section(context, section.settings, document.section(name), section.path)
+    listen = settings.metrics_listen or default
+    return [] if listen == OFF else [local_address(listen)]
 
 
 def _between_two_looks(sources: Sequence[Source], interval_s: float) -> Figures:
