@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -43,14 +42,16 @@ class QuestionChannel:
 
 @asynccontextmanager
 async def questions(session: AmqpSession) -> AsyncIterator[QuestionChannel]:
-    """Gives a channel for questions, and closes it at the end."""
+    """Gives a channel for questions, and closes it at the end.
+
+    Not where it is cancelled: whoever ends the session closes the channel with it, and waits once for a broker that
+    does not answer.
+    """
     asked = QuestionChannel(session)
     try:
         yield asked
-    except asyncio.CancelledError:
-        # Whoever ends the session closes the channel with it: a broker that does not answer is waited for once.
-        raise
-    except BaseException:
+    except Exception:
         await asked.close()
         raise
-    await asked.close()
+    else:
+        await asked.close()

@@ -73,9 +73,8 @@ class Dispatcher:
         return self._publisher.blocked
 
     def conditions(self) -> list[Condition]:
-        """Returns whether the broker can be reached, and whether it takes publishes; on any thread."""
-        blocked = "the broker blocks publishers: it is short of memory or disk space" if self.blocked else None
-        return [Condition("broker", self._disconnection()), Condition("blocked", blocked)]
+        """Returns whether the broker can be reached; on any thread."""
+        return [Condition("broker", self._disconnection())]
 
     async def run(self) -> None:
         """Keeps the connections until it is cancelled."""
