@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
@@ -16,10 +16,6 @@ T = TypeVar("T")
 
 # What msgspec says of a key that is unknown or missing; its path names the mapping around it.
 _KEY_AT_FAULT: Final = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`")
-
-
-hints_of: Callable[[type[Any]], Mapping[str, Any]] = cache(partial(get_type_hints, include_extras=True))
-"""Returns the types of the fields of a struct, with their `Meta`. To evaluate them takes a millisecond and more."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,3 +57,13 @@ def _as_written(values: Mapping[str, Any], into: type[Any]) -> dict[str, Any]:
 
 def _extras(hint: Any) -> tuple[Any, ...]:
     return getattr(hint, "__metadata__", ())
+
+
+def hints_of(settings: Any) -> Mapping[str, Any]:
+    """Returns the types of the fields of a struct, with their `Meta`. To evaluate them takes a millisecond and more."""
+    return _evaluated(settings)
+
+
+@cache
+def _evaluated(settings: Any) -> Mapping[str, Any]:
+    return get_type_hints(settings, include_extras=True)
