@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -12,11 +12,20 @@ from provgate_stack.mongodb import mongodb_storage
 from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
 
+# A topology of 19 queues, which is set up and removed sooner than one of 160.
+FEW_RANGES = {"content": 4, "directory": 1, "location": 1, "origin": 1, "revision": 1}
+
 
 @pytest.fixture
 def bare_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
     """A stack of which nothing is started yet: for tests that choose settings or start programs one by one."""
     yield from _stack(amqp_url, postgresql_storage(postgres_dsn), stack_directory)
+
+
+@pytest.fixture
+def small_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
+    """As `bare_stack`, with few queues."""
+    yield from _stack(amqp_url, postgresql_storage(postgres_dsn), stack_directory, FEW_RANGES)
 
 
 @pytest.fixture
@@ -44,7 +53,10 @@ def shared_mongodb_stack(
         yield stack
 
 
-def _stack(amqp_url: str, storage_config: StorageConfig, directory: StackDirectory) -> Iterator[Stack]:
-    stack = Stack(amqp_url, storage_config, directory, name=f"stack-{secrets.token_hex(4)}")
+def _stack(
+    amqp_url: str, storage_config: StorageConfig, directory: StackDirectory, ranges: Mapping[str, int] | None = None
+) -> Iterator[Stack]:
+    overrides = {"rabbitmq": {"ranges": dict(ranges)}} if ranges else None
+    stack = Stack(amqp_url, storage_config, directory, overrides, name=f"stack-{secrets.token_hex(4)}")
     yield stack
     stack.kill()

@@ -13,9 +13,7 @@ from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
-
-# A topology of 19 queues, which is set up and removed sooner than one of 160.
-FEW_RANGES = {"content": 4, "directory": 1, "location": 1, "origin": 1, "revision": 1}
+from tests.fix_stack import FEW_RANGES
 
 
 @pytest.fixture

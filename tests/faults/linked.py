@@ -14,10 +14,10 @@ from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.directory import StackDirectory
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Call, Checker
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.database_trouble import CONTENTS, FIND_FIRST, RECOVERED_S
 from tests.faults.link import Link, Mode
 from tests.faults.load import Load, check
+from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import (
     Outcome,
     connected,

@@ -10,7 +10,7 @@ from provgate_stack.stack import StorageConfig
 from provgate_storage import get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package
-from tests.faults.conftest import FEW_RANGES
+from tests.fix_stack import FEW_RANGES
 
 DATE = datetime(2020, 1, 2, tzinfo=UTC)
 

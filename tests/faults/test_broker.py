@@ -24,9 +24,9 @@ from provgate_storage import RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.broker_alarms import alarm, alarms
 from tests.faults.checker import Checker
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.load import Load, Writing, check, check_all_acked
 from tests.faults.packages import stored_count
+from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import (
     OpenWrite,
     Outcome,

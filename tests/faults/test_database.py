@@ -17,7 +17,6 @@ from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.database_trouble import (
     NOTICED_S,
     RECOVERED_S,
@@ -31,6 +30,7 @@ from tests.faults.database_trouble import (
 from tests.faults.load import Writing, check
 from tests.faults.queues import consumers
 from tests.faults.small_disk import SmallDisk
+from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import eventually
 
 pytestmark = pytest.mark.faults

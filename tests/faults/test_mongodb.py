@@ -24,7 +24,6 @@ from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package
 from tests.faults.checker import Checker
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.database_trouble import (
     NOTICED_S,
     RECOVERED_S,
@@ -42,6 +41,7 @@ from tests.faults.packages import DATE, content_ids, stored_count
 from tests.faults.queues import consumers, queue_names
 from tests.faults.refused_starts import check_gateway_refuses, check_workers_refuse
 from tests.faults.small_disk import small_tmpfs
+from tests.fix_stack import FEW_RANGES
 from tests.integration.worker_commands import run
 
 pytestmark = pytest.mark.faults

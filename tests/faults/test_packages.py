@@ -16,10 +16,10 @@ from provgate_storage import get_provenance_storage
 from tests.amqp_sender import AmqpSender
 from tests.entries import Entry, encode_package
 from tests.faults.checker import Call, Checker
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.held_writes import rows_held
 from tests.faults.load import check, random_writes
 from tests.faults.packages import DATE, content_ids, publish, stored_count
+from tests.fix_stack import FEW_RANGES
 
 pytestmark = pytest.mark.faults
 

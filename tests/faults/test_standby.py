@@ -13,10 +13,10 @@ from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.load import Load, check_all_acked
 from tests.faults.packages import content_ids, publish
 from tests.faults.queues import active_programs, consumers
+from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import eventually
 
 pytestmark = pytest.mark.faults

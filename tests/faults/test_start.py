@@ -23,11 +23,11 @@ from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.link import Link, Mode
 from tests.faults.packages import DATE
 from tests.faults.queues import consumers, queue_names
 from tests.faults.refused_starts import check_gateway_refuses, check_workers_refuse
+from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import connected, eventually, health
 from tests.integration.gateway_programs import end_of
 from tests.integration.worker_commands import config_with, run

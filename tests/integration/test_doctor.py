@@ -21,7 +21,7 @@ from provgate_stack.programs import GatewayProgram
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.broker_alarms import alarm
-from tests.faults.conftest import FEW_RANGES
+from tests.fix_stack import FEW_RANGES
 from tests.integration.doctored import config_of, diagnosis, run_doctor
 from tests.integration.gateway_calls import eventually
 from tests.watching import Told, told

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
 import socket
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,29 +16,16 @@ from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.topology import OPERATIONS, Exchange, WriteMethod
 from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_gateway.call_counting import methods_by_path
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_workers.metrics import CallOutcome
 from tests.amqp_sender import AmqpSender
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.packages import content_ids, publish
+from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually, write
 from tests.watching import expect, samples, told, value
 
 READY_S = 60.0
 ENTRY_COUNT = 3_000
-
-
-@pytest.fixture
-def small_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
-    """A stack with few queues, of which nothing is started yet."""
-    name = f"stack-{secrets.token_hex(4)}"
-    stack = Stack(
-        amqp_url, postgresql_storage(postgres_dsn), stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name
-    )
-    yield stack
-    stack.kill()
 
 
 def test_all_counters_agree_on_a_write(small_stack: Stack) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,30 +9,17 @@ import psutil
 import pytest
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.process import ChildProgram
 from provgate_stack.programs import program_path
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.amqp_sender import AmqpSender
-from tests.faults.conftest import FEW_RANGES
 from tests.faults.packages import content_ids, publish, stored_count
 from tests.faults.queues import consumers
 from tests.integration.worker_commands import config_with, run
 
 QUEUE_COUNT = 160
-
-
-@pytest.fixture
-def small_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
-    """A stack with few queues, of which nothing is started yet."""
-    name = f"stack-{secrets.token_hex(4)}"
-    stack = Stack(
-        amqp_url, postgresql_storage(postgres_dsn), stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name
-    )
-    yield stack
-    stack.kill()
 
 
 @pytest.fixture
