@@ -60,6 +60,16 @@ class TestSchema:
         storage.setup(RANGES)
         storage.check(RANGES)
 
+    def test_setup_builds_an_index_that_takes_longer_than_a_write_may(
+        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]], mongodb_url: str
+    ) -> None:
+        database["content_in_directory"].drop_index("dst")
+        data = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 1000}
+        database.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
+        with ProvenanceStorageMongoDb(db=mongodb_url, write_timeout_s=0.5) as own:
+            own.setup(RANGES)
+            own.check(RANGES)
+
     def test_a_write_that_is_refused_makes_no_collection(
         self, mongodb_url: str, database: Database[dict[str, Any]]
     ) -> None:

@@ -113,6 +113,22 @@ class TestSchema:
         storage.setup(RANGES)
         storage.check(RANGES)
 
+    def test_several_set_ups_build_an_index_that_takes_longer_than_a_write_may(
+        self, storage: ProvenanceStoragePostgreSql, admin: connection, postgres_dsn: str
+    ) -> None:
+        made = "substr(sha256(n::text::bytea), 1, 20)"
+        rows_of(admin, f"INSERT INTO revision_in_origin SELECT {made}, {made} FROM generate_series(1, 300000) n")
+        rows_of(admin, "DROP INDEX revision_in_origin_dst")
+
+        def set_up(_: int) -> None:
+            limits = {"write_timeout_s": 0.02, "lock_timeout_s": 0.02}
+            with ProvenanceStoragePostgreSql(db=postgres_dsn, **limits) as own:
+                own.setup(RANGES)
+                own.check(RANGES)
+
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(set_up, range(3)))
+
     @pytest.mark.parametrize(
         ("statement", "message"),
         [
