@@ -125,7 +125,7 @@ def unroutable(exchange: str, routing_key: str) -> CallError:
     return CallError(
         grpc.StatusCode.FAILED_PRECONDITION,
         errors_pb2.ERROR_REASON_UNROUTABLE,
-        f"the broker has no queue for exchange {exchange!r} and routing key {routing_key!r}: are the workers set up,"
+        f"the broker has no queue for exchange {exchange} and routing key {routing_key}: are the workers set up,"
         " and with the same range counts?",
         metadata={"exchange": exchange, "routing_key": routing_key},
     )

@@ -142,7 +142,7 @@ def test_a_missing_queue(without_workers: Stack, amqp_channel: Any) -> None:
     found = diagnosis(without_workers)
     assert found.amiss == {"topology", "consumers"}
     (what,) = found.of("topology")
-    assert what == f"1 queues are missing: {QUEUE}"
+    assert what == f"1 missing queue: {QUEUE}"
     shown(without_workers, "topology", f"queue {QUEUE} is missing")
 
 
@@ -173,7 +173,7 @@ def test_dead_letters(healthy: Stack, amqp_channel: Any) -> None:
     amqp_channel.queue_purge(DEAD_LETTER_QUEUE)
     assert found.amiss == {"dead letters"}
     assert found.exit_code == 1
-    assert found.of("dead letters", "warning") == ["1 packages could not be stored"]
+    assert found.of("dead letters", "warning") == ["1 package could not be stored"]
 
 
 def test_range_counts_that_differ(healthy: Stack, tmp_path: Path) -> None:

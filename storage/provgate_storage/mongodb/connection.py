@@ -39,7 +39,7 @@ class Slots:
     def take(self) -> None:
         """Takes one, to be given back. Raises `StorageBusyError` where none became free in time."""
         if not self._free.acquire(timeout=self._wait_s):
-            raise StorageBusyError(f"all {self._count} connections are in use since {self._wait_s:g} s")
+            raise StorageBusyError(f"no connection became free within {self._wait_s:g} s: there may be {self._count}")
 
     def give_back(self) -> None:
         """Gives back what `take` took."""
