@@ -13,6 +13,7 @@ from provgate_broker.question_channel import QuestionChannel, questions
 from provgate_broker.session import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, AmqpSession
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Exchange, Operation, Queue, RangePolicy, binding_key, operations_of
+from provgate_config.counted import counted
 
 DEAD_LETTER_QUEUE: Final = "provgate.dead-letters"
 """Where packages go that cannot be stored. Published to through the default exchange; nobody consumes it."""
@@ -125,8 +126,8 @@ async def remove_outgrown_queues(session: AmqpSession, old: RangePolicy, new: Ra
             if state is not None and (state.message_count or state.consumer_count):
                 raise TopologyError(
                     f"the range count of exchange {queue.exchange} cannot change from {old.counts[queue.exchange]} to"
-                    f" {new.counts[queue.exchange]}: queue {queue.name} holds {state.message_count} packages and has"
-                    f" {state.consumer_count} consumers; let the workers drain it, then stop them"
+                    f" {new.counts[queue.exchange]}: queue {queue.name} holds {counted(state.message_count, 'package')}"
+                    f" and has {counted(state.consumer_count, 'consumer')}; let the workers drain it, then stop them"
                 )
     for queue in outgrown:
         await _delete_queue(session, queue.name)

@@ -16,6 +16,7 @@ import msgpack
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.topology import Operation, WriteMethod
 from provgate_broker.uniform import read_uniform_rows
+from provgate_config.counted import counted
 from provgate_storage.bulk import are_ids, are_paths, are_urls, check_each, check_relation_paths, microseconds_of
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import RelationType
@@ -97,7 +98,9 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
             f"the body is not msgpack that a package may hold ({type(error).__name__})"
         ) from error
     if trailing or len(rows) != row_count:
-        raise MalformedPackageError(f"the body says {row_count} rows and holds {len(rows)}, or ends in the middle")
+        raise MalformedPackageError(
+            f"the body says {counted(row_count, 'row')} and holds {len(rows)}, or ends in the middle"
+        )
     return rows
 
 
@@ -118,7 +121,9 @@ def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:
         raise MalformedPackageError(f"the key of the body is not {_KEY!r}")
     row_count: int = unpacker.read_array_header()
     if row_count > body_bytes // _ROW_MIN_BYTES:
-        raise MalformedPackageError(f"the body says {row_count} rows, more than its {body_bytes} bytes can hold")
+        raise MalformedPackageError(
+            f"the body says {counted(row_count, 'row')}, more than its {counted(body_bytes, 'byte')} can hold"
+        )
     return row_count
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -39,6 +40,8 @@ def convert(values: Mapping[str, Any], into: type[T], path: str) -> T:
         text, _, where = str(error).partition(" - at `$")
         key = _KEY_AT_FAULT.fullmatch(text)
         where = where.rstrip("`") + (f".{key[1]}" if key else "")
+        if key and "unknown" in text:
+            text += _suggestion(key[1], into)
         raise ConfigurationError(f"{path}{where}: {text}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
@@ -53,6 +56,23 @@ def _as_written(values: Mapping[str, Any], into: type[Any]) -> dict[str, Any]:
         if any((getattr(extra, "extra", None) or {}).get("off") for extra in _extras(hints[field.name]))
     }
     return {name: OFF if value is False and name in taken else value for name, value in values.items()}
+
+
+def _suggestion(key: str, into: Any) -> str:
+    known = dict(_known(into, ""))
+    nearest = get_close_matches(key, known, n=1)
+    return f"; did you mean `{known[nearest[0]]}`?" if nearest else ""
+
+
+def _known(settings: Any, above: str) -> Iterator[tuple[str, str]]:
+    """Yields the name of each setting and its path, those of the outer structs last: they are meant rather."""
+    fields = msgspec.structs.fields(settings)
+    for field in fields:
+        for hint in (field.type, *get_args(field.type)):
+            if isinstance(hint, type) and issubclass(hint, Settings):
+                yield from _known(hint, f"{above}{field.encode_name}.")
+    for field in fields:
+        yield field.encode_name, f"{above}{field.encode_name}"
 
 
 def _extras(hint: Any) -> tuple[Any, ...]:

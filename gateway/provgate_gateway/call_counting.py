@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from provgate.v1 import provenance_storage_pb2
+from provgate_gateway import vanished_clients
 from provgate_gateway.entering import entered
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_telemetry.statsd import Durations
@@ -47,6 +48,7 @@ class CallCountingInterceptor(grpc.aio.ServerInterceptor):
         return counted
 
     async def _begin(self, path: str, context: Any) -> None:
+        vanished_clients.peer.set(context.peer())
         method, calls = self._methods[path]
         durations = self._durations
         began_at = time.monotonic()

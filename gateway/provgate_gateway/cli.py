@@ -23,6 +23,7 @@ from provgate_config.logs import log_format_option, log_level_option, set_up_log
 from provgate_config.ready_file import write_ready_file
 from provgate_gateway.server import Backends, Gateway, ListenError
 from provgate_gateway.settings import SECTION, GatewaySettings
+from provgate_gateway.vanished_clients import log_vanished_clients_shortly
 from provgate_storage.configured import local_storage
 from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.local import LocalStorage
@@ -62,6 +63,7 @@ def main(
     SIGTERM and SIGINT let calls in flight finish, for as long as --grace says.
     """
     set_up_logging(log_level, log_format)
+    log_vanished_clients_shortly()
     collect_seldom()
     document = ConfigDocument.load(config)
     for warning in document.warnings:

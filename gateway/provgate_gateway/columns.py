@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from provgate.v1 import model_pb2
+from provgate_config.counted import counted
 from provgate_gateway.errors import invalid
 from provgate_storage.bulk import are_ids, are_microseconds, are_paths, are_urls, first_invalid
 from provgate_storage.errors import InvalidValue, InvalidValueError
@@ -104,7 +105,8 @@ def _dates(column: Sequence[int], count: int, path: str) -> Sequence[int | None]
 
 def _check_complete(column: Collection[Any], count: int, kind: InvalidValue, path: str) -> None:
     if len(column) != count:
-        raise invalid(InvalidValueError(kind, f"the column has {len(column)} values for {count} entries"), path)
+        text = f"the column has {counted(len(column), 'value')} for {counted(count, 'entry', 'entries')}"
+        raise invalid(InvalidValueError(kind, text), path)
 
 
 def _are_none(values: Collection[Any]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from provgate_broker.inspection import TopologyReport
+from provgate_config.counted import counted
 from provgate_telemetry.conditions import Condition
 
 TOPOLOGY: Final = "topology"
@@ -42,7 +43,7 @@ def _consumers_problem(report: TopologyReport) -> str | None:
 def _range_counts_problem(report: TopologyReport) -> str | None:
     faults = []
     for exchange, count in report.range_counts.items():
-        shown = "more ranges than are configured" if count is None else f"{count} ranges alone"
+        shown = "more ranges than are configured" if count is None else f"only {counted(count, 'range')}"
         faults.append(f"{exchange}: the broker has queues of {shown}")
     return "; ".join(faults) or None
 

@@ -108,7 +108,7 @@ def test_the_range_count_changes_only_by_setup_and_never_under_packages(
     config = config_with(set_up_stack, tmp_path, ranges={**FEW_RANGES, "content": 2})
     check_workers_refuse(config, r"ranges\.content is 2, and the database was set up with 4: set it to what")
     check_workers_refuse(
-        config, r"queue content_add\.unknown\.3 holds 1 packages .* let the workers drain it", ("setup",)
+        config, r"queue content_add\.unknown\.3 holds 1 package and has .* let the workers drain it", ("setup",)
     )
     assert queue_names(rabbitmq_node, broker_url) == queues
     assert set(consumers(rabbitmq_node, broker_url)) == {sender.queue}

@@ -131,7 +131,7 @@ def _index_with_kills(
     process = _start(repository, environment)
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    done = re.search(r"(\d+) revisions indexed, (\d+) known before", output)
+    done = re.search(r"(\d+) revisions? indexed, (\d+) known before", output)
     assert done is not None, output
     assert int(done[1]) + int(done[2]) == len(revisions)
     assert int(done[2]) >= known_count

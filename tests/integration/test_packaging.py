@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import venv
@@ -88,6 +89,15 @@ def test_bare_installation_has_no_broker_library_and_no_driver(bare_python: Path
 def test_bare_installation_has_the_client(bare_python: Path) -> None:
     assert _output(bare_python, IMPORT_CLIENT) == "[]\n"
     assert "Usage" in _run([str(bare_python.parent / "provgate"), "--help"])
+
+
+@pytest.mark.parametrize("extra", ["gateway", "workers"])
+def test_bare_installation_says_what_a_program_needs(bare_python: Path, extra: str) -> None:
+    program = bare_python.parent / f"provgate-{extra}"
+    done = subprocess.run([program, "--help"], cwd="/", capture_output=True, text=True, check=False)
+    needed = rf"Error: provgate-{extra} needs \w+, which is not installed: pip install 'provgate\[{extra}\]'\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(needed, done.stderr), done.stderr[-300:]
 
 
 def test_full_installation_imports_every_module(full_python: Path) -> None:

@@ -17,6 +17,7 @@ from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_broker.wire import Nack, claimed_row_count
 from provgate_config import setting_options
+from provgate_config.counted import counted
 from provgate_workers.dead_letter_text import details, summary
 from provgate_workers.errors import WorkerError
 from provgate_workers.program_options import ENV_PREFIX, loaded_settings, program_options
@@ -131,7 +132,7 @@ async def _replayed(replayer: Replayer, letter: DeadLetter) -> bool:
     if isinstance(reply, Nack):
         click.echo(f"refused again, as a new dead letter: {letter.id}: {reply.message}")
         return False
-    click.echo(f"stored {letter.id}: {reply} rows")
+    click.echo(f"stored {letter.id}: {counted(reply, 'row')}")
     return True
 
 
@@ -155,7 +156,7 @@ def _check_choice(ids: tuple[str, ...], all_letters: bool) -> None:
 
 def _line(letter: DeadLetter) -> str:
     row_count = claimed_row_count(letter.delivery.body)
-    size = f"{row_count} rows" if row_count else f"{len(letter.delivery.body)} bytes"
+    size = counted(row_count, "row") if row_count else counted(len(letter.delivery.body), "byte")
     message = " ".join(letter.message.split())
     line = f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
     # A stranger may have put it there: what moves a terminal's cursor is not passed on.

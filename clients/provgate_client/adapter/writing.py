@@ -18,6 +18,7 @@ from provgate_client.adapter.messages import check_entries, requests_of
 from provgate_client.adapter.session import GatewaySession
 from provgate_client.errors import CallStatus, RetryableCallError
 from provgate_client.progress import ProgressCallback
+from provgate_config.counted import counted
 
 E = TypeVar("E")
 
@@ -95,5 +96,6 @@ class _Write:
         if feed.failure is not None:
             raise feed.failure
         if acked_count != feed.sent_count:
-            message = f"{self._kind.method}: the call ended with {acked_count} of {feed.sent_count} entries acked"
+            sent = counted(feed.sent_count, "entry", "entries")
+            message = f"{self._kind.method}: the call ended with {acked_count} of {sent} acked"
             raise RetryableCallError(message, CallStatus(grpc.StatusCode.OK))

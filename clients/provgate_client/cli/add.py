@@ -10,6 +10,7 @@ from provgate_client.cli import facts
 from provgate_client.cli.connection import Connection, pass_connection
 from provgate_client.cli.facts import Fact, relation_fact
 from provgate_client.cli.lines import entries_of, in_batches
+from provgate_config.counted import counted
 from provgate_storage.model import RelationType
 
 
@@ -68,4 +69,4 @@ def _add(connection: Connection, fact: Fact) -> None:
                 storage.write(fact.kind, batch)
                 acked_count += len(batch)
         finally:
-            click.echo(f"{acked_count} entries acked", err=True)
+            click.echo(f"{counted(acked_count, 'entry', 'entries')} acked", err=True)

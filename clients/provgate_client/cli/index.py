@@ -12,6 +12,7 @@ from provgate_client.cli.index_display import index_display
 from provgate_client.cli.origin import default_origin
 from provgate_client.cli.output import printable, printable_path
 from provgate_client.git import IndexReport, LeftOut, index_repository
+from provgate_config.counted import counted
 
 
 @click.command(short_help="Writes the history of a git repository to the index.")
@@ -59,8 +60,8 @@ def _told_origin(repository: Path, any_owner: bool) -> str:
 
 def _print_report(report: IndexReport) -> None:
     click.echo(
-        f"{report.revisions_done} revisions indexed, {report.revisions_known} known before, "
-        f"{report.head_count} heads; {sum(report.entries.values())} entries written"
+        f"{counted(report.revisions_done, 'revision')} indexed, {report.revisions_known} known before, "
+        f"{counted(report.head_count, 'head')}; {counted(sum(report.entries.values()), 'entry', 'entries')} written"
     )
     for what, count in sorted(report.entries.items()):
         click.echo(f"  {what:<26} {count:>12}")

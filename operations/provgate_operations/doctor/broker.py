@@ -12,6 +12,7 @@ from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.publish_probe import PublishReport, PublishRight, may_own_reply_queue, probe_publishing
 from provgate_broker.session import open_session
 from provgate_broker.topology import Exchange, RangePolicy
+from provgate_config.counted import counted
 from provgate_gateway.topology_conditions import some_of
 from provgate_operations.doctor.deployment import Broker
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
@@ -69,8 +70,19 @@ async def _probe(broker: Broker) -> PublishReport:
 
 
 def unreachable(broker: Broker, error: ConnectionLostError | TimeoutError) -> list[Finding]:
-    """Returns the findings where the broker did not answer."""
+    """Returns the findings where the broker did not answer, or refused the connection."""
     reason = str(error) or "no answer in time"
+    if isinstance(error, ConnectionLostError) and error.reply_code is not None:
+        return [
+            broken(
+                "broker",
+                f"{broker.parameters.address} answered {error.reply_code}: {reason}",
+                "writes wait, and end at their deadlines",
+                "correct user, password and virtual host of provenance.rabbitmq.url: on the broker's machine"
+                " `rabbitmqctl authenticate_user` and `rabbitmqctl list_permissions -p VIRTUAL_HOST`",
+            ),
+            *(skipped(check, "the broker refused the connection") for check in DEPENDENT_CHECKS),
+        ]
     return [
         broken(
             "broker",
@@ -145,7 +157,7 @@ def _topology(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
     if report.missing:
         yield broken(
             check,
-            f"{len(report.missing)} queues are missing: {some_of(report.missing)}",
+            f"{counted(len(report.missing), 'missing queue')}: {some_of(report.missing)}",
             "writes of these ranges fail with FAILED_PRECONDITION",
             _SETUP,
         )
@@ -158,7 +170,7 @@ def _topology(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
         )
     if not (report.exchanges or report.missing or report.different):
         compared = "as set-up declares them" if report.compared else "there; their arguments cannot be compared"
-        yield ok(check, f"5 exchanges and {len(report.work) + len(report.aside)} queues are {compared}")
+        yield ok(check, f"5 exchanges and {counted(len(report.work) + len(report.aside), 'queue')} are {compared}")
 
 
 def _consumers(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
@@ -170,7 +182,7 @@ def _consumers(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
     yield broken(
         "consumers",
         f"{len(report.unconsumed)} of {len(report.work)} work queues have no consumer: {some_of(report.unconsumed)};"
-        f" {of_waiting} packages wait in all queues",
+        f" packages that wait in all queues: {of_waiting}",
         "packages of these ranges wait, and their writes are not acked",
         start,
     )
@@ -197,14 +209,14 @@ def _aside(report: TopologyReport) -> Iterator[Finding]:
     if letters := counts[DEAD_LETTER_QUEUE]:
         yield warning(
             "dead letters",
-            f"{letters} packages could not be stored",
+            f"{counted(letters, 'package')} could not be stored",
             "their rows are missing until they are replayed",
             "provgate-workers dlq list; then `dlq show`, `dlq replay` or `dlq drop`",
         )
     if suspects := counts[QUARANTINE_QUEUE]:
         yield warning(
             "dead letters",
-            f"{suspects} packages are in quarantine: they may have killed the programs that handled them",
+            f"{counted(suspects, 'package')} in quarantine, which may have killed the programs that handled them",
             "workers take them one at a time; each is stored or becomes a dead letter",
             "provgate-workers run, and look into the log of the workers",
         )

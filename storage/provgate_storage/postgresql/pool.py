@@ -49,7 +49,7 @@ class ConnectionPool:
             StorageUnavailableError: no connection can be made, or the pool is closed.
         """
         if not self._free.acquire(timeout=self._wait_s):
-            raise StorageBusyError(f"all {self._size} connections are in use since {self._wait_s:g} s")
+            raise StorageBusyError(f"no connection became free within {self._wait_s:g} s: there may be {self._size}")
         try:
             return self._idle_connection() or self._connect()
         except BaseException:

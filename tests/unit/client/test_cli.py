@@ -269,11 +269,11 @@ class TestIndex:
     def test_then_first_finds_a_file(self, run: Run, repository: Path) -> None:
         result = run("index", str(repository), "--origin", "https://example.org/r.git")
         assert result.exit_code == 0
-        assert result.stdout.startswith("1 revisions indexed, 0 known before, 1 heads; ")
+        assert result.stdout.startswith("1 revision indexed, 0 known before, 1 head; ")
         assert "revisions 1 of 1, entries sent " in result.stderr
         found = lines_of(run("first", str(repository / "empty")).stdout)
         assert [(row["path"], row["origin"]) for row in found] == [("empty", "https://example.org/r.git")]
-        assert run("index", str(repository)).stdout.startswith("0 revisions indexed, 1 known before, 1 heads; ")
+        assert run("index", str(repository)).stdout.startswith("0 revisions indexed, 1 known before, 1 head; ")
 
     @pytest.mark.parametrize(
         ("remote", "origin"),

@@ -56,6 +56,23 @@ def test_what_is_wrong_is_told_with_its_path_and_without_its_value(values: dict[
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("values", "end"),
+    [
+        ({"name": "n", "cuont": 1}, "unknown field `cuont`; did you mean `count`?"),
+        ({"name": "n", "wait_s": 1.0}, "unknown field `wait_s`; did you mean `wait`?"),
+        ({"name": "n", "pasword": "x"}, "unknown field `pasword`; did you mean `inner.password`?"),
+        ({"name": "n", "inner": {"pasword": "x"}}, "unknown field `pasword`; did you mean `inner.password`?"),
+        ({"name": "n", "qqq": 1}, "unknown field `qqq`"),
+        ({}, "missing required field `name`"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest(values: dict[str, Any], end: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        convert(values, Outer, "provenance.gateway")
+    assert caught.value.message.endswith(end)
+
+
 class Port(Settings, frozen=True):
     listen: Annotated[AddressOrOff | None, Meta(extra={"off": True})] = None
     quiet: bool = True

@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from provgate.v1 import errors_pb2
+from provgate_broker.topology import Exchange
 from provgate_broker.wire import Nack
 from provgate_gateway import errors
 from provgate_gateway.errors import CallError
@@ -19,6 +20,8 @@ from provgate_storage.errors import (
     SchemaMismatchError,
     StorageBusyError,
     StorageError,
+    StorageForbiddenError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 
@@ -74,11 +77,11 @@ def test_what_does_not_pass_says_nothing_of_trying_again(error: CallError) -> No
 
 
 def test_an_unroutable_package_names_exchange_and_routing_key() -> None:
-    error = errors.unroutable("content", "content_add.unknown.a")
+    error = errors.unroutable(Exchange.CONTENT, "content_add.unknown.a")
     metadata = details_of(error.status(COUNTS))[1]["ErrorInfo"].metadata
     assert error.code is grpc.StatusCode.FAILED_PRECONDITION
     assert dict(metadata) == {**COUNTS, "exchange": "content", "routing_key": "content_add.unknown.a"}
-    assert "content_add.unknown.a" in error.message
+    assert "for exchange content and routing key content_add.unknown.a:" in error.message
 
 
 @pytest.mark.parametrize("kind", list(InvalidValue))
@@ -96,7 +99,9 @@ def test_every_kind_of_invalid_value_has_a_reason(kind: InvalidValue) -> None:
     [
         (StorageUnavailableError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
         (StorageBusyError("password=hunter2"), grpc.StatusCode.RESOURCE_EXHAUSTED),
-        (SchemaMismatchError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
+        (SchemaMismatchError("password=hunter2"), grpc.StatusCode.FAILED_PRECONDITION),
+        (StorageForbiddenError("password=hunter2"), grpc.StatusCode.FAILED_PRECONDITION),
+        (StorageTimeoutError("password=hunter2"), grpc.StatusCode.DEADLINE_EXCEEDED),
         (DataRefusedError("password=hunter2"), grpc.StatusCode.INTERNAL),
     ],
 )

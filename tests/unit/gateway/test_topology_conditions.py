@@ -55,7 +55,7 @@ def report(
             report(range_counts={Exchange.ORIGIN: None, Exchange.CONTENT: 1}),
             {
                 "ranges": "origin: the broker has queues of more ranges than are configured;"
-                " content: the broker has queues of 1 ranges alone"
+                " content: the broker has queues of only 1 range"
             },
         ),
     ],
