@@ -37,7 +37,7 @@ class Connection:
             ConfigurationError: the configuration cannot be read, or is not that of a client.
             GatewayUnavailableError: no gateway answers.
         """
-        document = ConfigDocument.load(self._config)
+        document = ConfigDocument.load(self._config, profile=True)
         for warning in document.warnings:
             click.echo(f"Warning: {warning}", err=True)
         settings = load_section(self._context, GrpcSettings, grpc_section(document.section(SECTION)), SECTION_PATH)
