@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from provgate_config.errors import ConfigurationError
+from provgate_config.profile import find_profile
 from provgate_config.source import Source, SourceKind
 
 ROOT: Final = "provenance"
@@ -39,15 +40,23 @@ class ConfigDocument:
         self._sections = self._checked(content)
 
     @classmethod
-    def load(cls, path: Path | None = None) -> ConfigDocument:
+    def load(cls, path: Path | None = None, *, profile: bool = False) -> ConfigDocument:
         """Reads the file at `path`, else the one that the environment names; without either, an empty document.
+
+        Args:
+            path: of the file.
+            profile: whether a profile of the working directory is read where there is no other file.
 
         Raises:
             ConfigurationError: the file cannot be read or is not a mapping with the one key `provenance`.
         """
-        path = path or _path_of_environment()
+        path, warning = path or _path_of_environment(), None
+        if path is None and profile:
+            path, warning = find_profile()
         if path is None:
-            return cls({})
+            document = cls({})
+            document.warnings += [] if warning is None else [warning]
+            return document
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

@@ -7,8 +7,15 @@ from pathlib import Path
 import click
 
 from provgate_operations.configuration.effective import effective_settings
-from provgate_operations.configuration.rendering import as_json, as_yaml
+from provgate_operations.configuration.rendering import as_json, as_yaml, scalar
 from provgate_operations.configuration.sample import sample as sample_text
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file, in place of the one of `provgate`.",
+)
 
 
 @click.group(short_help="Shows the configuration in force, or a sample of it.")
@@ -17,12 +24,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file, in place of the one of `provgate`.",
-)
+@config_option
 @click.option("--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.pass_context
 def show(context: click.Context, /, config_path: Path | None, output_format: str) -> None:
@@ -35,6 +37,21 @@ def show(context: click.Context, /, config_path: Path | None, output_format: str
     root = context.find_root()
     settings = effective_settings(root, config_path or root.params.get("config"))
     click.echo(as_json(settings) if output_format == "json" else as_yaml(settings), nl=False)
+
+
+@config.command()
+@config_option
+@click.argument("setting", metavar="PATH")
+@click.pass_context
+def get(context: click.Context, /, config_path: Path | None, setting: str) -> None:
+    """Print the value of one setting, for example of provenance.storage.url, the gateway's address."""
+    root = context.find_root()
+    values = {
+        ".".join(each.place): each.value for each in effective_settings(root, config_path or root.params["config"])
+    }
+    if setting not in values:
+        raise click.UsageError(f"{setting}: there is no such setting; `provgate config show` prints all")
+    click.echo(scalar(values[setting]))
 
 
 @config.command()

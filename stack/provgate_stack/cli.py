@@ -11,7 +11,7 @@ import click
 from provgate_stack.command_line import run_command_line
 from provgate_stack.demo import run_demo
 from provgate_stack.errors import StackError
-from provgate_stack.launcher import running_stack, start_in_background, stop_background
+from provgate_stack.launcher import PREFERRED_PORT, running_stack, start_in_background, stop_background
 from provgate_stack.packages import install_missing_servers
 from provgate_stack.paste import lines_to_paste
 from provgate_stack.repository import sample_file
@@ -99,13 +99,15 @@ def main() -> None:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
+    if not facts["gateway"].endswith(f":{PREFERRED_PORT}"):
+        print(f"Warning: port {PREFERRED_PORT} is taken: what looks for a gateway there finds another program.")
     print(f"  storage        {STORAGES[facts['storage']]}")
     print(f"  gateway        {facts['gateway']}")
     print(f"  configuration  {facts['config']}")
     print(f"  logs           {facts['logs']}")
     print(f"  metrics        {' '.join(f'http://{address}/metrics' for address in facts['metrics'])}")
     print("\nPaste:\n")
-    print(lines_to_paste(facts["gateway"], Path(facts["config"]), _CLONE, _sample_id()))
+    print(lines_to_paste(facts["gateway"], _CLONE, _sample_id()))
     print("\n`make down` stops it.", flush=True)
 
 

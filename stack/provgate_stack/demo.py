@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from provgate_stack.errors import StackError
-from provgate_stack.launcher import BACKGROUND, PREFERRED_PORT, temporary_stack
+from provgate_stack.launcher import PREFERRED_PORT, temporary_stack
 from provgate_stack.paste import lines_to_paste
 from provgate_stack.ports import LOOPBACK
 from provgate_stack.programs import program_path
@@ -36,7 +36,7 @@ def run_demo(root: Path, repository: Path, storage: str) -> None:
         _ask(stack, file)
         print("\nTo ask for yourself, run `make up` and paste (it prints its address, if it is another one):\n")
         address = f"{LOOPBACK}:{PREFERRED_PORT}"
-        print(lines_to_paste(address, root / BACKGROUND / stack.config.name, repository, file.id))
+        print(lines_to_paste(address, repository, file.id))
         print("\nStopping", flush=True)
 
 

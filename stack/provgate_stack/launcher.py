@@ -64,7 +64,7 @@ def start_in_background(root: Path, storage: str) -> dict[str, Any]:
         facts = {
             "storage": storage,
             "gateway": stack.address,
-            "config": str(stack.config),
+            "config": str(stack.write_profile()),
             "logs": str(directory.path),
             "metrics": stack.metrics_addresses(),
             "roles": roles,

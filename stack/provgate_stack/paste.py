@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 _TEMPLATE: Final = """\
-    export PROVGATE_CONFIG={config}
     .venv/bin/provgate index {repository}
     .venv/bin/provgate first {hexadecimal}
 
@@ -22,18 +21,16 @@ _TEMPLATE: Final = """\
     EOF"""
 
 
-def lines_to_paste(address: str, config: Path, repository: Path, content_id: str) -> str:
+def lines_to_paste(address: str, repository: Path, content_id: str) -> str:
     """Returns lines that index a repository and ask where a content first appeared: a shell's, grpcurl's and Python's.
 
     Args:
         address: of the gateway.
-        config: the configuration file for clients.
         repository: to index.
         content_id: 40 hexadecimal digits. grpcurl wants ids in base64, as JSON has no bytes.
     """
     return _TEMPLATE.format(
         address=address,
-        config=shlex.quote(str(config)),
         repository=shlex.quote(str(repository)),
         hexadecimal=content_id,
         base64=base64.b64encode(bytes.fromhex(content_id)).decode("ascii"),

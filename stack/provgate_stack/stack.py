@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from provgate_config.profile import profile_name
 from provgate_stack.directory import StackDirectory
 from provgate_stack.ports import LOOPBACK, free_ports
 from provgate_stack.programs import GatewayProgram, WorkerProgram, program_environment
@@ -59,7 +60,7 @@ class Stack:
             },
             overrides or {},
         )
-        self.config = self._write_config("config", {"gateway": {"listen": self.address}})
+        self.config = self._write_config("config.yaml", {"gateway": {"listen": self.address}})
 
     def __enter__(self) -> Stack:
         return self
@@ -86,7 +87,7 @@ class Stack:
         """
         name = f"workers-{len(self.workers)}"
         settings = _metrics_listen() | overrides
-        config = self._write_config(name, {"rabbitmq": settings})
+        config = self._write_config(f"{name}.yaml", {"rabbitmq": settings})
         environment = program_environment(self._directory, "workers", config)
         program = WorkerProgram(environment, self.path / f"{name}.log", settings["metrics_listen"])
         self.workers.append(program)
@@ -104,7 +105,7 @@ class Stack:
         """
         name = f"gateway-{len(self.gateways)}"
         settings = _metrics_listen() | overrides
-        config = self._write_config(name, {"gateway": settings})
+        config = self._write_config(f"{name}.yaml", {"gateway": settings})
         environment = program_environment(self._directory, "gateway", config)
         program = GatewayProgram(environment, self.path / f"{name}.log", settings["metrics_listen"])
         self.gateways.append(program)
@@ -112,6 +113,15 @@ class Stack:
         if wait:
             program.wait_ready()
         return program
+
+    def write_profile(self) -> Path:
+        """Writes the profile of the clone, for clients and operators, and returns its path.
+
+        It names the first gateway, and the watch ports of that one and of the first worker program.
+        """
+        gateway = {"listen": self.address, "metrics_listen": self.gateways[0].metrics_address}
+        workers = {"metrics_listen": self.workers[0].metrics_address}
+        return self._write_config(profile_name(), {"gateway": gateway, "rabbitmq": workers})
 
     def metrics_addresses(self) -> list[str]:
         """Returns where the programs that run serve /metrics, /healthz and /readyz."""
@@ -139,7 +149,7 @@ class Stack:
             program.kill()
 
     def _write_config(self, name: str, overrides: Sections) -> Path:
-        path = self.path / f"{name}.yaml"
+        path = self.path / name
         # It holds the passwords of the servers.
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump({"provenance": _merged(self._sections, overrides)}), encoding="utf-8")

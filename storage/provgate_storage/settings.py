@@ -56,7 +56,7 @@ class DatabaseSettings(Settings, frozen=True):
         float, Meta(ge=0, description="How long a streamed read waits for a free connection, in seconds.")
     ] = 2.0
     write_timeout_s: Annotated[
-        float, Meta(gt=0, description="How long one statement of a write may run, in seconds.")
+        float, Meta(gt=0, description="How long one statement of a write may run, in seconds; set-up has no limit.")
     ] = 120.0
     read_timeout_s: Annotated[
         float, Meta(gt=0, description="How long one statement of a read by id may run, in seconds.")

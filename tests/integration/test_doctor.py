@@ -311,3 +311,21 @@ def test_the_broker_of_another_deployment_is_only_looked_at(healthy: Stack, tmp_
     assert found.amiss == set()
     for check in ("permissions", "alarms", "dead letters"):
         assert len(found.of(check, "skipped")) == 1
+
+
+@pytest.mark.parametrize("wrong", ["password", "virtual host"])
+def test_a_broker_that_refuses_is_told_with_what_it_answered(
+    healthy: Stack, tmp_path: Path, broker_url: str, wrong: str
+) -> None:
+    url = urlsplit(broker_url)
+    if wrong == "password":
+        url = url._replace(netloc=url.netloc.replace(f":{url.password}@", ":wrong@"))
+    else:
+        url = url._replace(path="/nowhere")
+    found = diagnosis(healthy, config_of(healthy, tmp_path, rabbitmq={"url": url.geturl()}))
+    assert found.exit_code == 2
+    skipped = found.of("topology", "skipped")
+    assert skipped == ["the broker refused the connection"], found.of("broker")
+    (what,) = found.of("broker")
+    code = {"password": "403", "virtual host": "530"}[wrong]
+    assert f":{url.port}{url.path} answered {code}: " in what

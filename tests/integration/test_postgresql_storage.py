@@ -24,6 +24,8 @@ from provgate_storage.errors import (
     SchemaMismatchError,
     StorageBusyError,
     StorageConflictError,
+    StorageForbiddenError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
@@ -111,6 +113,22 @@ class TestSchema:
         storage.setup(RANGES)
         storage.check(RANGES)
 
+    def test_several_set_ups_build_an_index_that_takes_longer_than_a_write_may(
+        self, storage: ProvenanceStoragePostgreSql, admin: connection, postgres_dsn: str
+    ) -> None:
+        made = "substr(sha256(n::text::bytea), 1, 20)"
+        rows_of(admin, f"INSERT INTO revision_in_origin SELECT {made}, {made} FROM generate_series(1, 300000) n")
+        rows_of(admin, "DROP INDEX revision_in_origin_dst")
+
+        def set_up(_: int) -> None:
+            limits = {"write_timeout_s": 0.02, "lock_timeout_s": 0.02}
+            with ProvenanceStoragePostgreSql(db=postgres_dsn, **limits) as own:
+                own.setup(RANGES)
+                own.check(RANGES)
+
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(set_up, range(3)))
+
     @pytest.mark.parametrize(
         ("statement", "message"),
         [
@@ -147,7 +165,7 @@ class TestSchema:
                 reader.check(RANGES)
                 assert reader.recorded_range_counts() == RANGES
                 assert state_of(reader) == state_of(storage)
-                with pytest.raises(SchemaMismatchError, match="permission denied"):
+                with pytest.raises(StorageForbiddenError, match="permission denied"):
                     reader.content_add([entry_id(1)])
         finally:
             rows_of(admin, f"DROP OWNED BY {role}")
@@ -278,7 +296,7 @@ class TestWrites:
         with opened(postgres_dsn, write_timeout_s=0.5, lock_timeout_s=10) as storage:
             with closing(psycopg2.connect(postgres_dsn)) as other, other.cursor() as cursor:
                 cursor.execute("LOCK TABLE location")
-                with pytest.raises(StorageUnavailableError, match="statement timeout"):
+                with pytest.raises(StorageTimeoutError, match="statement timeout"):
                     storage.location_add([b"a"])
             assert storage.location_add([b"a"]) is True
 

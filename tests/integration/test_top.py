@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_stack.ports import free_ports
 from provgate_stack.programs import program_path
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import contents, eventually, write
@@ -156,3 +157,16 @@ def test_on_a_terminal_it_draws_until_ctrl_c(shared_stack: Stack, terminal: Term
     # The screen is as it was before.
     eventually(lambda: terminal.shows("\x1b[?1049l"), "the screen is given back")
     assert "Traceback" not in terminal.text
+
+
+def test_nothing_that_answers_is_a_failure(shared_stack: Stack) -> None:
+    (free,) = free_ports(1)
+    nowhere = f"127.0.0.1:{free}"
+    command = [program_path("provgate"), "top", "--once", "--interval", "0.1", "--gateway", nowhere]
+    environment = shared_stack.client_environment()
+    for more, code in (["--workers", nowhere], 1), (["--workers", shared_stack.workers[0].metrics_address], 0):
+        done = subprocess.run(
+            [*command, *more], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, "does not answer" in done.stdout) == (code, True)
+        assert ("Error: no program answers" in done.stderr) == bool(code)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
@@ -101,3 +103,20 @@ def test_a_program_waits_for_its_servers_until_it_is_told_to_stop(
     program.start()
     program.wait_until(lambda: "cannot be used yet" in program.log_path.read_text(), 20)
     assert program.terminate(timeout_s=10) == 0
+
+
+def test_set_up_ends_where_a_table_is_never_free(small_stack: Stack, tmp_path: Path, postgres_dsn: str) -> None:
+    assert run(small_stack.config, "setup").returncode == 0
+    config = config_with(
+        small_stack, tmp_path, storage_config={**postgresql_storage(postgres_dsn), "lock_timeout_s": 0.1}
+    )
+    with closing(psycopg2.connect(postgres_dsn)) as writer, writer.cursor() as cursor:
+        cursor.execute("DROP INDEX content_in_directory_dst")
+        writer.commit()
+        cursor.execute("LOCK TABLE content_in_directory IN ROW EXCLUSIVE MODE")
+        done = run(config, "setup")
+        writer.rollback()
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "Error: the database cannot be set up, tried 5 times: PostgreSQL: " in done.stderr
+    assert "lock timeout" in done.stderr
+    assert run(config, "setup").returncode == 0

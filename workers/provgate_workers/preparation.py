@@ -16,7 +16,7 @@ from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.session import AmqpSession, open_session
 from provgate_broker.topology import RangePolicy
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
+from provgate_storage.errors import RetryableStorageError, SchemaMismatchError, StorageForbiddenError
 from provgate_storage.local import LocalStorage
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _NAME: Final = "provgate-workers setup"
 _NAMED_COUNT: Final = 5
+_SET_UP_TRIES: Final = 5
 _BACKOFF_FIRST_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 10.0
 
@@ -33,14 +34,15 @@ async def prepare(configuration: WorkerConfiguration, on_wait: Callable[[str], N
     """Makes sure that packages can be taken: sets an empty database up, declares what is missing on the broker.
 
     Where the broker's user may not declare, all must be there. Waits for ever for a database or a broker that cannot be
-    reached, since nobody starts all programs in order.
+    reached, since nobody starts all programs in order. A set-up of the database that fails is tried some times.
 
     Args:
         configuration: of the program.
         on_wait: is told why it waits, each time.
 
     Raises:
-        FatalError: the database or the broker is not what the program expects. The text says what differs.
+        FatalError: the database or the broker is not what the program expects, or the database cannot be set up. The
+            text says why.
     """
     await _prepare_with(configuration, _check_database, _declare_or_check, on_wait)
 
@@ -63,11 +65,19 @@ async def _prepare_with(
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> None:
     outage = Outage(logger, action="workers.prepare")
+    set_up_failure_count = 0
 
     async def once() -> None:
+        nonlocal set_up_failure_count
         try:
             await attempt()
+        except StorageForbiddenError as error:
+            raise FatalError(str(error)) from error
         except (RetryableStorageError, ConnectionLostError) as error:
+            if isinstance(error, _SetUpError):
+                set_up_failure_count += 1
+                if set_up_failure_count == _SET_UP_TRIES:
+                    raise FatalError(f"the database cannot be set up, tried {_SET_UP_TRIES} times: {error}") from error
             what = "broker" if isinstance(error, ConnectionLostError) else "database"
             outage.failed(f"the {what} cannot be used yet", error)
             on_wait(f"the {what} cannot be used yet: {error}")
@@ -134,7 +144,7 @@ async def _check_database(configuration: WorkerConfiguration, storage: LocalStor
     if recorded is None:
         logger.info("the database is empty: it is set up", extra={"action": "storage.setup"})
         # Of programs that see it empty at once one is first; the others have the counts of that one, or fail here.
-        await asyncio.to_thread(storage.setup, counts)
+        await _set_up_schema(storage, counts)
     elif recorded != counts:
         raise FatalError(_difference(recorded, counts))
     await asyncio.to_thread(storage.check, counts)
@@ -144,11 +154,24 @@ async def _set_up_database(configuration: WorkerConfiguration, storage: LocalSto
     counts = _counts(configuration.policy)
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
     if recorded is None or recorded == counts:
-        await asyncio.to_thread(storage.setup, counts)
+        await _set_up_schema(storage, counts)
         return
     await asyncio.to_thread(storage.check, None)
     await remove_outgrown_queues(session, RangePolicy.of(recorded), configuration.policy)
     await asyncio.to_thread(storage.replace_range_counts, counts)
+
+
+async def _set_up_schema(storage: LocalStorage, counts: Mapping[str, int]) -> None:
+    try:
+        await asyncio.to_thread(storage.setup, counts)
+    except StorageForbiddenError:
+        raise
+    except RetryableStorageError as error:
+        raise _SetUpError(str(error)) from error
+
+
+class _SetUpError(RetryableStorageError):
+    """The database can be reached, and its set-up failed. Each further try keeps writers waiting: some are enough."""
 
 
 def _counts(policy: RangePolicy) -> dict[str, int]:

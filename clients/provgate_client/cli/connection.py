@@ -13,7 +13,10 @@ import msgspec
 from provgate_client.adapter import GrpcSettings, ProvenanceStorageGrpc
 from provgate_client.adapter.settings import SECTION, SECTION_PATH
 from provgate_client.cli.interrupt import interruptible
+from provgate_client.cli.output import printable
 from provgate_config import ConfigDocument, ConfigurationError, load_section
+from provgate_config.options import option_sources
+from provgate_config.source import DEFAULT
 from provgate_storage import RABBITMQ_INSTEAD
 
 
@@ -30,17 +33,24 @@ class Connection:
         self._config = config
 
     @contextmanager
-    def open(self) -> Iterator[ProvenanceStorageGrpc]:
+    def open(self, *, named: bool = False) -> Iterator[ProvenanceStorageGrpc]:
         """Gives an open storage, which raises where a write could be tried again, and which Ctrl-C closes.
+
+        Args:
+            named: whether to say first, on standard error, which gateway that is, and what names it.
 
         Raises:
             ConfigurationError: the configuration cannot be read, or is not that of a client.
             GatewayUnavailableError: no gateway answers.
         """
-        document = ConfigDocument.load(self._config)
+        document = ConfigDocument.load(self._config, profile=True)
         for warning in document.warnings:
             click.echo(f"Warning: {warning}", err=True)
         settings = load_section(self._context, GrpcSettings, grpc_section(document.section(SECTION)), SECTION_PATH)
+        if named:
+            over, file = option_sources(self._context, GrpcSettings), document.sources(SECTION)
+            source = over.get("url") or file.get(("url",), DEFAULT)
+            click.echo(f"gateway: {printable(settings.url)} ({source})", err=True)
         storage = ProvenanceStorageGrpc(**msgspec.structs.asdict(settings) | {"raise_on_failure": True})
         with storage, interruptible(storage):
             yield storage

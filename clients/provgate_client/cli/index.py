@@ -42,7 +42,7 @@ def index(
     """
     url = origin if origin is not None else _told_origin(repository, any_owner)
     try:
-        with connection.open() as storage, index_display() as display:
+        with connection.open(named=True) as storage, index_display() as display:
             report = index_repository(repository, storage, url, progress=display.update, any_owner=any_owner)
     except KeyboardInterrupt:
         click.echo("Interrupted. What was acked is stored; run the same command again to go on.", err=True)

@@ -55,7 +55,7 @@ def effective_settings(context: click.Context, config: Path | None) -> list[Sett
         ConfigurationError: the configuration is wrong.
         click.UsageError: an environment variable has a value of the wrong type.
     """
-    document = ConfigDocument.load(config)
+    document = ConfigDocument.load(config, profile=True)
     return [setting for section in SECTIONS for setting in _Loaded(section, document, context).settings()]
 
 

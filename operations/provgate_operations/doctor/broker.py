@@ -69,8 +69,19 @@ async def _probe(broker: Broker) -> PublishReport:
 
 
 def unreachable(broker: Broker, error: ConnectionLostError | TimeoutError) -> list[Finding]:
-    """Returns the findings where the broker did not answer."""
+    """Returns the findings where the broker did not answer, or refused the connection."""
     reason = str(error) or "no answer in time"
+    if isinstance(error, ConnectionLostError) and error.reply_code is not None:
+        return [
+            broken(
+                "broker",
+                f"{broker.parameters.address} answered {error.reply_code}: {reason}",
+                "writes wait, and end at their deadlines",
+                "correct user, password and virtual host of provenance.rabbitmq.url: on the broker's machine"
+                " `rabbitmqctl authenticate_user` and `rabbitmqctl list_permissions -p VIRTUAL_HOST`",
+            ),
+            *(skipped(check, "the broker refused the connection") for check in DEPENDENT_CHECKS),
+        ]
     return [
         broken(
             "broker",

@@ -85,7 +85,7 @@ def read_deployment(context: click.Context, config: Path | None) -> Deployment:
     """
     findings: list[Finding] = []
     try:
-        document = ConfigDocument.load(config)
+        document = ConfigDocument.load(config, profile=True)
     except ConfigurationError as error:
         findings.append(broken(CHECK, error.message, "no program starts", "correct the file"))
         return Deployment(None, None, None, {}, findings)

@@ -50,7 +50,9 @@ _TIMEOUT_S: Final = 2.0
     show_default=True,
     help="Seconds from one look to the next.",
 )
-@click.option("--once", is_flag=True, help="Look twice, print what happened between, and end.")
+@click.option(
+    "--once", is_flag=True, help="Look twice, print what happened between, and end: with 1 where nothing answers."
+)
 @click.option(
     "--format",
     "output_format",
@@ -84,7 +86,10 @@ def top(
         raise click.UsageError("--format json needs --once")
     sources = _sources(gateways, workers, config or context.find_root().params.get("config"))
     if once:
-        _print(_between_two_looks(sources, interval_s), output_format)
+        told = _between_two_looks(sources, interval_s)
+        _print(told, output_format)
+        if all(program.problem for program in told.programs):
+            raise click.ClickException("no program answers")
         return
     try:
         _show(sources, interval_s)

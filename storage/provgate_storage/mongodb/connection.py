@@ -69,6 +69,7 @@ class Connection:
 
     def __init__(self, settings: MongoDbSettings) -> None:
         self.timeout_s = settings.connect_timeout_s
+        self._settings = settings
         self._reads = _client(settings, max(settings.read_timeout_s, settings.stream_timeout_s))
         self._writes = _client(settings, settings.write_timeout_s)
         # At the primary, whatever the URI says: a read that starts after an ack sees the write.
@@ -109,6 +110,12 @@ class Connection:
         """
         self._require_schema()
         return self.written[name]
+
+    @contextmanager
+    def setting_up(self) -> Iterator[Database[Document]]:
+        """Gives the database over a client of its own that waits as long as an index takes."""
+        with _client(self._settings, answer_timeout_s=0) as client:
+            yield client.get_database(self.written.name, read_preference=ReadPreference.PRIMARY)
 
     def start_session(self) -> ClientSession:
         """Returns a session, all of whose reads are of one snapshot where the server offers that."""

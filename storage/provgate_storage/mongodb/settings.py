@@ -83,8 +83,8 @@ def client_options(settings: MongoDbSettings, answer_timeout_s: float) -> dict[s
 
     Args:
         settings: of the storage.
-        answer_timeout_s: after so many seconds without an answer a connection is given up. Not pymongo's `timeout`:
-            under it the driver tries again until it has passed, without a pause.
+        answer_timeout_s: after so many seconds without an answer a connection is given up; 0 for never. Not
+            pymongo's `timeout`: under it the driver tries again until it has passed, without a pause.
     """
     timeout_ms = round(settings.connect_timeout_s * 1000)
     own = {

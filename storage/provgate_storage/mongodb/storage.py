@@ -64,8 +64,8 @@ class ProvenanceStorageMongoDb(DatabaseStorage):
 
     def setup(self, range_counts: Mapping[str, int]) -> None:
         """Creates what is missing of the schema, and records the range counts where none are recorded."""
-        with translated_errors():
-            schema.set_up(self._open.connection.written, range_counts)
+        with translated_errors(), self._open.connection.setting_up() as database:
+            schema.set_up(database, range_counts)
 
     def replace_range_counts(self, range_counts: Mapping[str, int]) -> None:
         """Records the range counts in place of those recorded before."""

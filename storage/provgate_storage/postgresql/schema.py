@@ -78,7 +78,11 @@ def recorded_range_counts(open_cursor: cursor) -> dict[str, int] | None:
 
 
 def _lock(open_cursor: cursor) -> None:
+    # Another program's set-up takes as long as its indexes do. The limit is back for the locks of tables: a statement
+    # that waits for one has all later writers wait behind it.
+    open_cursor.execute("SET LOCAL lock_timeout = 0")
     open_cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
+    open_cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def _missing(open_cursor: cursor) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -21,6 +22,7 @@ class Session:
         dsn: where the database is, the parameters of the session included.
         readonly: whether transactions are read-only, of one snapshot each; else they read what is committed.
         answer_timeout_s: after so many seconds without an answer the server is given up: it ends a statement sooner.
+        Infinite where no statement has a limit; TCP still finds out that the host is gone.
     """
 
     dsn: str = field(repr=False)
@@ -28,14 +30,15 @@ class Session:
     answer_timeout_s: float
 
 
+def setup_session(settings: PostgreSqlSettings) -> Session:
+    """Returns the session of set-up: an index of a large table takes as long as it takes."""
+    parameters = _lock_limits(settings) | {"statement_timeout": "0"}
+    return Session(_dsn(settings, "set-up", parameters), readonly=False, answer_timeout_s=math.inf)
+
+
 def write_session(settings: PostgreSqlSettings) -> Session:
     """Returns the session of writes."""
-    parameters = {
-        "lock_timeout": _milliseconds(settings.lock_timeout_s),
-        "statement_timeout": _milliseconds(settings.write_timeout_s),
-        # A program that is stopped inside a transaction holds its locks no longer than another one waits for them.
-        "idle_in_transaction_session_timeout": _milliseconds(settings.lock_timeout_s),
-    }
+    parameters = _lock_limits(settings) | {"statement_timeout": _milliseconds(settings.write_timeout_s)}
     return _session(settings, "write", settings.write_timeout_s, parameters, readonly=False)
 
 
@@ -65,6 +68,14 @@ def connect(session: Session) -> connection:
             made.close()
             raise
     return made
+
+
+def _lock_limits(settings: PostgreSqlSettings) -> dict[str, str]:
+    return {
+        "lock_timeout": _milliseconds(settings.lock_timeout_s),
+        # A program that is stopped inside a transaction holds its locks no longer than another one waits for them.
+        "idle_in_transaction_session_timeout": _milliseconds(settings.lock_timeout_s),
+    }
 
 
 def _reading(settings: PostgreSqlSettings, use: str, timeout_s: float, idle_timeout_s: float) -> Session:

@@ -13,7 +13,14 @@ from provgate_storage.facts import StorageFacts
 from provgate_storage.postgresql import inspection, schema
 from provgate_storage.postgresql.pool import ConnectionPool
 from provgate_storage.postgresql.reads import PostgreSqlReads
-from provgate_storage.postgresql.session import Session, connect, read_session, stream_session, write_session
+from provgate_storage.postgresql.session import (
+    Session,
+    connect,
+    read_session,
+    setup_session,
+    stream_session,
+    write_session,
+)
 from provgate_storage.postgresql.settings import PostgreSqlSettings, parse_settings
 from provgate_storage.postgresql.tables import TABLES
 from provgate_storage.postgresql.writes import write
@@ -62,12 +69,12 @@ class ProvenanceStoragePostgreSql(DatabaseStorage):
 
     def setup(self, range_counts: Mapping[str, int]) -> None:
         """Creates what is missing of the schema, and records the range counts where none are recorded."""
-        with self._open_pools.writes.transaction() as cursor:
+        with self._open_pools.setups.transaction() as cursor:
             schema.set_up(cursor, range_counts)
 
     def replace_range_counts(self, range_counts: Mapping[str, int]) -> None:
         """Records the range counts in place of those recorded before."""
-        with self._open_pools.writes.transaction() as cursor:
+        with self._open_pools.setups.transaction() as cursor:
             schema.replace_range_counts(cursor, range_counts)
 
     def check(self, range_counts: Mapping[str, int] | None) -> None:
@@ -112,9 +119,10 @@ class ProvenanceStoragePostgreSql(DatabaseStorage):
 
 
 class _Pools:
-    """The three pools of an open storage."""
+    """The pools of an open storage."""
 
     def __init__(self, settings: PostgreSqlSettings) -> None:
+        self.setups = _pool(setup_session(settings), 1, settings.connection_wait_s)
         self.writes = _pool(write_session(settings), settings.write_connections, settings.connection_wait_s)
         self.reads = _pool(read_session(settings), settings.read_connections, settings.connection_wait_s)
         self.streams = _pool(stream_session(settings), settings.stream_connections, settings.stream_wait_s)
@@ -124,7 +132,7 @@ class _Pools:
             cursor.execute("SELECT 1")
 
     def close(self) -> None:
-        for pool in (self.streams, self.reads, self.writes):
+        for pool in (self.streams, self.reads, self.writes, self.setups):
             pool.close()
 
 

@@ -266,11 +266,12 @@ class TestIndex:
     def git(path: Path, *arguments: str) -> None:
         subprocess.run(["git", *arguments], cwd=path, check=True, env={"PATH": os.environ["PATH"], "HOME": str(path)})
 
-    def test_then_first_finds_a_file(self, run: Run, repository: Path) -> None:
+    def test_then_first_finds_a_file(self, run: Run, repository: Path, gateway: GatewayDouble) -> None:
         result = run("index", str(repository), "--origin", "https://example.org/r.git")
         assert result.exit_code == 0
         assert result.stdout.startswith("1 revisions indexed, 0 known before, 1 heads; ")
         assert "revisions 1 of 1, entries sent " in result.stderr
+        assert result.stderr.startswith(f"gateway: {gateway.address} (--url)\n")
         found = lines_of(run("first", str(repository / "empty")).stdout)
         assert [(row["path"], row["origin"]) for row in found] == [("empty", "https://example.org/r.git")]
         assert run("index", str(repository)).stdout.startswith("0 revisions indexed, 1 known before, 1 heads; ")

@@ -135,7 +135,9 @@ def test_the_yaml_has_the_values_and_says_where_they_come_from(config: Path) -> 
     assert f"url: gateway.example:443  # {config}" in result.output
 
 
-def test_without_anything_all_are_defaults() -> None:
+def test_without_anything_all_are_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stack of this clone may be up.
+    monkeypatch.chdir(tmp_path)
     found = shown("config", "show")
     assert {source for _, source in found.values()} == {Source(SourceKind.DEFAULT)}
     assert found["rabbitmq.storage_config"] == ({}, Source(SourceKind.DEFAULT))
@@ -178,3 +180,15 @@ def test_a_wrong_variable_is_told_as_ever() -> None:
     result = run("config", "show", env={"PROVGATE_GATEWAY_BATCH_SIZE": "many"})
     assert result.exit_code == 2
     assert "PROVGATE_GATEWAY_BATCH_SIZE" in result.output
+
+
+def test_one_value_is_printed_as_it_is(config: Path) -> None:
+    assert run("--config", str(config), "config", "get", "provenance.storage.url").output == "gateway.example:443\n"
+    hidden = run("config", "get", "--config", str(config), "provenance.rabbitmq.url").output
+    assert hidden == "amqps://***@broker.example/v\n"
+
+
+def test_an_unknown_one_is_refused() -> None:
+    result = run("config", "get", "provenance.storage.adress")
+    assert result.exit_code == 2
+    assert "there is no such setting" in result.output

@@ -8,8 +8,8 @@ from provgate_stack.paste import lines_to_paste
 
 def test_lines_hold_the_address_and_the_id_in_both_forms() -> None:
     content_id = bytes(range(20))
-    lines = lines_to_paste("127.0.0.1:1234", Path("/a b/c.yaml"), Path("/repo"), content_id.hex())
+    lines = lines_to_paste("127.0.0.1:1234", Path("/a b/repo"), content_id.hex())
     assert lines.count("127.0.0.1:1234") == 3
     assert base64.b64encode(content_id).decode() in lines
     assert content_id.hex() in lines
-    assert "PROVGATE_CONFIG='/a b/c.yaml'\n" in lines
+    assert "provgate index '/a b/repo'\n" in lines

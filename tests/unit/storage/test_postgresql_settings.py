@@ -9,7 +9,7 @@ from psycopg2.extensions import parse_dsn
 
 from provgate_config import ConfigurationError
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql
-from provgate_storage.postgresql.session import read_session, stream_session, write_session
+from provgate_storage.postgresql.session import read_session, setup_session, stream_session, write_session
 from provgate_storage.postgresql.settings import connection_string, parse_settings
 
 SECRET = "hunter2"
@@ -76,7 +76,7 @@ def test_what_is_wrong_is_said_with_its_path_and_without_secrets(settings: dict[
 
 def test_no_secret_is_printed() -> None:
     settings = parse_settings({"db": {"password": SECRET}})
-    for use in (write_session, read_session, stream_session):
+    for use in (setup_session, write_session, read_session, stream_session):
         assert SECRET in use(settings).dsn
         assert SECRET not in repr(use(settings))
     assert SECRET not in repr(settings)
@@ -86,6 +86,8 @@ def test_limits_of_time_are_those_of_the_use() -> None:
     settings = parse_settings(
         {"db": "", "write_timeout_s": 1, "lock_timeout_s": 0.0001, "read_timeout_s": 2, "stream_timeout_s": 3}
     )
-    assert "-c lock_timeout=1 -c statement_timeout=1000 " in parse_dsn(write_session(settings).dsn)["options"]
+    for use, limit in ((setup_session, "0"), (write_session, "1000")):
+        options = parse_dsn(use(settings).dsn)["options"].split()
+        assert {"lock_timeout=1", f"statement_timeout={limit}"} <= set(options)
     assert "-c statement_timeout=2000 " in parse_dsn(read_session(settings).dsn)["options"]
     assert "-c statement_timeout=3000 " in parse_dsn(stream_session(settings).dsn)["options"]
