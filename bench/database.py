@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -47,24 +47,28 @@ class Database(Protocol):
     def sizes_bytes(self) -> dict[str, int]:
         """Returns what each table takes on disk that has rows, its indexes included."""
 
-    def check_rows(self, expected: Mapping[str, Rows]) -> None:
-        """Compares all rows of every table.
-
-        Raises:
-            WrongRowsError: one is missing, too many, or another one.
-        """
+    def rows(self, table: str, keys: Collection[bytes] | None) -> Rows:
+        """Returns the rows of a table that begin with one of some keys; all of them where None."""
 
 
-def check_counts(database: Database, expected: Mapping[str, Rows], stored: Mapping[str, int]) -> None:
-    """Compares the number of rows of every table with what is expected in addition to what was stored.
+def check_rows(database: Database, expected: Mapping[str, Rows], stored: Mapping[str, int]) -> None:
+    """Compares every row that was written, and how many there are of all.
+
+    Args:
+        database: after the writes.
+        expected: the rows that were written, by table.
+        stored: how many other rows each table held before; none where it is not named.
 
     Raises:
-        WrongRowsError: it is another one.
+        WrongRowsError: a row is missing, too many, or another one.
     """
     for table, count in database.counts().items():
-        wanted = stored.get(table, 0) + len(expected.get(table, ()))
-        if count != wanted:
-            raise WrongRowsError(f"{table} holds {count} rows and not {wanted}")
+        wanted, others = expected.get(table, set()), stored.get(table, 0)
+        found = database.rows(table, {row[0] for row in wanted} if others else None)
+        if found != wanted:
+            raise WrongRowsError(f"{table}: {len(found ^ wanted)} rows are missing or should not be there")
+        if count != others + len(wanted):
+            raise WrongRowsError(f"{table} holds {count} rows and not {others + len(wanted)}")
 
 
 def set_up_like(database: Database, other: Database) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from pymongo import MongoClient
 
 from bench.database import set_up_like
-from bench.expected import Rows, WrongRowsError
+from bench.expected import Rows
 from bench.loads import TABLES
+from provgate_storage import EntityType, RelationType
+from provgate_storage.rows import LOCATION
 
 
 class MongoDbDatabase:
@@ -67,8 +70,25 @@ class MongoDbDatabase:
     def counts(self) -> dict[str, int]:
         return {table: self._database[table].count_documents({}) for table in TABLES}
 
-    def check_rows(self, expected: Mapping[str, Rows]) -> None:
-        """Compares the numbers of rows alone."""
-        for table, count in self.counts().items():
-            if count != len(expected.get(table, ())):
-                raise WrongRowsError(f"{table} holds {count} rows and not {len(expected.get(table, ()))}")
+    def rows(self, table: str, keys: Collection[bytes] | None) -> Rows:
+        key, *others = _FIELDS[table]
+        wanted = {} if keys is None else {key: {"$in": [*keys]}}
+        found = self._database[table].find(wanted)
+        return {(document[key], *(_value(name, document.get(name)) for name in others)) for document in found}
+
+
+_ENDS: Final = ("src", "dst")
+# In the order of the columns of a row; its key first.
+_FIELDS: Final[Mapping[str, Sequence[str]]] = {
+    EntityType.CONTENT: ("_id", "date"),
+    EntityType.DIRECTORY: ("_id", "date"),
+    EntityType.REVISION: ("_id", "date", "origin"),
+    EntityType.ORIGIN: ("_id", "url"),
+    LOCATION: ("path",),
+} | {relation: (*_ENDS, "path") if relation.has_path else _ENDS for relation in RelationType}
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _value(field: str, value: Any) -> Any:
+    return _EPOCH + timedelta(microseconds=value) if field == "date" and value is not None else value

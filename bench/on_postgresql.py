@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn
 
 from bench.database import set_up_like
-from bench.expected import Rows, WrongRowsError
+from bench.expected import Rows
 from provgate_stack.postgresql import create_database
 from provgate_storage.postgresql.tables import TABLES
 
@@ -76,21 +76,19 @@ class PostgreSqlDatabase:
         filled = [table for table, count in self.counts().items() if count]
         return {table: self._fetch(f"SELECT pg_total_relation_size('{table}')")[0][0] for table in filled}
 
-    def check_rows(self, expected: Mapping[str, Rows]) -> None:
-        for name, table in TABLES.items():
-            columns = ", ".join(column for column, _ in table.columns)
-            found = {tuple(map(_value, row)) for row in self._fetch(f"SELECT {columns} FROM {name}")}
-            wanted = expected.get(name, set())
-            if found != wanted:
-                raise WrongRowsError(f"{name}: {len(found ^ wanted)} rows are missing or should not be there")
+    def rows(self, table: str, keys: Collection[bytes] | None) -> Rows:
+        columns = [column for column, _ in TABLES[table].columns]
+        select = f"SELECT {', '.join(columns)} FROM {table}"
+        found = self._fetch(select) if keys is None else self._fetch(f"{select} WHERE {columns[0]} = ANY(%s)", [*keys])
+        return {tuple(map(_value, row)) for row in found}
 
     def _execute(self, statement: str) -> None:
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(statement)
 
-    def _fetch(self, statement: str) -> list[tuple[Any, ...]]:
+    def _fetch(self, statement: str, keys: list[bytes] | None = None) -> list[tuple[Any, ...]]:
         with closing(self._connection.cursor()) as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, None if keys is None else (keys,))
             return cursor.fetchall()
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.clients import Clients, Timing, sources
 from bench.cpu import cpu_seconds, spent
-from bench.database import check_counts
+from bench.database import check_rows
 from bench.expected import Rows, expected_rows
 from bench.loads import Write
 from bench.subjects import Subject
@@ -124,10 +124,7 @@ def _run(
     before = cpu_seconds(stack_path)
     timings = clients.go()
     cpu_s = spent(before, _settled(stack_path)) | {"client": sum(timing.cpu_s for timing in timings)}
-    if subject.all_rows and not workload.grows:
-        database.check_rows(expected)
-    else:
-        check_counts(database, expected, stored)
+    check_rows(database, expected, stored)
     return timings, cpu_s
 
 

@@ -48,13 +48,11 @@ class Subject:
         name: of them.
         writers: what clients write to; the first client to the first, and so on, round and round.
         database: where the rows end.
-        all_rows: whether all rows are checked after a run; their number is otherwise.
     """
 
     name: str
     writers: Sequence[Writer]
     database: Database
-    all_rows: bool = False
 
 
 class Subjects:
@@ -101,7 +99,7 @@ class Subjects:
         database = self._opened.enter_context(self.database.beside(f"bench_{name}"))
         if name == DIRECT:
             return Subject(name, [StorageWriter({**database.storage_config, "write_connections": 1})], database)
-        return Subject(name, [PipelineWriter(self._pipeline(name, database))], database, all_rows=True)
+        return Subject(name, [PipelineWriter(self._pipeline(name, database))], database)
 
     def _pipeline(self, name: str, database: Database) -> Pipeline:
         entries = _LIMIT_ENTRIES if name == LIMIT else _HABITS_ENTRIES

@@ -6,22 +6,30 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 import psycopg2
 import pytest
 
 from bench import loads
+from bench.database import check_rows
 from bench.expected import WrongRowsError, expected_rows
 from bench.limit.pipeline import Pipeline
 from bench.limit.programs import consumers
 from bench.loads import TABLES, Write
+from bench.on_mongodb import MongoDbDatabase
 from bench.on_postgresql import PostgreSqlDatabase
-from bench.writers import PipelineWriter, StorageWriter
+from bench.rounds import Workload, measure
+from bench.subjects import DIRECT, GATEWAY, HABITS, LIMIT, Subjects
+from bench.writers import PipelineWriter, StorageWriter, Writer
 from provgate_stack.directory import StackDirectory
+from provgate_stack.stack import Stack
 from provgate_storage import EntityType, RelationType
+from provgate_storage.mongodb import ProvenanceStorageMongoDb
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql
 
 CLONE = Path(__file__).resolve().parent.parent.parent
@@ -57,7 +65,7 @@ def test_a_pipeline_stores_what_it_is_given(
     with consumers(pipeline, directory), PipelineWriter(pipeline).opened() as write:
         for each in [*writes, Write(EntityType.CONTENT, later, len(later)), *writes]:
             write(each)
-    database.check_rows(expected_rows(writes))
+    check_rows(database, expected_rows(writes), {})
     assert set(database.counts().values()) == {1_000}
 
 
@@ -68,7 +76,7 @@ def test_a_row_that_is_missing_is_noticed(table: str, database: PostgreSqlDataba
         for each in writes:
             write(each)
     expected = expected_rows(writes)
-    database.check_rows(expected)
+    check_rows(database, expected, {})
     with (
         closing(psycopg2.connect(database.storage_config["db"])) as connection,
         connection,
@@ -76,7 +84,83 @@ def test_a_row_that_is_missing_is_noticed(table: str, database: PostgreSqlDataba
     ):
         cursor.execute(f"DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})")
     with pytest.raises(WrongRowsError, match=f"{table}: 1 "):
-        database.check_rows(expected)
+        check_rows(database, expected, {})
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_that_is_missing_in_mongodb_is_noticed(table: str, mongodb_url: str) -> None:
+    with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
+        storage.setup(RANGE_COUNTS)
+    with MongoDbDatabase(mongodb_url) as database, StorageWriter(database.storage_config).opened() as write:
+        writes = one_of_each(random.Random(3), 20)
+        for each in writes:
+            write(each)
+        expected = expected_rows(writes)
+        check_rows(database, expected, {})
+        stored = database.counts()
+        more = one_of_each(random.Random(4), 20)
+        for each in more:
+            write(each)
+        expected = expected_rows(more)
+        check_rows(database, expected, stored)
+        row = expected[table].pop()
+        with pytest.raises(WrongRowsError, match=f"{table} holds 40 rows and not 39"):
+            check_rows(database, expected, stored)
+        expected[table].add((row[0], *(b"other" for _ in row[1:]), b"other"))
+        with pytest.raises(WrongRowsError, match=f"{table}: 2 "):
+            check_rows(database, expected, stored)
+
+
+class Fault(Enum):
+    """What becomes of one content of a call."""
+
+    MISSING = "not stored"
+    WRONG = "stored with another date"
+
+    def planted(self, write: Write) -> Write:
+        data = dict(write.data)
+        id, date = data.popitem()
+        if self is Fault.WRONG:
+            data[id] = date.replace(year=1990)
+        return Write(write.table, data, len(data))
+
+
+@dataclass(frozen=True)
+class FaultyWriter:
+    """A subject's writer, with a fault in every call."""
+
+    writer: Writer
+    fault: Fault
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Write], None]]:
+        with self.writer.opened() as write:
+            yield lambda each: write(self.fault.planted(each))
+
+
+@pytest.fixture(scope="module")
+def subjects(shared_stack: Stack) -> Iterator[Subjects]:
+    with Subjects(shared_stack) as opened:
+        yield opened
+
+
+def some_contents(source: random.Random, count: int) -> list[Write]:
+    return [loads.contents(source, count)]
+
+
+@pytest.mark.parametrize(("fault", "grows"), [(Fault.MISSING, False), (Fault.WRONG, False), (Fault.WRONG, True)])
+@pytest.mark.parametrize("name", [GATEWAY, DIRECT, LIMIT, HABITS])
+def test_every_row_of_every_subject_is_checked(
+    name: str, fault: Fault, grows: bool, subjects: Subjects, shared_stack: Stack
+) -> None:
+    subject = subjects.get(name)
+    with subject.writers[0].opened() as write:
+        write(loads.contents(random.Random(name), 10))
+    faulty = replace(subject, writers=[FaultyWriter(writer, fault) for writer in subject.writers])
+    workload = Workload("contents", "contents", some_contents, 50, [name], warms_up=False, grows=grows)
+    with pytest.raises(WrongRowsError, match="content: ") as raised:
+        measure(workload, [faulty], shared_stack.path, rounds=1)
+    assert str(raised.value).startswith(f"content: {1 if fault is Fault.MISSING else 2} rows")
 
 
 def test_a_small_benchmark_from_end_to_end(tmp_path: Path) -> None:

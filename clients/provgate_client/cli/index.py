@@ -19,8 +19,8 @@ from provgate_config.counted import counted
 @click.argument("repository", metavar="REPO", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--origin",
-    help="The URL that the repository comes from. Where not given: that of its remote `origin`, without user and "
-    "password; else file:// and its absolute path.",
+    help="The URL that the repository comes from. Where not given: that of its remote `origin`, without secrets; else, "
+    "also where that remote is a local path, file:// and the absolute path of REPO.",
 )
 @click.option(
     "--any-owner",

@@ -10,11 +10,12 @@ class IndexSettings:
     """Sizes and bounds of an index run. All of them bound memory or waiting; none changes the result.
 
     Attributes:
-        batch_rows: a batch is sent once it has so many relation rows. One revision's rows are never split.
+        batch_rows: a batch is sent once it has so many relation rows. One revision's rows are never split. What is
+            repeated after an interruption is at most `batches_in_flight` batches: some seconds of work.
         batch_revisions: a batch is sent once it has so many revisions.
         call_entries: how many entries one call to the storage takes at most.
         batches_in_flight: how many batches are being written at once at most.
-        writers: how many threads write the rows of a batch.
+        writers: how many threads write rows and dates.
         lookup_revisions: how many revisions are looked up in the storage at once.
         lookup_ids: a look-up is sent once it has so many new ids, and how many ids one call asks for at most.
         dates_cached: how many dates are remembered between look-ups; about 200 bytes each.
@@ -22,11 +23,11 @@ class IndexSettings:
         give_up_after_s: how long one call is tried again before the index gives up.
     """
 
-    batch_rows: int = 50_000
+    batch_rows: int = 20_000
     batch_revisions: int = 2_000
     call_entries: int = 10_000
     batches_in_flight: int = 4
-    writers: int = 4
+    writers: int = 8
     lookup_revisions: int = 500
     lookup_ids: int = 10_000
     dates_cached: int = 1_000_000

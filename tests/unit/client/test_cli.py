@@ -281,7 +281,17 @@ class TestIndex:
         [
             (None, "file://{}"),
             ("https://user:secret@example.org/r.git", "https://example.org/r.git"),
-            ("git@example.org:r.git", "git@example.org:r.git"),
+            ("git@example.org:me/r.git", "ssh://git@example.org/me/r.git"),
+            ("example.org:/srv/my r.git", "ssh://example.org/srv/my%20r.git"),
+            ("git@[2001:db8::1]:r.git", "ssh://git@[2001:db8::1]/r.git"),
+            ("ssh://git:secret@example.org:2222/~me/r.git", "ssh://git@example.org:2222/~me/r.git"),
+            ("file:///srv/r.git", "file:///srv/r.git"),
+            ("/srv/r.git", "file://{}"),
+            ("../r.git", "file://{}"),
+            ("./example.org:r.git", "file://{}"),
+            ("r.git", "file://{}"),
+            ("ext::ssh secret %S", "file://{}"),
+            ("https://[broken/r.git", "file://{}"),
         ],
     )
     def test_the_origin_where_none_is_given(
@@ -294,6 +304,11 @@ class TestIndex:
         assert f"origin: {url} (" in result.stderr
         assert "secret" not in result.stderr
         assert list(gateway.storage.origin_get(gateway.storage.entity_get_all(EntityType.ORIGIN)).values()) == [url]
+
+    def test_a_remote_that_is_a_path_is_noted(self, run: Run, repository: Path) -> None:
+        self.git(repository, "remote", "add", "origin", "../r.git")
+        noted = f"origin: file://{repository} (the repository's remote 'origin' is no URL)"
+        assert run("index", str(repository)).stderr.splitlines()[0] == noted
 
     def test_what_is_left_out_is_listed(self, run: Run, repository: Path, gateway: GatewayDouble) -> None:
         commit = subprocess.run(["git", "cat-file", "commit", "HEAD"], cwd=repository, check=True, capture_output=True)
