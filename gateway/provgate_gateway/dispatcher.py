@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Final
@@ -51,8 +52,10 @@ class Dispatcher:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = Ledger(sum_replies=sum_replies)
-        # In the order in which they are to be published.
-        self._waiting: dict[OpenPackage, None] = {}
+        # In the order in which they are to be published. The first of a plain dict is found by a walk over all those
+        # that were taken from it before.
+        self._waiting: OrderedDict[OpenPackage, None] = OrderedDict()
+        self._next_slice: asyncio.Handle | None = None
         self._publisher = Publisher(parameters, f"{name} publisher", self)
         self._replies = ReplyConsumer(parameters, f"{name} replies", self)
         self._on_change = on_change
@@ -194,14 +197,18 @@ class Dispatcher:
         self._waiting.update(dict.fromkeys(packages))
 
     def _publish_waiting(self) -> None:
+        if self._next_slice is None:
+            self._publish_slice()
+
+    def _publish_slice(self) -> None:
+        self._next_slice = None
         for _ in range(_PUBLISH_AT_ONCE_COUNT):
             if not self._waiting or not self._publisher.ready or self._replies.queue is None:
                 return
-            opened = next(iter(self._waiting))
-            del self._waiting[opened]
+            opened, _ = self._waiting.popitem(last=False)
             self._publisher.publish(self._message(opened, self._replies.queue))
         # After an outage hundreds of thousands may wait: heartbeats and health go on between the slices.
-        asyncio.get_running_loop().call_soon(self._publish_waiting)
+        self._next_slice = asyncio.get_running_loop().call_soon(self._publish_slice)
 
     def _message(self, opened: OpenPackage, reply_queue: str) -> Message:
         package = opened.package
