@@ -99,8 +99,8 @@ class Publisher:
         self.last_loss: ConnectionLostError | None = None
         self._session: AmqpSession | None = None
         self._last_tag = 0
-        # Tokens by delivery tag, in the order of the tags. A confirm with `multiple` covers all up to its tag. The first
-        # of a plain dict is found by a walk over all those that were taken from it before.
+        # Tokens by delivery tag, in the order of the tags. A confirm with `multiple` covers all up to its tag.
+        # The first of a plain dict is found by a walk over all that were taken from it before.
         self._unconfirmed: OrderedDict[int, str] = OrderedDict()
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -49,9 +51,7 @@ class Bench:
     def __init__(self) -> None:
         parameters = AmqpParameters("amqp://localhost", 10)
         self.dispatcher = Dispatcher(parameters, "test", GatewayMetrics(CollectorRegistry()))
-        publisher = self.dispatcher._publisher
-        assert isinstance(publisher, FakePublisher)
-        self.publisher = publisher
+        self.publisher = cast("FakePublisher", self.dispatcher._publisher)
         self.owner = Owner()
 
     def submit(self, count: int) -> None:
@@ -63,7 +63,7 @@ class Bench:
 
     async def published(self, count: int) -> None:
         async with asyncio.timeout(120):
-            while len(self.publisher.tokens) < count:
+            while len(self.publisher.tokens) < count:  # noqa: ASYNC110 - each turn of the loop is a slice
                 await asyncio.sleep(0)
 
 
@@ -110,7 +110,7 @@ def test_the_loop_is_given_back_after_a_slice_whatever_is_submitted_meanwhile() 
             bench.submit(1)
             await asyncio.sleep(0)
             counts.append(len(bench.publisher.tokens))
-        slices = [after - before for before, after in zip(counts, counts[1:], strict=False)]
+        slices = [after - before for before, after in pairwise(counts)]
         assert max(slices) <= SLICE, slices
 
     run(test)
