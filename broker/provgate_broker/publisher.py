@@ -77,7 +77,7 @@ class PublisherListener(Protocol):
         """The broker has a message safe, in every queue that it goes to."""
 
     def nacked(self, token: str) -> None:
-        """The broker refuses a message: its queue is full."""
+        """The broker refuses a message, and does not say why: its queue is full, mostly."""
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """No queue takes a mandatory message. A `confirmed` for it follows."""

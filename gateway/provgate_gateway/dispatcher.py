@@ -22,6 +22,7 @@ from provgate_broker.session import NOT_FOUND, AmqpParameters
 from provgate_broker.wire import CONTENT_TYPE, NACK_HEADER, Nack, Reply
 from provgate_gateway.ledger import Ledger, OpenPackage, PackageOwner
 from provgate_gateway.metrics import GatewayMetrics
+from provgate_gateway.nacks import Nacks
 from provgate_gateway.splitting import Package
 from provgate_telemetry.conditions import Condition
 
@@ -39,6 +40,7 @@ class Dispatcher:
         name: what the broker shows for the two connections.
         metrics: counts what becomes of packages.
         sum_replies: as for `Ledger`.
+        queue_max_bytes: as for `Nacks`.
         on_change: called when the broker becomes reachable or stops being so.
     """
 
@@ -49,6 +51,7 @@ class Dispatcher:
         metrics: GatewayMetrics,
         *,
         sum_replies: bool = False,
+        queue_max_bytes: int | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = Ledger(sum_replies=sum_replies)
@@ -58,6 +61,7 @@ class Dispatcher:
         self._next_slice: asyncio.Handle | None = None
         self._publisher = Publisher(parameters, f"{name} publisher", self)
         self._replies = ReplyConsumer(parameters, f"{name} replies", self)
+        self._nacks = Nacks(self._replies.queue_state, queue_max_bytes)
         self._on_change = on_change
         self._metrics = metrics
         metrics.show_broker(
@@ -84,6 +88,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publisher.run())
             group.create_task(self._replies.run())
+            group.create_task(self._nacks.run())
 
     def submit(self, packages: Iterable[Package], owner: PackageOwner) -> None:
         """Takes packages of a call, and publishes them now or as soon as may be."""
@@ -141,11 +146,11 @@ class Dispatcher:
             self._metrics.confirm_took(opened.package, time.monotonic() - opened.published_at)
 
     def nacked(self, token: str) -> None:
-        """A queue is full."""
+        """The broker refuses a publication."""
         opened = self._ledger.find(token)
         if opened is not None:
             self._metrics.nacked(opened.package)
-            opened.owner.overflowed()
+            self._nacks.add(opened.package, opened.owner)
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """A queue is missing."""
@@ -213,6 +218,7 @@ class Dispatcher:
     def _message(self, opened: OpenPackage, reply_queue: str) -> Message:
         package = opened.package
         self._metrics.published(package, again=bool(opened.correlation_ids))
+        self._nacks.note_published(package)
         return Message(
             token=self._ledger.publication(opened, time.monotonic()),
             exchange=package.exchange.value,

@@ -40,6 +40,7 @@ class FakePublisher:
 
 class FakeReplies:
     queue = "amq.gen-replies"
+    queue_state = None
 
     def __init__(self, _parameters: AmqpParameters, _name: str, _listener: object) -> None:
         pass
