@@ -15,7 +15,7 @@ from pika.data import encode_table
 from pika.exceptions import AMQPError
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.delivery import REDELIVERIES_HEADER, Delivery
+from provgate_broker.delivery import Delivery
 from provgate_broker.publisher import Message
 
 ID_HEADER: Final = "provgate-id"
@@ -37,7 +37,6 @@ _OURS: Final = (
     ROUTING_KEY_HEADER,
     TIME_HEADER,
     REDELIVERED_HEADER,
-    REDELIVERIES_HEADER,
 )
 
 # What the broker writes on a message: of the copy it would be untrue.
@@ -115,7 +114,7 @@ def dead_letter(token: str, delivery: Delivery, source: Source, reason: DeadLett
         TIME_HEADER: datetime.now(UTC).isoformat(timespec="milliseconds"),
         REDELIVERED_HEADER: delivery.redelivery_count,
     }
-    return _copy(token, delivery, "", DEAD_LETTER_QUEUE, headers | _source_headers(source))
+    return _copy(token, delivery, DEAD_LETTER_QUEUE, headers | _source_headers(source))
 
 
 def read_dead_letter(delivery: Delivery) -> DeadLetter:
@@ -137,13 +136,7 @@ def read_dead_letter(delivery: Delivery) -> DeadLetter:
 
 def quarantined(token: str, delivery: Delivery, source: Source) -> Message:
     """Returns the copy of a package that goes to quarantine."""
-    return _copy(token, delivery, "", QUARANTINE_QUEUE, {ID_HEADER: token} | _source_headers(source))
-
-
-def counted(token: str, delivery: Delivery) -> Message:
-    """Returns the copy of a package that goes back to its queue with one more redelivery counted."""
-    headers = {REDELIVERIES_HEADER: delivery.redelivery_count + 1}
-    return _copy(token, delivery, delivery.exchange, delivery.routing_key, headers)
+    return _copy(token, delivery, QUARANTINE_QUEUE, {ID_HEADER: token} | _source_headers(source))
 
 
 def _source_headers(source: Source) -> dict[str, Any]:
@@ -151,11 +144,11 @@ def _source_headers(source: Source) -> dict[str, Any]:
     return {EXCHANGE_HEADER: exchange, ROUTING_KEY_HEADER: routing_key}
 
 
-def _copy(token: str, delivery: Delivery, exchange: str, routing_key: str, headers: dict[str, Any]) -> Message:
+def _copy(token: str, delivery: Delivery, queue: str, headers: dict[str, Any]) -> Message:
     return Message(
         token=token,
-        exchange=exchange,
-        routing_key=routing_key,
+        exchange="",
+        routing_key=queue,
         body=delivery.body,
         content_type=delivery.content_type,
         # Nobody can tell what a reply without a correlation id belongs to, and the copy's would be our token.

@@ -145,8 +145,8 @@ class Replayer:
         """The package is in its queue; what counts is the reply."""
 
     def nacked(self, token: str) -> None:
-        """Ends a replay: the queue is full."""
-        self._fail(token, "its queue is full")
+        """Ends a replay: the broker refuses the package."""
+        self._fail(token, "the broker refuses it: is its queue full?")
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """Ends a replay: there is no such queue."""

@@ -41,22 +41,18 @@ class QueueState:
 def queue_arguments(
     settings: RabbitMqSettings, broker_version: tuple[int, ...], *, single_active_consumer: bool = True
 ) -> dict[str, Any]:
-    """Returns the arguments of a durable queue.
+    """Returns the arguments of a durable quorum queue.
 
     Args:
-        settings: queue type and length.
+        settings: the queue's length.
         broker_version: as `AmqpSession.broker_version` has it.
         single_active_consumer: whether the broker gives the queue to one consumer at a time.
     """
     arguments: dict[str, Any] = {
-        "x-queue-type": settings.queue_type,
+        "x-queue-type": "quorum",
         "x-overflow": "reject-publish",
         "x-max-length-bytes": settings.queue_max_length_bytes,
     }
-    if settings.queue_type == "classic":
-        # A classic queue with a single active consumer loses messages when that one is cancelled under load
-        # (rabbitmq-server issue 5460); consumers of it are exclusive instead.
-        return arguments
     if single_active_consumer:
         arguments["x-single-active-consumer"] = True
     if broker_version >= _DELIVERY_LIMIT_SINCE:
@@ -192,5 +188,5 @@ def _explained(error: ConnectionLostError, what: str) -> Exception:
         return error
     return TopologyError(
         f"{what} is on the broker with other properties ({error}): delete it once it is empty, or set"
-        f" provenance.rabbitmq.queue_type and queue_max_length_bytes to what it was declared with"
+        f" provenance.rabbitmq.queue_max_length_bytes to what it was declared with"
     )

@@ -16,9 +16,6 @@ from provgate_broker.session import AmqpChannel
 # Set by the broker on messages of quorum queues: https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
 DELIVERY_COUNT_HEADER: Final = "x-delivery-count"
 
-# What workers write on a package of a classic queue, whose deliveries nobody else counts.
-REDELIVERIES_HEADER: Final = "provgate-redeliveries"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
@@ -53,8 +50,9 @@ class Delivery:
 
     @property
     def redelivery_count(self) -> int:
-        """How often it was delivered before, as far as that is known: on a classic queue only what workers counted."""
-        return max(_count(self.headers.get(DELIVERY_COUNT_HEADER)), _count(self.headers.get(REDELIVERIES_HEADER)))
+        """How often it was delivered before, as the broker counts."""
+        count = self.headers.get(DELIVERY_COUNT_HEADER)
+        return count if isinstance(count, int) and count > 0 else 0
 
     @property
     def in_hand(self) -> bool:
@@ -100,7 +98,3 @@ def delivery_of(
 def _text(value: object) -> str | None:
     # pika gives a property that is not UTF-8 as bytes.
     return value if isinstance(value, str) else None
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0

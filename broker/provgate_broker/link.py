@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -54,18 +54,21 @@ class AmqpLink:
                 before_sleep=self._log,
             )
             await retrying(self._serve_one)
+            # It held until now. All links of all programs come here at once when a broker restarts.
+            await asyncio.sleep(random.uniform(0, _BACKOFF_FIRST_S))
 
     async def _serve_one(self) -> None:
         session = await self._open()
-        opened_at = time.monotonic()
-        telling = self._tell_opened()
+        loop = asyncio.get_running_loop()
+        opened_at = loop.time()
+        telling = self._tell_opened(session)
         try:
             await self._serve(session)
         except ConnectionLostError as error:
-            self._outage.failed(f"{self._name}: connection lost", error, **self._fields)
-            if time.monotonic() - opened_at < _SETTLED_AFTER_S:
+            fields = self._fields | {"peer": session.peer}
+            self._outage.failed(f"{self._name}: connection to {session.peer} lost", error, **fields)
+            if loop.time() - opened_at < _SETTLED_AFTER_S:
                 raise
-            await asyncio.sleep(0)
         finally:
             telling.cancel()
             await asyncio.shield(session.close())
@@ -77,16 +80,14 @@ class AmqpLink:
             self._outage.failed(f"{self._name}: no connection to {self._parameters.address}", error, **self._fields)
             raise
 
-    def _tell_opened(self) -> asyncio.TimerHandle:
+    def _tell_opened(self, session: AmqpSession) -> asyncio.TimerHandle:
+        fields = self._fields | {"peer": session.peer}
+        text = f"{self._name}: connected to {self._parameters.address} at {session.peer}"
         if not self._outage.goes_on:
-            logger.info(
-                "%s: connected to %s",
-                self._name,
-                self._parameters.address,
-                extra={"action": "broker.connect", "state": "working", **self._fields},
-            )
-        text = f"{self._name}: connected to {self._parameters.address} again"
-        return asyncio.get_running_loop().call_later(_HELD_AFTER_S, lambda: self._outage.ended(text, **self._fields))
+            logger.info("%s", text, extra={"action": "broker.connect", "state": "working", **fields})
+        return asyncio.get_running_loop().call_later(
+            _HELD_AFTER_S, lambda: self._outage.ended(f"{text} again", **fields)
+        )
 
     @property
     def _fields(self) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from pika.channel import Channel
-from pika.exceptions import AMQPError
+from pika.exceptions import ChannelWrongStateError
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
@@ -76,7 +77,7 @@ class PublisherListener(Protocol):
         """The broker has a message safe, in every queue that it goes to."""
 
     def nacked(self, token: str) -> None:
-        """The broker refuses a message: its queue is full."""
+        """The broker refuses a message, and does not say why: its queue is full, mostly."""
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """No queue takes a mandatory message. A `confirmed` for it follows."""
@@ -99,7 +100,8 @@ class Publisher:
         self._session: AmqpSession | None = None
         self._last_tag = 0
         # Tokens by delivery tag, in the order of the tags. A confirm with `multiple` covers all up to its tag.
-        self._unconfirmed: dict[int, str] = {}
+        # The first of a plain dict is found by a walk over all that were taken from it before.
+        self._unconfirmed: OrderedDict[int, str] = OrderedDict()
 
     @property
     def connected(self) -> bool:
@@ -124,20 +126,21 @@ class Publisher:
         """Publishes a message; its fate is told to the listener.
 
         Where there is no connection, or it breaks here, the message is not published, and `publisher_lost` says or has
-        said so.
+        said so. A message that pika cannot encode is not published either, and pika's error is raised.
         """
         session = self._session
         if session is None or not session.is_open:
             return
-        self._last_tag += 1
-        self._unconfirmed[self._last_tag] = message.token
         try:
             session.amqp_channel.raw.basic_publish(
                 message.exchange, message.routing_key, message.body, message.properties(), message.mandatory
             )
-        except AMQPError:
+        except ChannelWrongStateError:
             # The channel is closing: the session is about to be lost, and the listener to be told.
             return
+        # The broker numbers what reaches it: no number is taken for what raised.
+        self._last_tag += 1
+        self._unconfirmed[self._last_tag] = message.token
 
     async def _serve(self, session: AmqpSession) -> None:
         session.amqp_channel.raw.add_on_return_callback(self._on_return)

@@ -8,8 +8,10 @@ from typing import Protocol
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
-from provgate_broker.errors import MalformedPackageError
+from provgate_broker.declaration import QueueState, queue_state
+from provgate_broker.errors import ConnectionLostError, MalformedPackageError
 from provgate_broker.link import AmqpLink
+from provgate_broker.question_channel import questions
 from provgate_broker.session import AmqpParameters, AmqpSession
 from provgate_broker.wire import Reply, decode_reply
 
@@ -41,11 +43,23 @@ class ReplyConsumer:
     def __init__(self, parameters: AmqpParameters, name: str, listener: ReplyListener) -> None:
         self._link = AmqpLink(parameters, name, self._serve)
         self._listener = listener
+        self._session: AmqpSession | None = None
         self.queue: str | None = None
 
     async def run(self) -> None:
         """Keeps connection and queue until it is cancelled."""
         await self._link.run()
+
+    async def queue_state(self, name: str) -> QueueState | None:
+        """Returns the state of any queue; None where there is none. Asked here, where an alarm blocks no question.
+
+        Raises:
+            ConnectionLostError: there is no connection, or it broke.
+        """
+        if self._session is None:
+            raise ConnectionLostError("there is no connection")
+        async with questions(self._session) as asked:
+            return await queue_state(asked, name)
 
     async def _serve(self, session: AmqpSession) -> None:
         amqp_channel = session.amqp_channel.raw
@@ -61,12 +75,12 @@ class ReplyConsumer:
                 queue, self._on_message, auto_ack=True, exclusive=True, callback=callback
             )
         )
-        self.queue = queue
+        self.queue, self._session = queue, session
         self._listener.reply_queue_ready()
         try:
             await session.wait_lost()
         finally:
-            self.queue = None
+            self.queue = self._session = None
             self._listener.reply_queue_lost()
 
     def _on_message(self, _channel: Channel, _method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:

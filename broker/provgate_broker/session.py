@@ -137,11 +137,13 @@ class AmqpSession:
 
     Attributes:
         amqp_channel: the session's channel.
+        peer: the address and port that were reached: one of those that the URL's host has.
         blocked: whether the broker holds this connection's publishes back (a memory or disk alarm).
     """
 
     def __init__(self, connection: AsyncioConnection, closed: asyncio.Future[ConnectionLostError]) -> None:
         self.amqp_channel: AmqpChannel
+        self.peer: str
         self.blocked = False
         self._connection = connection
         self._closed = closed
@@ -190,7 +192,8 @@ class AmqpSession:
         await asyncio.wait({self._closed}, timeout=_CONNECT_TIMEOUT_S)
 
     async def start(self) -> None:
-        """Opens the session's channel. Called once, by `open_session`."""
+        """Opens the session's channel. Called once, by `open_session`, when the connection is open."""
+        self.peer = _peer_of(self._connection)
         self.amqp_channel = await self.open_channel()
         self.amqp_channel.lost.add_done_callback(lambda _: self._close_rest())
 
@@ -201,6 +204,17 @@ class AmqpSession:
     def _on_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
         self._blocked_listener(blocked)
+
+
+def _peer_of(connection: AsyncioConnection) -> str:
+    # pika has nothing public that tells which of a host's addresses it reached.
+    sock: Any = getattr(getattr(connection, "_transport", None), "_sock", None)
+    try:
+        host, port, *_ = sock.getpeername()
+    except (AttributeError, OSError):
+        # The connection is gone already.
+        return "an unknown address"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _answer(start: Callable[[Callable[..., None]], object], lost: asyncio.Future[ConnectionLostError]) -> Any:

@@ -83,14 +83,6 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ] = field(default_factory=dict)
 
-    queue_type: Annotated[
-        Literal["quorum", "classic"],
-        Meta(
-            description="The type of the work queues. `classic` is for brokers without quorum queues; such a queue is "
-            "consumed exclusively."
-        ),
-    ] = "quorum"
-
     queue_max_length_bytes: Annotated[
         int, Meta(ge=_MIB, description="How much a work queue holds before it refuses more.")
     ] = 1024 * _MIB
@@ -169,4 +161,4 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
 
     def __repr__(self) -> str:
         # `url` and `storage_config` may hold passwords.
-        return f"{type(self).__name__}(topology={self.topology!r}, queue_type={self.queue_type!r}, ...)"
+        return f"{type(self).__name__}(topology={self.topology!r}, ...)"

@@ -16,7 +16,7 @@ from provgate_broker.delivery import Delivery, delivery_of
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.getter import Getter
 from provgate_broker.link import AmqpLink
-from provgate_broker.session import ACCESS_REFUSED, AmqpChannel, AmqpParameters, AmqpSession
+from provgate_broker.session import AmqpChannel, AmqpParameters, AmqpSession
 from provgate_config.outage import Outage
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class WorkConsumerListener(Protocol):
     """What a work consumer tells. All calls come from its event loop."""
 
     def registered(self, queue: str) -> None:
-        """The broker knows of this consumer of a queue, or, of a classic queue, another program consumes it for now."""
+        """The broker knows of this consumer of a queue."""
 
     def delivered(self, delivery: Delivery) -> None:
         """A package is in hand until it is acked or requeued, or `taken_back` says that it is not."""
@@ -56,7 +56,6 @@ class WorkConsumer:
         delays_s: the queues, none of which is consumed before it is registered, each with how long it is left to
             others when a connection is new.
         prefetch_count: how many packages of each queue may be in hand.
-        exclusive: whether a queue is consumed exclusively. For classic queues; others have a single active consumer.
     """
 
     def __init__(
@@ -67,12 +66,10 @@ class WorkConsumer:
         delays_s: Mapping[str, float],
         *,
         prefetch_count: int,
-        exclusive: bool,
     ) -> None:
         self._link = AmqpLink(parameters, name, self._serve)
         self._listener = listener
         self._prefetch_count = prefetch_count
-        self._exclusive = exclusive
         self._subscriptions = {queue: _Subscription(queue, delay_s) for queue, delay_s in delays_s.items()}
         self.getter = Getter()
 
@@ -121,7 +118,8 @@ class WorkConsumer:
             except ConnectionLostError as error:
                 if not session.is_open:
                     raise
-                self._note_failure(subscription, error)
+                queue = subscription.queue
+                subscription.outage.failed(f"queue {queue} cannot be consumed", error, queue=queue)
                 await asyncio.sleep(random.uniform(_RETRY_MIN_S, _RETRY_MAX_S))
 
     async def _hold_channel(self, session: AmqpSession, subscription: _Subscription) -> None:
@@ -161,20 +159,10 @@ class WorkConsumer:
             self._listener.delivered(delivery_of(queue, amqp_channel, method, properties, body))
 
         answer = await amqp_channel.call(
-            lambda callback: amqp_channel.raw.basic_consume(
-                queue, on_message, exclusive=self._exclusive, callback=callback
-            )
+            lambda callback: amqp_channel.raw.basic_consume(queue, on_message, callback=callback)
         )
         consumer_tag: str = answer.method.consumer_tag
         return consumer_tag
-
-    def _note_failure(self, subscription: _Subscription, error: ConnectionLostError) -> None:
-        if self._exclusive and error.reply_code == ACCESS_REFUSED:
-            # Another program has it. This one stands by, by asking again and again.
-            self._listener.registered(subscription.queue)
-        else:
-            queue = subscription.queue
-            subscription.outage.failed(f"queue {queue} cannot be consumed", error, queue=queue)
 
 
 class _Wanted(Enum):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Final
@@ -21,6 +22,7 @@ from provgate_broker.session import NOT_FOUND, AmqpParameters
 from provgate_broker.wire import CONTENT_TYPE, NACK_HEADER, Nack, Reply
 from provgate_gateway.ledger import Ledger, OpenPackage, PackageOwner
 from provgate_gateway.metrics import GatewayMetrics
+from provgate_gateway.nacks import Nacks
 from provgate_gateway.splitting import Package
 from provgate_telemetry.conditions import Condition
 
@@ -38,6 +40,7 @@ class Dispatcher:
         name: what the broker shows for the two connections.
         metrics: counts what becomes of packages.
         sum_replies: as for `Ledger`.
+        queue_max_bytes: as for `Nacks`.
         on_change: called when the broker becomes reachable or stops being so.
     """
 
@@ -48,13 +51,17 @@ class Dispatcher:
         metrics: GatewayMetrics,
         *,
         sum_replies: bool = False,
+        queue_max_bytes: int | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = Ledger(sum_replies=sum_replies)
-        # In the order in which they are to be published.
-        self._waiting: dict[OpenPackage, None] = {}
+        # In the order in which they are to be published. The first of a plain dict is found by a walk over all those
+        # that were taken from it before.
+        self._waiting: OrderedDict[OpenPackage, None] = OrderedDict()
+        self._next_slice: asyncio.Handle | None = None
         self._publisher = Publisher(parameters, f"{name} publisher", self)
         self._replies = ReplyConsumer(parameters, f"{name} replies", self)
+        self._nacks = Nacks(self._replies.queue_state, queue_max_bytes)
         self._on_change = on_change
         self._metrics = metrics
         metrics.show_broker(
@@ -81,6 +88,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publisher.run())
             group.create_task(self._replies.run())
+            group.create_task(self._nacks.run())
 
     def submit(self, packages: Iterable[Package], owner: PackageOwner) -> None:
         """Takes packages of a call, and publishes them now or as soon as may be."""
@@ -138,11 +146,11 @@ class Dispatcher:
             self._metrics.confirm_took(opened.package, time.monotonic() - opened.published_at)
 
     def nacked(self, token: str) -> None:
-        """A queue is full."""
+        """The broker refuses a publication."""
         opened = self._ledger.find(token)
         if opened is not None:
             self._metrics.nacked(opened.package)
-            opened.owner.overflowed()
+            self._nacks.add(opened.package, opened.owner)
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
         """A queue is missing."""
@@ -194,18 +202,23 @@ class Dispatcher:
         self._waiting.update(dict.fromkeys(packages))
 
     def _publish_waiting(self) -> None:
+        if self._next_slice is None:
+            self._publish_slice()
+
+    def _publish_slice(self) -> None:
+        self._next_slice = None
         for _ in range(_PUBLISH_AT_ONCE_COUNT):
             if not self._waiting or not self._publisher.ready or self._replies.queue is None:
                 return
-            opened = next(iter(self._waiting))
-            del self._waiting[opened]
+            opened, _ = self._waiting.popitem(last=False)
             self._publisher.publish(self._message(opened, self._replies.queue))
         # After an outage hundreds of thousands may wait: heartbeats and health go on between the slices.
-        asyncio.get_running_loop().call_soon(self._publish_waiting)
+        self._next_slice = asyncio.get_running_loop().call_soon(self._publish_slice)
 
     def _message(self, opened: OpenPackage, reply_queue: str) -> Message:
         package = opened.package
         self._metrics.published(package, again=bool(opened.correlation_ids))
+        self._nacks.note_published(package)
         return Message(
             token=self._ledger.publication(opened, time.monotonic()),
             exchange=package.exchange.value,

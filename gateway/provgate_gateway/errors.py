@@ -131,6 +131,15 @@ def unroutable(exchange: str, routing_key: str) -> CallError:
     )
 
 
+def nacked(exchange: str, routing_key: str, *, queue_is_full: bool) -> CallError:
+    """Returns the failure of a write with a package that the broker refused. The broker itself gives no reason."""
+    reason, message = errors_pb2.ERROR_REASON_BROKER_REFUSED, f"the broker refused a package for queue {routing_key!r}"
+    if queue_is_full:
+        reason, message = errors_pb2.ERROR_REASON_QUEUE_FULL, f"queue {routing_key!r} of the broker is full"
+    metadata = {"exchange": exchange, "routing_key": routing_key}
+    return CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, None, _RETRY_DELAY_S, metadata)
+
+
 def exhausted(
     reason: errors_pb2.ErrorReason.ValueType, message: str, retry_delay_s: float = _RETRY_DELAY_S
 ) -> CallError:

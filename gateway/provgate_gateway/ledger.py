@@ -31,8 +31,8 @@ class PackageOwner(Protocol):
     def returned(self, package: Package) -> None:
         """The broker has no queue for a package."""
 
-    def overflowed(self) -> None:
-        """The broker refused a package: its queue is full."""
+    def nacked(self, package: Package, *, queue_is_full: bool) -> None:
+        """The broker refused a package. Where its queue is not known to be full, the cause is not known."""
 
 
 @dataclass(slots=True, eq=False)

@@ -106,7 +106,9 @@ class GatewayMetrics:
             "republications", "Of these the ones that were made again after a lost connection.", exchange
         )
         self._returned = made.counter("packages_returned", "Packages that no queue took.", exchange)
-        self._nacked = made.counter("packages_nacked", "Packages that a full queue refused.", exchange)
+        self._nacked = made.counter(
+            "packages_nacked", "Packages that the broker refused: a full queue, mostly.", exchange
+        )
         self._refused = made.counter("packages_refused", "Packages that a worker refused.", exchange)
         self._broker_connected = made.gauge(
             "broker_connected", "1 while there is the connection: publisher, or replies.", ("connection",)

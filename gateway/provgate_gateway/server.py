@@ -171,6 +171,7 @@ class Gateway:
             "provgate-gateway",
             self._metrics,
             sum_replies=backends.sum_replies,
+            queue_max_bytes=backends.rabbitmq.queue_max_length_bytes if backends.rabbitmq.topology == "own" else None,
             on_change=lambda: watch.broker_changed(),
         )
         watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)

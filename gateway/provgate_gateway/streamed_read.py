@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -130,15 +131,13 @@ class _Read(Generic[T, M]):
             self._on_closed()
             return
         if not self._fetching.done() and self._stream is not None:
-            self._threads.submit(self._stream.cancel)
-        self._fetching.add_done_callback(lambda _: self._close_on_thread())
-
-    def _close_on_thread(self) -> None:
+            self._run_on_thread(self._stream.cancel)
         # Called by whoever ends the fetch: the loop, or the thread that fetched.
-        try:
-            self._threads.submit(self._close)
-        except RuntimeError:  # the threads were given back: the gateway is stopping
-            return
+        self._fetching.add_done_callback(lambda _: self._run_on_thread(self._close))
+
+    def _run_on_thread(self, work: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the threads were given back: the gateway is stopping
+            self._threads.submit(work)
 
     def _close(self) -> None:
         try:

@@ -173,9 +173,9 @@ class WriteCall:
         """Fails: the broker has no queue for a package."""
         self._fail(errors.unroutable(package.exchange, package.routing_key))
 
-    def overflowed(self) -> None:
-        """Fails: a queue is full."""
-        self._fail(errors.exhausted(errors_pb2.ERROR_REASON_QUEUE_FULL, "a queue of the broker is full"))
+    def nacked(self, package: Package, *, queue_is_full: bool) -> None:
+        """Fails: the broker refused a package."""
+        self._fail(errors.nacked(package.exchange, package.routing_key, queue_is_full=queue_is_full))
 
     def shut_down(self) -> None:
         """Fails: the gateway ends."""

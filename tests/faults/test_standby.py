@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE
 from provgate_broker.topology import RangePolicy
 from provgate_stack.programs import WorkerProgram
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
 from tests.faults.checker import Checker
 from tests.faults.load import Load, check_all_acked
-from tests.faults.packages import content_ids, publish
-from tests.faults.queues import active_programs, consumers
+from tests.faults.queues import active_programs
 from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import eventually
 
@@ -28,12 +23,6 @@ STANDBY_DELAY_S = 10.0
 
 PREFERRED = {"low": ["content.0-1"], "high": ["content.2-3", "directory", "location", "origin", "revision"]}
 QUEUES = {queue.name for queue in RangePolicy.of(FEW_RANGES).queues()}
-
-
-@pytest.fixture
-def sender(small_stack: Stack, broker_url: str) -> Iterator[AmqpSender]:
-    with AmqpSender(broker_url) as sender:
-        yield sender
 
 
 @pytest.mark.parametrize("order", [("low", "high"), ("high", "low")], ids="-".join)
@@ -86,18 +75,3 @@ def test_two_share_the_ranges_by_preference_and_each_stands_in_for_the_other(
 def is_low(queue: str) -> bool:
     method, relation, range_number = queue.split(".")
     return range_number in "01" and (method == "content_add" or relation.startswith("content_"))
-
-
-def test_classic_queues_are_served_by_one_program_at_a_time(
-    small_stack: Stack, sender: AmqpSender, broker_url: str, rabbitmq_node: RabbitMqNode
-) -> None:
-    first = small_stack.start_workers(queue_type="classic")
-    small_stack.start_workers(queue_type="classic")
-    queues = consumers(rabbitmq_node, broker_url)
-    assert {name for name in queues if not name.startswith("amq.")} == QUEUES
-    assert all(len(found) == 1 for found in queues.values())
-    replied = publish(sender, content_ids(5_000), package_size=10)
-    sender.wait_until(lambda: len(sender.replies) > 10)
-    first.kill()
-    sender.replies_to(*replied, timeout_s=TAKEN_OVER_S)
-    assert sender.message_count(DEAD_LETTER_QUEUE) == 0

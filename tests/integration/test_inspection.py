@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -163,3 +164,18 @@ def test_a_probe_during_an_alarm(declared_url: str, rabbitmq_node: RabbitMqNode,
         assert probed(declared_url).blocked
         assert inspected(declared_url).missing == []
     assert not probed(declared_url).blocked
+
+
+def test_a_session_knows_which_of_a_hosts_addresses_it_reached(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def addresses(_host: str, *arguments: Any, **others: Any) -> list[Any]:
+        # Nothing listens on the first.
+        return [found for host in ("127.77.77.77", "127.0.0.1") for found in resolve(host, *arguments, **others)]
+
+    async def peer(session: AmqpSession) -> str:
+        return session.peer
+
+    url = urlsplit(amqp_url)
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    assert on_session(amqp_url.replace("127.0.0.1", "broker.example"), peer) == f"127.0.0.1:{url.port}"

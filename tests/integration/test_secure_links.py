@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -27,12 +28,13 @@ def _files(ca: Authority, shown: PemFiles | None) -> TlsFiles:
     return TlsFiles(str(ca.ca), str(shown.certificate), str(shown.key))
 
 
-def _connect(parameters: AmqpParameters) -> None:
-    async def connect() -> None:
+def _connect(parameters: AmqpParameters) -> str:
+    async def connect() -> str:
         session = await open_session(parameters, "test")
         await session.close()
+        return session.peer
 
-    asyncio.run(connect())
+    return asyncio.run(connect())
 
 
 def _refusal(parameters: AmqpParameters, url: str) -> str:
@@ -50,7 +52,8 @@ def _refused_with(url: str, files: TlsFiles) -> str:
 
 def test_the_broker_is_reached_with_a_certificate(secure_rabbitmq: RabbitMqNode, authorities: Authorities) -> None:
     files = _files(authorities.ours, authorities.ours.issue("client"))
-    _connect(AmqpParameters(secure_rabbitmq.url(), 10, files))
+    peer = _connect(AmqpParameters(secure_rabbitmq.url(), 10, files))
+    assert peer == f"127.0.0.1:{urlsplit(secure_rabbitmq.url()).port}"
 
 
 def test_a_broker_of_another_authority_is_refused(secure_rabbitmq: RabbitMqNode, authorities: Authorities) -> None:

@@ -111,7 +111,7 @@ def test_rows_of_another_operation_are_a_dead_letter(sender: AmqpSender) -> None
         {"reply_to": "amq.gen-" + "x" * 247},
         {"reply_to": "amq.gen-\n\0\x1b[31m"},
         {"reply_to": "amq.gen-nobody's", "correlation_id": "c" * 255},
-        {"correlation_id": "", "headers": {"provgate-nack": ["true"], "provgate-redeliveries": -1}},
+        {"correlation_id": "", "headers": {"provgate-nack": ["true"], "provgate-time": -1}},
         {"correlation_id": None, "reply_to": None, "content_type": None, "headers": {"x-delivery-count": "many"}},
     ],
     ids=str,
@@ -137,7 +137,7 @@ def test_a_package_that_cannot_be_answered_is_stored(
         {"provgate-exchange": "x" * 130_500, "provgate-routing-key": "content_add.unknown.a"},
         {"provgate-exchange": "content", "provgate-routing-key": "\n 2026-01-01 forged"},
         {"provgate-exchange": ["content"], "provgate-routing-key": {"a": 1}, "provgate-id": "i" * 100_000},
-        {"provgate-exchange": True, "provgate-routing-key": None, "provgate-redeliveries": 2**63 - 1},
+        {"provgate-exchange": True, "provgate-routing-key": None, "provgate-redelivered": 2**63 - 1},
     ],
     ids=["none", "huge", "two lines", "odd types", "odd values"],
 )

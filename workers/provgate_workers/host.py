@@ -14,7 +14,6 @@ from provgate_workers.assignment import Assignment
 from provgate_workers.batch import BatchReport
 from provgate_workers.child_order import ChildReport
 from provgate_workers.configuration import WorkerConfiguration
-from provgate_workers.course import Course, course_of
 from provgate_workers.gate import StorageGate
 from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.outbox import Outbox
@@ -54,7 +53,6 @@ class RangeHost:
     ) -> None:
         settings = configuration.settings
         self._poison_after = settings.poison_after
-        self._broker_counts = settings.queue_type == "quorum"
         self._on_ready = on_ready
         self._metrics = metrics
         self._workers = _workers_by_queue(assignment)
@@ -75,7 +73,6 @@ class RangeHost:
             self,
             _delays_s(assignment, settings.standby_delay_s),
             prefetch_count=configuration.prefetch_count,
-            exclusive=not self._broker_counts,
         )
         self._writer = BatchWriter(
             storage,
@@ -144,11 +141,8 @@ class RangeHost:
             self._turned_away.keep(delivery)
             self._consumer.suspend(delivery.queue)
             return
-        course = course_of(delivery, self._poison_after, broker_counts=self._broker_counts)
-        if course is Course.QUARANTINE:
+        if delivery.redelivery_count > self._poison_after:
             self._settlement.quarantine(delivery, (delivery.exchange, delivery.routing_key), self._quarantine.look)
-        elif course is Course.COUNT:
-            self._settlement.count(delivery)
         else:
             worker = self._workers[delivery.queue]
             worker.add(delivery)

@@ -86,12 +86,14 @@ async def _prepare_with(
     async def attempt() -> None:
         storage = configuration.storage()
         await asyncio.to_thread(storage.open)
-        session = await open_session(configuration.parameters, _NAME)
         try:
-            await prepare_database(configuration, storage, session)
-            await prepare_broker(configuration, session)
+            session = await open_session(configuration.parameters, _NAME)
+            try:
+                await prepare_database(configuration, storage, session)
+                await prepare_broker(configuration, session)
+            finally:
+                await session.close()
         finally:
-            await session.close()
             await asyncio.to_thread(storage.close)
 
     retrying = AsyncRetrying(

@@ -10,12 +10,11 @@ from typing import Final
 
 from provgate_broker.aside import ID_HEADER, DeadLetterReason, source_of
 from provgate_broker.declaration import QUARANTINE_QUEUE
-from provgate_broker.delivery import Delivery
+from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
 from provgate_broker.errors import ConnectionLostError, TopologyError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import parse_binding_key
 from provgate_workers.batch import Outcome, Refused, Stored
-from provgate_workers.course import was_tried
 from provgate_workers.gate import StorageGate
 from provgate_workers.recovery import StorageRecovery
 from provgate_workers.settlement import Settlement
@@ -135,7 +134,7 @@ class QuarantineWorker:
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
         key = f"{source_of(delivery)} {delivery.headers.get(ID_HEADER)}"[:_KEY_MAX_LENGTH]
-        if was_tried(delivery) and key not in self._survived:
+        if _was_tried(delivery) and key not in self._survived:
             if self._lost_unseen:
                 self._lost_unseen = False
                 return None
@@ -152,3 +151,8 @@ class QuarantineWorker:
         else:
             self._recovery.note_trouble(report.trouble)
         return report.outcomes[0]
+
+
+def _was_tried(delivery: Delivery) -> bool:
+    """Returns whether a package from quarantine was in some program's hands before, when it was the only one there."""
+    return delivery.redelivered or delivery.headers.get(DELIVERY_COUNT_HEADER) not in (None, 0)

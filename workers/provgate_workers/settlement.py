@@ -8,12 +8,12 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from provgate_broker.aside import Source, counted, dead_letter, quarantined
+from provgate_broker.aside import Source, dead_letter, quarantined
 from provgate_broker.delivery import Delivery
 from provgate_broker.publisher import Message
 from provgate_broker.wire import CONTENT_TYPE, Nack, Reply, encode_reply
+from provgate_workers.answer import Answer, answer_of, nack_of, understands_nack
 from provgate_workers.batch import Refused, Stored
-from provgate_workers.course import Answer, answer_of, nack_of, understands_nack
 from provgate_workers.metrics import ReplyKind, WorkerMetrics
 from provgate_workers.outbox import Outbox
 from provgate_workers.rare_warning import RareWarning
@@ -74,10 +74,6 @@ class Settlement:
             then()
 
         self._outbox.send_copy(quarantined(uuid4().hex, delivery, source), moved)
-
-    def count(self, delivery: Delivery) -> None:
-        """Puts a package back into its queue with one more redelivery counted."""
-        self._outbox.send_copy(counted(uuid4().hex, delivery), partial(self._forget, delivery))
 
     def _refuse(self, delivery: Delivery, refused: Refused, source: Source) -> None:
         fields = {"error": refused.reason.value, "reason": refused.message, **_fields(delivery, source)}

@@ -71,7 +71,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 31
     """PERMISSION_DENIED: the caller's role does not include the call."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
-    """RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full."""
+    """RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full; the metadata names "exchange" and "routing_key"."""
     ERROR_REASON_BROKER_BLOCKED: _ErrorReason.ValueType  # 41
     """RESOURCE_EXHAUSTED with RetryInfo: the broker blocks publishers (memory or disk alarm), and the write waited for
     as long as it may.
@@ -85,6 +85,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PRINCIPAL_LIMIT: _ErrorReason.ValueType  # 44
     """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
     wrote leaves no room for a write that begins. A write that has begun is slowed down instead.
+    """
+    ERROR_REASON_BROKER_REFUSED: _ErrorReason.ValueType  # 47
+    """RESOURCE_EXHAUSTED with RetryInfo: the broker refused a package, without a reason, and its queue is not known to be
+    full; the metadata names "exchange" and "routing_key".
     """
     ERROR_REASON_BROKER_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""
@@ -148,7 +152,7 @@ knows, or a token that it does not know beside a certificate.
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 31
 """PERMISSION_DENIED: the caller's role does not include the call."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
-"""RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full."""
+"""RESOURCE_EXHAUSTED with RetryInfo: a queue of the broker is full; the metadata names "exchange" and "routing_key"."""
 ERROR_REASON_BROKER_BLOCKED: ErrorReason.ValueType  # 41
 """RESOURCE_EXHAUSTED with RetryInfo: the broker blocks publishers (memory or disk alarm), and the write waited for
 as long as it may.
@@ -162,6 +166,10 @@ long as it may, or as many wait as the gateway has memory for.
 ERROR_REASON_PRINCIPAL_LIMIT: ErrorReason.ValueType  # 44
 """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
 wrote leaves no room for a write that begins. A write that has begun is slowed down instead.
+"""
+ERROR_REASON_BROKER_REFUSED: ErrorReason.ValueType  # 47
+"""RESOURCE_EXHAUSTED with RetryInfo: the broker refused a package, without a reason, and its queue is not known to be
+full; the metadata names "exchange" and "routing_key".
 """
 ERROR_REASON_BROKER_UNAVAILABLE: ErrorReason.ValueType  # 60
 """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""

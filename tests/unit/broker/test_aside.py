@@ -15,14 +15,13 @@ from provgate_broker.aside import (
     REASON_HEADER,
     ROUTING_KEY_HEADER,
     DeadLetterReason,
-    counted,
     dead_letter,
     quarantined,
     read_dead_letter,
     source_of,
 )
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.delivery import DELIVERY_COUNT_HEADER, REDELIVERIES_HEADER, Delivery
+from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
 from provgate_broker.publisher import Message
 from tests.unit.deliveries import delivery
 
@@ -63,7 +62,7 @@ def test_a_dead_letter_says_where_it_comes_from_and_why() -> None:
 
 
 def test_what_the_broker_counted_of_the_original_is_not_said_of_the_copy() -> None:
-    package = delivery(headers={DELIVERY_COUNT_HEADER: 9, "x-death": [], REDELIVERIES_HEADER: 4})
+    package = delivery(headers={DELIVERY_COUNT_HEADER: 9, "x-death": []})
     message = quarantined("token", package, SOURCE)
     assert message.routing_key == QUARANTINE_QUEUE
     assert set(message.headers) == {ID_HEADER, EXCHANGE_HEADER, ROUTING_KEY_HEADER}
@@ -77,14 +76,8 @@ def test_a_package_keeps_its_source_from_quarantine_to_dead_letter() -> None:
     assert (letter.exchange, letter.routing_key, letter.id) == (*SOURCE, "second")
 
 
-def test_a_counted_package_goes_back_to_where_it_was_published() -> None:
-    message = counted("token", delivery(headers={REDELIVERIES_HEADER: 2}))
-    assert (message.exchange, message.routing_key) == ("content", "content_add.unknown.a")
-    assert delivered_again(message, "queue").redelivery_count == 3
-
-
 def test_a_package_without_correlation_id_is_not_answered_under_a_token_of_ours() -> None:
-    message = counted("token", delivery(correlation_id=None, reply_to="amq.gen-queue"))
+    message = quarantined("token", delivery(correlation_id=None, reply_to="amq.gen-queue"), SOURCE)
     assert message.reply_to is None
 
 

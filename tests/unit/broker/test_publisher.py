@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pika.exceptions import ChannelWrongStateError, ShortStringTooLong
 from pika.spec import Basic, BasicProperties
 
 from provgate_broker.errors import ConnectionLostError
@@ -132,6 +134,62 @@ def test_whatever_the_broker_says_no_message_is_told_of_twice(frames: list[tuple
             assert [told[1] for told in recorder.told[1:]] == covered
 
     run(test)
+
+
+def test_one_that_cannot_be_encoded_does_not_shift_the_confirms_of_the_others() -> None:
+    async def test() -> None:
+        publisher, recorder = new_publisher()
+        async with serving(publisher) as session:
+
+            def encode(*_: object) -> None:
+                raise ShortStringTooLong
+
+            take, session.raw.basic_publish = session.raw.basic_publish, encode
+            with pytest.raises(ShortStringTooLong):
+                publisher.publish(message("too long"))
+            session.raw.basic_publish = take
+            publisher.publish(message("good"))
+            session.confirm(1)
+            assert recorder.told == [("ready",), ("confirmed", "good")]
+
+    run(test)
+
+
+def test_nothing_is_published_on_a_channel_that_closes() -> None:
+    async def test() -> None:
+        publisher, recorder = new_publisher()
+        async with serving(publisher) as session:
+
+            def refuse(*_: object) -> None:
+                raise ChannelWrongStateError("Channel is closing.")
+
+            session.raw.basic_publish = refuse
+            publisher.publish(message("late"))
+        assert recorder.told == [("ready",), ("lost",)]
+
+    run(test)
+
+
+def test_confirms_of_many_at_once_cost_what_they_cover() -> None:
+    async def cost_s(count: int) -> float:
+        publisher, recorder = new_publisher()
+        async with serving(publisher) as session:
+            for number in range(count):
+                publisher.publish(message(str(number)))
+            began = time.thread_time()
+            for tag in range(2, count + 1, 2):
+                session.confirm(tag, multiple=True)
+            cost_s = time.thread_time() - began
+        assert len(recorder.told) == count + 2
+        return cost_s / count
+
+    async def costs_s() -> tuple[float, float]:
+        short_s = min([await cost_s(100) for _ in range(50)])
+        return short_s, await cost_s(100_000)
+
+    short_s, long_s = asyncio.run(costs_s())
+    ratio = long_s / short_s
+    assert ratio < 4, f"{long_s * 1e6:.2f} µs each of 100,000, {short_s * 1e6:.2f} µs each of 100: {ratio:.1f}"
 
 
 def test_tags_begin_anew_with_each_session() -> None:

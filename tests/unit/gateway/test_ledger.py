@@ -52,7 +52,7 @@ class Owner:
     def returned(self, package: Package) -> None:
         raise NotImplementedError
 
-    def overflowed(self) -> None:
+    def nacked(self, package: Package, *, queue_is_full: bool) -> None:
         raise NotImplementedError
 
 

@@ -58,3 +58,23 @@ def test_a_message_that_waits_is_freed_without_the_garbage_collector() -> None:
         asyncio.run(main())
     finally:
         gc.enable()
+
+
+def test_a_message_that_is_admitted_as_its_call_closes_is_not_submitted() -> None:
+    async def main() -> None:
+        flow_control = FlowControl(Load(10, 10_000), Load(1, 10_000))
+        others = flow_control.share()
+        await others.admit(Load(1, 1))
+        metrics = GatewayMetrics(CollectorRegistry())
+        dispatcher = Dispatcher(AmqpParameters("amqp://nowhere/", 10), "test", metrics)
+        call = WriteCall(dispatcher, flow_control.share(), WritePolicy(60, 0, Intake(RangePolicy(), 10)), metrics)
+        responses = call.responses(_requests(), CONTENT_ADD, WithoutDeadline())
+        await anext(responses)
+        others.release(Load(1, 1))
+        call.close()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(dispatcher._ledger) == 0
+        assert flow_control.in_hand == Load()
+
+    asyncio.run(main())

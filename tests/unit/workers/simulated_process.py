@@ -169,7 +169,7 @@ class SimulatedProcess:
             mock.patch.object(
                 host,
                 "WorkConsumer",
-                lambda _parameters, _name, told, delays_s, prefetch_count, exclusive: SimulatedConsumer(
+                lambda _parameters, _name, told, delays_s, prefetch_count: SimulatedConsumer(
                     broker, told, delays_s, prefetch_count
                 ),
             ),

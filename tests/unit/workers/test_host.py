@@ -59,9 +59,7 @@ def bodies_of(operation: Operation) -> st.SearchStrategy[bytes]:
 
 HEADER_VALUES = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=5) | st.binary(max_size=5)
 HEADERS = st.dictionaries(
-    st.sampled_from(
-        [NACK_HEADER, "provgate-redeliveries", "provgate-exchange", "provgate-routing-key", "x-own", "own"]
-    ),
+    st.sampled_from([NACK_HEADER, "provgate-exchange", "provgate-routing-key", "x-own", "own"]),
     HEADER_VALUES,
     max_size=3,
 )

@@ -38,9 +38,8 @@ class FakeConsumer:
         _delays_s: Mapping[str, float],
         *,
         prefetch_count: int,
-        exclusive: bool,
     ) -> None:
-        assert (prefetch_count, exclusive) == (10, False)
+        assert prefetch_count == 10
         self.getter = Getter()
         self.wanted: dict[str, str] = {}
 

@@ -107,11 +107,3 @@ def test_a_package_is_acked_after_its_copy_in_quarantine_is_safe() -> None:
     assert (bench.amqp_channel.acked, looked) == ([], [])
     assert bench.outbox.finish().routing_key == QUARANTINE_QUEUE
     assert (bench.amqp_channel.acked, looked) == ([1], [True])
-
-
-def test_a_counted_package_is_acked_after_its_copy_is_back() -> None:
-    bench = Bench()
-    bench.settlement.count(bench.package())
-    assert bench.amqp_channel.acked == []
-    bench.outbox.finish()
-    assert bench.amqp_channel.acked == [1]

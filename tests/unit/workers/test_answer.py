@@ -3,56 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from provgate_broker.aside import DeadLetterReason
-from provgate_broker.delivery import DELIVERY_COUNT_HEADER, REDELIVERIES_HEADER
 from provgate_broker.wire import NACK_HEADER
-from provgate_workers.course import Answer, Course, answer_of, course_of, nack_of, understands_nack, was_tried
+from provgate_workers.answer import Answer, answer_of, nack_of, understands_nack
 from tests.entries import encode_package
 from tests.unit.deliveries import delivery
-
-
-@pytest.mark.parametrize(
-    ("count", "course"),
-    [(None, Course.STORE), (0, Course.STORE), (10, Course.STORE), (11, Course.QUARANTINE), (10**9, Course.QUARANTINE)],
-)
-def test_what_was_redelivered_too_often_is_handled_alone(count: int | None, course: Course) -> None:
-    headers = {} if count is None else {DELIVERY_COUNT_HEADER: count}
-    assert course_of(delivery(headers=headers, redelivered=bool(count)), 10, broker_counts=True) is course
-
-
-@pytest.mark.parametrize(
-    ("redelivered", "count", "course"),
-    [
-        (False, None, Course.STORE),
-        (False, 10, Course.STORE),
-        (True, None, Course.COUNT),
-        (True, 9, Course.COUNT),
-        (True, 10, Course.QUARANTINE),
-        (False, 11, Course.QUARANTINE),
-    ],
-)
-def test_redeliveries_of_classic_queues_are_counted_by_the_workers(
-    redelivered: bool, count: int | None, course: Course
-) -> None:
-    headers = {} if count is None else {REDELIVERIES_HEADER: count}
-    assert course_of(delivery(headers=headers, redelivered=redelivered), 10, broker_counts=False) is course
-
-
-@given(st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats())
-def test_a_forged_count_is_a_count_or_nothing(value: Any) -> None:
-    package = delivery(headers={DELIVERY_COUNT_HEADER: value, REDELIVERIES_HEADER: value})
-    assert package.redelivery_count >= 0
-    assert course_of(package, 10, broker_counts=True) in (Course.STORE, Course.QUARANTINE)
-
-
-def test_a_package_from_quarantine_was_tried_when_it_was_delivered_before() -> None:
-    assert not was_tried(delivery(headers={DELIVERY_COUNT_HEADER: 0}))
-    assert not was_tried(delivery())
-    assert was_tried(delivery(headers={DELIVERY_COUNT_HEADER: 1}))
-    assert was_tried(delivery(redelivered=True))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is done with a delivery, and who is answered: decisions that take values and return values."""
+"""Who is answered, and with what refusal: decisions that take values and return values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Final
 
 from provgate_broker.aside import DeadLetterReason
-from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
+from provgate_broker.delivery import Delivery
 from provgate_broker.wire import NACK_HEADER, Nack, claimed_row_count
 
 # Reply queues that the broker named, and those that somebody named so on purpose. The name of any other queue in a
@@ -14,39 +14,6 @@ from provgate_broker.wire import NACK_HEADER, Nack, claimed_row_count
 _ANSWERED_PREFIXES: Final = ("amq.gen-", "provgate.reply.")
 
 _NACK_MESSAGE_MAX_LENGTH: Final = 1000
-
-
-class Course(Enum):
-    """What is done with a delivery.
-
-    Attributes:
-        STORE: it waits for its turn.
-        COUNT: it goes back to its queue with its redelivery counted, since the broker does not count.
-        QUARANTINE: it may have killed the programs that handled it, and is handled alone.
-    """
-
-    STORE = auto()
-    COUNT = auto()
-    QUARANTINE = auto()
-
-
-def course_of(delivery: Delivery, poison_after: int, *, broker_counts: bool) -> Course:
-    """Returns what is done with a delivery of a work queue.
-
-    Args:
-        delivery: the delivery.
-        poison_after: a package that was redelivered more often goes to quarantine.
-        broker_counts: whether the queue is one whose redeliveries the broker counts: a quorum queue.
-    """
-    uncounted = 0 if broker_counts or not delivery.redelivered else 1
-    if delivery.redelivery_count + uncounted > poison_after:
-        return Course.QUARANTINE
-    return Course.COUNT if uncounted else Course.STORE
-
-
-def was_tried(delivery: Delivery) -> bool:
-    """Returns whether a package from quarantine was in some program's hands before, when it was the only one there."""
-    return delivery.redelivered or delivery.headers.get(DELIVERY_COUNT_HEADER) not in (None, 0)
 
 
 class Answer(Enum):
