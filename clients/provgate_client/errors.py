@@ -103,5 +103,9 @@ class GatewayBusyError(RetryableCallError):
     """RESOURCE_EXHAUSTED: a queue is full, the broker blocks publishers, or too much is under way."""
 
 
+class QueryTimeoutError(CallError):
+    """DEADLINE_EXCEEDED, QUERY_TIMEOUT: a query took longer than its limit. Repeated, it would take as long again."""
+
+
 class CallTimeoutError(RetryableCallError):
     """DEADLINE_EXCEEDED: the deadline came, or nothing moved for as long as the gateway waits."""

@@ -15,7 +15,15 @@ from grpc_status import rpc_status
 
 from provgate.v1 import errors_pb2
 from provgate_broker.wire import Nack
-from provgate_storage.errors import DataRefusedError, InvalidValueError, StorageBusyError, StorageError
+from provgate_storage.errors import (
+    DataRefusedError,
+    InvalidValueError,
+    SchemaMismatchError,
+    StorageBusyError,
+    StorageError,
+    StorageForbiddenError,
+    StorageTimeoutError,
+)
 
 DOMAIN: Final = "provgate"
 
@@ -162,6 +170,15 @@ def of_storage(error: StorageError) -> CallError:
         return internal()
     if isinstance(error, StorageBusyError):
         return exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "as many reads run as the local storage takes")
+    if isinstance(error, StorageTimeoutError):
+        message = "the query took longer than the local storage lets one take"
+        return timed_out(errors_pb2.ERROR_REASON_QUERY_TIMEOUT, message)
+    if isinstance(error, StorageForbiddenError | SchemaMismatchError):
+        return CallError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            errors_pb2.ERROR_REASON_STORAGE_MISMATCH,
+            "the gateway may not read the local storage, or not all of it is there; its log says what is missing",
+        )
     return unavailable(errors_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the local storage cannot be read now")
 
 

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError, StorageError
+from provgate_storage.errors import RetryableStorageError, SchemaMismatchError, StorageError, StorageTimeoutError
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,18 @@ class ReadFailures:
 
     def failed(self, error: StorageError) -> None:
         """Notes a read that failed."""
-        if isinstance(error, RetryableStorageError):
+        # The storage works: it is the query that is too large for its limit.
+        if isinstance(error, StorageTimeoutError):
+            self._log("a %s read took longer than its limit: %s", error)
+        elif isinstance(error, RetryableStorageError | SchemaMismatchError):
             self._outage.failed(f"a {self._kind} read fails", error, kind=self._kind)
         else:
-            fields = {"reason": str(error), "kind": self._kind}
-            logger.warning("a %s read fails: %s", self._kind, error, extra={"action": "storage.read", **fields})
+            self._log("a %s read fails: %s", error)
 
     def succeeded(self) -> None:
         """Notes a read that went well."""
         self._outage.ended(f"{self._kind} reads go well again", kind=self._kind)
+
+    def _log(self, text: str, error: StorageError) -> None:
+        fields = {"action": "storage.read", "reason": str(error), "kind": self._kind}
+        logger.warning(text, self._kind, error, extra=fields)

@@ -37,6 +37,14 @@ class StorageFullError(RetryableStorageError):
     """The database has no space or cannot write: repeat once somebody has helped it."""
 
 
+class StorageTimeoutError(RetryableStorageError):
+    """The database ended a statement at its time limit. It takes as long again: repeat a write in smaller parts."""
+
+
+class StorageForbiddenError(RetryableStorageError):
+    """The database's user lacks a right: repeat once somebody has granted it."""
+
+
 class DataRefusedError(StorageError):
     """The database refuses a value as data. Repeating the call is of no use."""
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from provgate_storage.errors import StorageError, StorageUnavailableError
+from provgate_storage.errors import StorageError, StorageTimeoutError, StorageUnavailableError
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -45,7 +45,9 @@ class CancellableStream(ABC, Generic[T, H]):
 
         Raises:
             StorageBusyError: nothing became free in time to read with.
-            StorageUnavailableError: the connection was lost, a time limit passed, or the stream was cancelled.
+            StorageUnavailableError: the connection was lost, or the stream was cancelled.
+            StorageTimeoutError: a query took longer than its time limit.
+            StorageForbiddenError: the user may not read what is asked for.
             SchemaMismatchError: the database was never set up.
         """
         try:
@@ -54,6 +56,10 @@ class CancellableStream(ABC, Generic[T, H]):
             with self._lock:
                 self._held = taken
             yield from self._chunks(taken)
+        except StorageTimeoutError:
+            # A server has one code for a query that took too long and for one that was cancelled.
+            self.check_running()
+            raise
         finally:
             self.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -268,3 +269,32 @@ def test_workers_without_the_right_to_declare_say_what_is_missing(users: Users) 
         assert f"on the broker queue {queue} cannot be used: run `provgate-workers setup` as a user that may" in log
     finally:
         assert run(users.stacks[SETUP].config, "setup").returncode == 0
+
+
+def test_a_right_that_workers_lose_is_waited_for(
+    users: Users, gateway: Stack, postgres_cluster: PostgreSqlCluster
+) -> None:
+    program = next(program for program in users.stacks[WORKERS].workers if program.alive)
+    logged_before = program.log_path.read_text("utf-8").count("storage.write")
+
+    def said() -> list[str]:
+        lines = [line for line in program.log_path.read_text("utf-8").splitlines() if "storage.write" in line]
+        return lines[logged_before:]
+
+    dsn = postgres_cluster.dsn(users.vhost)
+    least_rights.execute(dsn, f"REVOKE INSERT ON content FROM {WORKERS}")
+    try:
+        with (
+            ProvenanceStorageGrpc(url=gateway.address, raise_on_failure=True) as storage,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            written = pool.submit(storage.content_add, [b"\x77" * 20])
+            eventually(lambda: bool(said()) or not program.alive, "the workers say what they lack", 20)
+            assert program.alive, program.log_path.read_text("utf-8").splitlines()[-2:]
+            assert "permission denied for table content" in said()[0]
+            assert not written.done()
+            least_rights.execute(dsn, f"GRANT INSERT ON content TO {WORKERS}")
+            assert written.result(timeout=30)
+    finally:
+        least_rights.execute(dsn, f"GRANT INSERT ON content TO {WORKERS}")
+    eventually(lambda: "is written to again" in said()[-1], "the log says that it goes on")

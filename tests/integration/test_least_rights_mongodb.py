@@ -14,7 +14,7 @@ from provgate_stack.directory import StackDirectory
 from provgate_stack.mongodb import MongoDbServer
 from provgate_storage import RelationData, RelationType
 from provgate_storage.configured import local_storage
-from provgate_storage.errors import SchemaMismatchError
+from provgate_storage.errors import StorageForbiddenError
 from provgate_storage.local import LocalStorage
 from tests.integration.gateway_calls import content_id
 from tests.least_rights import GATEWAY, SETUP, WORKERS, make_mongodb_users
@@ -51,9 +51,9 @@ def test_workers_write_and_the_gateway_reads(urls: dict[str, str]) -> None:
 
 def test_the_gateway_s_user_cannot_write(urls: dict[str, str]) -> None:
     with opened(urls[GATEWAY]) as storage:
-        with pytest.raises(SchemaMismatchError, match="not authorized"):
+        with pytest.raises(StorageForbiddenError, match="not authorized"):
             storage.content_add([CONTENT])
-        with pytest.raises(SchemaMismatchError, match="not authorized"):
+        with pytest.raises(StorageForbiddenError, match="not authorized"):
             storage.setup(RANGE_COUNTS)
 
 

@@ -14,6 +14,9 @@ from provgate_storage.errors import (
     DataRefusedError,
     SchemaMismatchError,
     StorageBusyError,
+    StorageError,
+    StorageForbiddenError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 from provgate_storage.model import EntityType, RelationType, RevisionData
@@ -201,6 +204,21 @@ class TestStreams:
             next(chunks)
         stream.cancel()
         stream.close()
+
+    @pytest.mark.parametrize(("code", "expected"), [(50, StorageTimeoutError), (13, StorageForbiddenError)])
+    def test_a_read_that_the_server_ends_or_forbids(
+        self,
+        filled: ProvenanceStorageMongoDb,
+        database: Database[dict[str, Any]],
+        code: int,
+        expected: type[StorageError],
+    ) -> None:
+        admin, data = database.client.admin, {"failCommands": ["aggregate"], "errorCode": code}
+        admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
+        with pytest.raises(StorageError) as raised:
+            filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)
+        assert type(raised.value) is expected
+        assert len(filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)[entry_id(1)]) == 250
 
     def test_too_many_streams_are_refused_and_reads_by_id_go_on(self, filled: ProvenanceStorageMongoDb) -> None:
         streams = [filled.content_find_all(entry_id(1)) for _ in range(2)]

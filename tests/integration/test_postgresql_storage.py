@@ -24,6 +24,8 @@ from provgate_storage.errors import (
     SchemaMismatchError,
     StorageBusyError,
     StorageConflictError,
+    StorageForbiddenError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
@@ -147,7 +149,7 @@ class TestSchema:
                 reader.check(RANGES)
                 assert reader.recorded_range_counts() == RANGES
                 assert state_of(reader) == state_of(storage)
-                with pytest.raises(SchemaMismatchError, match="permission denied"):
+                with pytest.raises(StorageForbiddenError, match="permission denied"):
                     reader.content_add([entry_id(1)])
         finally:
             rows_of(admin, f"DROP OWNED BY {role}")
@@ -278,7 +280,7 @@ class TestWrites:
         with opened(postgres_dsn, write_timeout_s=0.5, lock_timeout_s=10) as storage:
             with closing(psycopg2.connect(postgres_dsn)) as other, other.cursor() as cursor:
                 cursor.execute("LOCK TABLE location")
-                with pytest.raises(StorageUnavailableError, match="statement timeout"):
+                with pytest.raises(StorageTimeoutError, match="statement timeout"):
                     storage.location_add([b"a"])
             assert storage.location_add([b"a"]) is True
 

@@ -16,7 +16,7 @@ from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.session import AmqpSession, open_session
 from provgate_broker.topology import RangePolicy
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
+from provgate_storage.errors import RetryableStorageError, SchemaMismatchError, StorageForbiddenError
 from provgate_storage.local import LocalStorage
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
@@ -90,7 +90,7 @@ async def _prepare_with(
     )
     try:
         await retrying(once)
-    except (SchemaMismatchError, TopologyError, NotPermittedError) as error:
+    except (SchemaMismatchError, StorageForbiddenError, TopologyError, NotPermittedError) as error:
         raise FatalError(str(error)) from error
     outage.ended("database and broker can be used")
 

@@ -20,6 +20,7 @@ from provgate_client.errors import (
     InvalidRequestError,
     NotImplementedByGatewayError,
     PermissionDeniedError,
+    QueryTimeoutError,
     RetryableCallError,
     UnauthenticatedError,
 )
@@ -38,12 +39,19 @@ _CLASSES: Final[Mapping[grpc.StatusCode, type[CallError]]] = {
 }
 
 
+# A reason of its own among those of DEADLINE_EXCEEDED: the others may pass.
+_QUERY_TIMEOUT: Final = "QUERY_TIMEOUT"
+
+
 def call_error(error: grpc.RpcError, method: str) -> CallError:
     """Returns the error of ours for a call of `method` that ended with `error`."""
     status = _status_of(error)
     text = f"{method}: {error.details() or status.code.name}"
     named = "; ".join(f"{violation.field}: {violation.description}" for violation in status.violations)
-    return _CLASSES.get(status.code, RetryableCallError)(f"{text} ({named})" if named else text, status)
+    kind = _CLASSES.get(status.code, RetryableCallError)
+    if status.reason == _QUERY_TIMEOUT:
+        kind = QueryTimeoutError
+    return kind(f"{text} ({named})" if named else text, status)
 
 
 def _status_of(error: Any) -> CallStatus:

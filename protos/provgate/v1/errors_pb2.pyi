@@ -60,6 +60,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_READS_UNAVAILABLE: _ErrorReason.ValueType  # 21
     """UNIMPLEMENTED: this gateway stands in front of another deployment's workers and has no storage to read from."""
+    ERROR_REASON_STORAGE_MISMATCH: _ErrorReason.ValueType  # 22
+    """FAILED_PRECONDITION: a read needs a table or a right that the gateway does not have in the local storage. The
+    gateway's log says which; its operator has to act.
+    """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 30
     """UNAUTHENTICATED: the gateway asks who calls, and the call has neither a token nor a client certificate that it
     knows, or a token that it does not know beside a certificate.
@@ -92,6 +96,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: a write went without an ack for as long as it may wait, or its deadline came."""
     ERROR_REASON_READ_TIMEOUT: _ErrorReason.ValueType  # 81
     """DEADLINE_EXCEEDED: a streamed read was not taken from for as long as it may idle, or its deadline came."""
+    ERROR_REASON_QUERY_TIMEOUT: _ErrorReason.ValueType  # 82
+    """DEADLINE_EXCEEDED: the local storage ended the query of a read at its time limit. The same read would take as long
+    again: ask for less at once, or have the limit raised.
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 100
     """INTERNAL: a fault of the gateway itself; its log has the details."""
 
@@ -129,6 +137,10 @@ topology was not declared, or gateway and workers disagree on the number of rang
 """
 ERROR_REASON_READS_UNAVAILABLE: ErrorReason.ValueType  # 21
 """UNIMPLEMENTED: this gateway stands in front of another deployment's workers and has no storage to read from."""
+ERROR_REASON_STORAGE_MISMATCH: ErrorReason.ValueType  # 22
+"""FAILED_PRECONDITION: a read needs a table or a right that the gateway does not have in the local storage. The
+gateway's log says which; its operator has to act.
+"""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 30
 """UNAUTHENTICATED: the gateway asks who calls, and the call has neither a token nor a client certificate that it
 knows, or a token that it does not know beside a certificate.
@@ -161,6 +173,10 @@ ERROR_REASON_NO_PROGRESS: ErrorReason.ValueType  # 80
 """DEADLINE_EXCEEDED: a write went without an ack for as long as it may wait, or its deadline came."""
 ERROR_REASON_READ_TIMEOUT: ErrorReason.ValueType  # 81
 """DEADLINE_EXCEEDED: a streamed read was not taken from for as long as it may idle, or its deadline came."""
+ERROR_REASON_QUERY_TIMEOUT: ErrorReason.ValueType  # 82
+"""DEADLINE_EXCEEDED: the local storage ended the query of a read at its time limit. The same read would take as long
+again: ask for less at once, or have the limit raised.
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 100
 """INTERNAL: a fault of the gateway itself; its log has the details."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -21,8 +21,10 @@ from provgate_storage.errors import (
     StorageBusyError,
     StorageConflictError,
     StorageError,
+    StorageForbiddenError,
     StorageFullError,
     StorageLockedError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 
@@ -34,7 +36,7 @@ _CLASSES: Final[dict[int, type[StorageError]]] = {
     22: DataRefusedError,  # InvalidBSON
     10334: DataRefusedError,  # BSONObjectTooLarge
     17280: DataRefusedError,  # KeyTooLong
-    13: SchemaMismatchError,  # Unauthorized: no right to it
+    13: StorageForbiddenError,  # Unauthorized: no right to it
     26: SchemaMismatchError,  # NamespaceNotFound
     48: SchemaMismatchError,  # NamespaceExists
     73: SchemaMismatchError,  # InvalidNamespace
@@ -43,6 +45,7 @@ _CLASSES: Final[dict[int, type[StorageError]]] = {
     166: SchemaMismatchError,  # CommandNotSupportedOnView: somebody else's view
     24: StorageLockedError,  # LockTimeout
     46: StorageLockedError,  # LockBusy
+    50: StorageTimeoutError,  # MaxTimeMSExpired
     112: StorageConflictError,  # WriteConflict
     251: StorageConflictError,  # NoSuchTransaction
     DUPLICATE_KEY: StorageConflictError,  # two upserts of one key met
@@ -53,8 +56,10 @@ _CLASSES: Final[dict[int, type[StorageError]]] = {
 _GRAVEST_FIRST: Final = (
     DataRefusedError,
     SchemaMismatchError,
+    StorageForbiddenError,
     StorageFullError,
     StorageUnavailableError,
+    StorageTimeoutError,
     StorageLockedError,
     StorageConflictError,
 )
@@ -63,9 +68,9 @@ _GRAVEST_FIRST: Final = (
 def error_class(code: int | None) -> type[StorageError]:
     """Returns the class of the error that a code of the server is; None is an error that has none.
 
-    What the table does not name is taken for a state of the server that passes: no primary, shutdown, an operation that
-    took too long (50), a failed authentication (18), a snapshot that is too old (239), a write concern that was not
-    met (64), and what nobody foresaw. A row is never given up for a reason that is not known.
+    What the table does not name is taken for a state of the server that passes: no primary, shutdown, a failed
+    authentication (18), a snapshot that is too old (239), a write concern that was not met (64), and what nobody
+    foresaw. A row is never given up for a reason that is not known.
     """
     return StorageUnavailableError if code is None else _CLASSES.get(code, StorageUnavailableError)
 

@@ -13,8 +13,10 @@ from provgate_storage.errors import (
     SchemaMismatchError,
     StorageConflictError,
     StorageError,
+    StorageForbiddenError,
     StorageFullError,
     StorageLockedError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 
@@ -25,9 +27,11 @@ _CLASSES: Final[dict[str, type[StorageError]]] = {
     "54": DataRefusedError,  # program limit exceeded: a value too large for a row or an index
     "3D": SchemaMismatchError,  # no such database
     "3F": SchemaMismatchError,  # no such schema
-    "42": SchemaMismatchError,  # no such table or column, or no right to it
+    "42": SchemaMismatchError,  # no such table or column
+    "42501": StorageForbiddenError,  # insufficient privilege
     "40": StorageConflictError,  # serialization failure, deadlock
     "55P03": StorageLockedError,  # lock not available
+    "57014": StorageTimeoutError,  # query canceled: by its statement timeout
     "53100": StorageFullError,  # disk full
     "58030": StorageFullError,  # input/output error
 }
@@ -37,8 +41,8 @@ def error_class(sqlstate: str | None) -> type[StorageError]:
     """Returns the class of the error that a SQLSTATE is; None is an error that has none, as a lost connection.
 
     What the table does not name is taken for a state of the server that passes: shutdown (57P01 to 57P03), too many
-    connections (53300), a statement timeout (57014), a standby that does not write (25006), a lost connection (08),
-    and what nobody foresaw. A row is never given up for a reason that is not known.
+    connections (53300), a standby that does not write (25006), a lost connection (08), and what nobody foresaw. A row
+    is never given up for a reason that is not known.
     """
     if sqlstate is None:
         return StorageUnavailableError

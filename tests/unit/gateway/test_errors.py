@@ -19,6 +19,8 @@ from provgate_storage.errors import (
     SchemaMismatchError,
     StorageBusyError,
     StorageError,
+    StorageForbiddenError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 
@@ -96,7 +98,9 @@ def test_every_kind_of_invalid_value_has_a_reason(kind: InvalidValue) -> None:
     [
         (StorageUnavailableError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
         (StorageBusyError("password=hunter2"), grpc.StatusCode.RESOURCE_EXHAUSTED),
-        (SchemaMismatchError("password=hunter2"), grpc.StatusCode.UNAVAILABLE),
+        (SchemaMismatchError("password=hunter2"), grpc.StatusCode.FAILED_PRECONDITION),
+        (StorageForbiddenError("password=hunter2"), grpc.StatusCode.FAILED_PRECONDITION),
+        (StorageTimeoutError("password=hunter2"), grpc.StatusCode.DEADLINE_EXCEEDED),
         (DataRefusedError("password=hunter2"), grpc.StatusCode.INTERNAL),
     ],
 )

@@ -11,8 +11,10 @@ from provgate_storage.errors import (
     SchemaMismatchError,
     StorageConflictError,
     StorageError,
+    StorageForbiddenError,
     StorageFullError,
     StorageLockedError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 from provgate_storage.postgresql.failures import error_class, translated_errors
@@ -32,7 +34,7 @@ EXPECTED: dict[str | None, type[StorageError]] = {
     "3D000": SchemaMismatchError,
     "40001": StorageConflictError,
     "40P01": StorageConflictError,
-    "42501": SchemaMismatchError,
+    "42501": StorageForbiddenError,
     "42703": SchemaMismatchError,
     "42P01": SchemaMismatchError,
     "53100": StorageFullError,
@@ -41,7 +43,7 @@ EXPECTED: dict[str | None, type[StorageError]] = {
     "54000": DataRefusedError,
     "55006": StorageUnavailableError,
     "55P03": StorageLockedError,
-    "57014": StorageUnavailableError,
+    "57014": StorageTimeoutError,
     "57P01": StorageUnavailableError,
     "57P02": StorageUnavailableError,
     "57P03": StorageUnavailableError,

@@ -23,18 +23,20 @@ from provgate_storage.errors import (
     StorageBusyError,
     StorageConflictError,
     StorageError,
+    StorageForbiddenError,
     StorageFullError,
     StorageLockedError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
 from provgate_storage.mongodb.failures import error_class, translated_errors
 
 EXPECTED: dict[int | None, type[StorageError]] = {
     None: StorageUnavailableError,
-    13: SchemaMismatchError,
+    13: StorageForbiddenError,
     18: StorageUnavailableError,
     24: StorageLockedError,
-    50: StorageUnavailableError,
+    50: StorageTimeoutError,
     64: StorageUnavailableError,
     85: SchemaMismatchError,
     91: StorageUnavailableError,
