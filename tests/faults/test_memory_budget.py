@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 
 import psutil
+import psycopg2
 import pytest
 
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.faults
 
 DATE = datetime(2020, 1, 2, tzinfo=UTC)
 BOUND_BYTES = 16 * MIB
-PACKAGES_PER_QUEUE = 6
+PACKAGES_PER_QUEUE = 10
 PACKAGE_COUNT = 80 * PACKAGES_PER_QUEUE
 
 # What is in hand, and the rows of the batches that are decoded.
@@ -54,6 +56,16 @@ def queues() -> list[tuple[Exchange, str, Operation]]:
     ]
 
 
+# So that packages come faster than they are stored.
+SLOW_STATEMENTS = """
+    CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$;
+    CREATE TRIGGER linger BEFORE INSERT ON content EXECUTE FUNCTION linger();
+    CREATE TRIGGER linger BEFORE INSERT ON content_in_revision EXECUTE FUNCTION linger();
+    CREATE TRIGGER linger BEFORE INSERT ON content_in_directory EXECUTE FUNCTION linger();
+    CREATE TRIGGER linger BEFORE INSERT ON directory EXECUTE FUNCTION linger();
+    CREATE TRIGGER linger BEFORE INSERT ON directory_in_revision EXECUTE FUNCTION linger()"""
+
+
 def package_of_a_mebibyte(operation: Operation, key: str) -> bytes:
     """Returns a package for a queue: one row again and again, which costs the database next to nothing."""
     id = bytes([int(key.rpartition(".")[2], 16) << 4]) * 20
@@ -64,17 +76,19 @@ def package_of_a_mebibyte(operation: Operation, key: str) -> bytes:
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_packages_that_find_no_memory_come_again_once_and_are_stored(
-    wide_stack: Stack, broker_url: str, rabbitmq_node: RabbitMqNode
+    wide_stack: Stack, broker_url: str, rabbitmq_node: RabbitMqNode, database_dsn: str
 ) -> None:
     # With nothing to do; and then every package waits before the first one is taken.
     idle = wide_stack.start_workers(max_in_hand_bytes=BOUND_BYTES)
     before_bytes = memory_bytes(idle)
     assert idle.terminate() == 0
+    with closing(psycopg2.connect(database_dsn)) as own, own, own.cursor() as cursor:
+        cursor.execute(SLOW_STATEMENTS)
     assert len(queues()) * PACKAGES_PER_QUEUE == PACKAGE_COUNT
     with AmqpSender(broker_url) as sender:
         for exchange, key, operation in queues():
             for _ in range(PACKAGES_PER_QUEUE):
-                sender.publish(exchange.value, key, package_of_a_mebibyte(operation, key), reply_to=None)
+                sender.publish(exchange.value, key, package_of_a_mebibyte(operation, key))
         program = wide_stack.start_workers(max_in_hand_bytes=BOUND_BYTES)
         peak_bytes = 0
 

@@ -8,7 +8,12 @@ from typing import Final
 
 from provgate_broker.topology import Operation
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError, StorageConflictError, StorageTimeoutError
+from provgate_storage.errors import (
+    RetryableStorageError,
+    StorageConflictError,
+    StorageForbiddenError,
+    StorageTimeoutError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +28,9 @@ _GROWTH: Final = 10
 def is_of_operation(trouble: RetryableStorageError | None) -> bool:
     """Returns whether a failure says something of one operation: others may be stored meanwhile.
 
-    A lock that is not granted, conflicts without end, or a time limit: the storage answered.
+    A lock that is not granted, conflicts without end, a time limit, or a missing right: the storage answered.
     """
-    return isinstance(trouble, StorageConflictError | StorageTimeoutError)
+    return isinstance(trouble, StorageConflictError | StorageForbiddenError | StorageTimeoutError)
 
 
 class OperationPace:
