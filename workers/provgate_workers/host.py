@@ -145,7 +145,7 @@ class RangeHost:
         if delivery.redelivered and not promised:
             counted.redeliveries.inc()
         if not (self._taking and self._memory.admit(delivery, promised=promised)):
-            counted.deferred.inc()
+            counted.deferred.inc(self._taking)
             self._memory.defer(delivery)
             return
         course = course_of(delivery, self._poison_after, broker_counts=self._broker_counts)

@@ -77,9 +77,9 @@ class QuarantineWorker:
             try:
                 while self._may_write and await self._getter.message_count(QUARANTINE_QUEUE):
                     await self._handle_next()
-            except ConnectionLostError as error:
+            except (ConnectionLostError, TimeoutError) as error:
                 logger.debug(
-                    "no look into the quarantine: %s",
+                    "no look into the quarantine: %r",
                     error,
                     extra={"action": "quarantine.look", "reason": str(error)},
                 )

@@ -31,6 +31,9 @@ STALLED_MAX_COUNT: Final = 4
 # When a batch counts as one that stalls.
 _STALLS_AFTER_S: Final = 2.0
 
+# How long everything waits for a batch that runs, so that a package can be written alone.
+_ALONE_S: Final = 30.0
+
 # When a package alone is tried again for which the time limit passed.
 _APART_FIRST_S: Final = 0.5
 _APART_MAX_S: Final = 60.0
@@ -159,9 +162,9 @@ class BatchWriter:
 
     @property
     def stalled_count(self) -> int:
-        """How many operations stall."""
-        running = {run.batch.operation for run in self._runs if run.stalls}
-        return len(running | {operation for operation, pace in self._paces.items() if pace.stalled})
+        """How many operations are slowed down, or have a package written alone since it takes too long."""
+        apart = {run.batch.operation for run in self._runs if run.apart}
+        return len(apart | {operation for operation, pace in self._paces.items() if pace.stalled})
 
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
@@ -179,11 +182,16 @@ class BatchWriter:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Starts no batch while this is entered, which happens once the running ones have ended."""
+        """Starts no batch while this is entered, which happens once the running ones have ended.
+
+        Raises:
+            TimeoutError: one of them takes too long for others to wait.
+        """
         async with self._lone:
             self._held = True
             try:
-                await self._idle.wait()
+                async with asyncio.timeout(_ALONE_S):
+                    await self._idle.wait()
                 yield
             finally:
                 self._held = False
