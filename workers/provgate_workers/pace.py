@@ -59,10 +59,11 @@ class OperationPace:
 
     def failed(self, trouble: RetryableStorageError, row_count: int) -> float:
         """Notes that a batch of so many rows failed. Returns how long to pause before `resume` is called."""
-        text = f"the storage is in trouble, packages of {self._operation} wait"
-        self._outage.failed(text, trouble, operation=str(self._operation))
+        text = f"the storage is in trouble, packages of {self._operation.label} wait"
+        self._outage.failed(text, trouble, operation=self._operation.label)
         if isinstance(trouble, StorageTimeoutError):
-            self.row_limit = max(1, row_count // 2)
+            # Of the limit too: a batch holds more where its last package does.
+            self.row_limit = max(1, min(self.row_limit, row_count) // 2)
         self.stalled = self.paused = True
         pause_s = min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2.0 ** min(self._failure_count, _PAUSE_DOUBLINGS))
         self._failure_count += 1
@@ -78,4 +79,4 @@ class OperationPace:
         self.row_limit = min(self._batch_size, self.row_limit + max(1, self._batch_size // _GROWTH))
         self.stalled = self.paused = False
         self._failure_count = 0
-        self._outage.ended(f"packages of {self._operation} are stored again", operation=str(self._operation))
+        self._outage.ended(f"packages of {self._operation.label} are stored again", operation=self._operation.label)

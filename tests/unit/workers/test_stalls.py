@@ -70,9 +70,9 @@ class Process:
         )
         self.written: Callable[[Batch, BatchReport], None] = lambda _batch, _report: None
 
-    def deliver(self, number: int, operation: Operation = CONTENT_ADD) -> Delivery:
+    def deliver(self, number: int, operation: Operation = CONTENT_ADD, row_count: int = 1) -> Delivery:
         id = bytes([number]) * 20
-        body = encode_package([(id,)] if operation is CONTENT_ADD else [(id, id, b"path")])
+        body = encode_package([(id,) if operation is CONTENT_ADD else (id, id, b"path")] * row_count)
         package = delivery(binding_key(operation, 0), body)
         self.worker.add(package)
         self.writer.offer(self.worker)
@@ -168,6 +168,19 @@ def test_a_package_that_takes_too_long_is_refused_while_others_are_stored() -> N
         refused = process.outcomes[slow]
         assert isinstance(refused, Refused)
         assert "time limit" in refused.message
+
+    run(scenario)
+
+
+def test_a_small_package_that_takes_too_long_is_found_before_large_ones() -> None:
+    async def scenario(process: Process) -> None:
+        slow_id = b"\x01" * 20
+        process.storage.failure = lambda _, rows: (
+            StorageTimeoutError("too long") if any(row[0] == slow_id for row in rows) else None
+        )
+        process.deliver(1)
+        others = [process.deliver(number, row_count=5) for number in range(2, 6)]
+        await until(lambda: process.stored_count(others) == len(others))
 
     run(scenario)
 
