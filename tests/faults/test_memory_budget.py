@@ -79,7 +79,7 @@ def test_packages_that_find_no_memory_come_again_once_and_are_stored(
     wide_stack: Stack, broker_url: str, rabbitmq_node: RabbitMqNode, database_dsn: str
 ) -> None:
     # With nothing to do; and then every package waits before the first one is taken.
-    idle = wide_stack.start_workers(max_in_hand_bytes=BOUND_BYTES)
+    idle = wide_stack.start_workers(max_in_hand_bytes=BOUND_BYTES, processes=1)
     before_bytes = memory_bytes(idle)
     assert idle.terminate() == 0
     with closing(psycopg2.connect(database_dsn)) as own, own, own.cursor() as cursor:
@@ -89,7 +89,7 @@ def test_packages_that_find_no_memory_come_again_once_and_are_stored(
         for exchange, key, operation in queues():
             for _ in range(PACKAGES_PER_QUEUE):
                 sender.publish(exchange.value, key, package_of_a_mebibyte(operation, key))
-        program = wide_stack.start_workers(max_in_hand_bytes=BOUND_BYTES)
+        program = wide_stack.start_workers(max_in_hand_bytes=BOUND_BYTES, processes=1)
         peak_bytes = 0
 
         def all_are_gone() -> bool:

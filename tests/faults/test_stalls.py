@@ -113,6 +113,7 @@ def test_a_batch_that_takes_too_long_is_stored_in_parts(
     assert stored_count(storage_config, contents) == len(contents)
 
 
+@pytest.mark.long
 def test_a_package_that_takes_too_long_alone_stops_no_other_and_is_refused_in_the_end(
     small_stack: Stack, sender: AmqpSender, database_dsn: str, storage_config: StorageConfig
 ) -> None:

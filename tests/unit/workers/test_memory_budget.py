@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -93,6 +94,34 @@ def test_a_promise_to_a_package_that_does_not_come_is_broken() -> None:
     budget.break_promises(5.1)
     assert budget.promised_bytes == 0
     assert take(budget, package(A, 100))
+
+
+def test_no_package_goes_back_more_than_once() -> None:
+    """A broker with 80 full queues, and confirms of all that is in hand at once."""
+    prefetch_count, mib = 10, 2**20
+    keys = [binding_key(operation, number) for operation in OPERATIONS[:5] for number in range(16)]
+    budget = MemoryBudget(16 * mib, {key: parse_binding_key(key)[0] for key in keys})
+    body = b"b" * mib
+    queues = {key: deque(delivery(key, body, delivery_tag=number) for number in range(20)) for key in keys}
+    unacked, requeued = Counter[str](), Counter[tuple[str, int]]()
+    stored_count = 0
+    while any(queues.values()):
+        held: list[Delivery] = []
+        for key, queue in queues.items():
+            while queue and unacked[key] < prefetch_count:
+                unacked[key] += 1
+                if take(budget, package := queue.popleft()):
+                    held.append(package)
+        assert 0 < len(held) <= 16
+        for package in held:
+            unacked[package.queue] -= 1
+            stored_count += 1
+            budget.leave(package)
+            for granted in budget.grant(0.0):
+                requeued[granted.queue, granted.delivery_tag] += 1
+                unacked[granted.queue] -= 1
+                queues[granted.queue].appendleft(replace(granted, body=body, redelivered=True))
+    assert (stored_count, max(requeued.values())) == (80 * 20, 1)
 
 
 class BudgetMachine(RuleBasedStateMachine):
