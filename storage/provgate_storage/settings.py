@@ -30,7 +30,7 @@ class DatabaseSettings(Settings, frozen=True):
         Meta(
             ge=1,
             description="At most so many connections for writes.",
-            extra={"program_sets": "storage_threads of the workers"},
+            extra={"program_sets": "storage_threads of the workers, and 4 more"},
         ),
     ] = 4
     read_connections: Annotated[

@@ -275,10 +275,10 @@ def test_a_right_that_workers_lose_is_waited_for(
     users: Users, gateway: Stack, postgres_cluster: PostgreSqlCluster
 ) -> None:
     program = next(program for program in users.stacks[WORKERS].workers if program.alive)
-    logged_before = program.log_path.read_text("utf-8").count("storage.write")
+    logged_before = program.log_path.read_text("utf-8").count("storage.stall")
 
     def said() -> list[str]:
-        lines = [line for line in program.log_path.read_text("utf-8").splitlines() if "storage.write" in line]
+        lines = [line for line in program.log_path.read_text("utf-8").splitlines() if "storage.stall" in line]
         return lines[logged_before:]
 
     dsn = postgres_cluster.dsn(users.vhost)
@@ -297,4 +297,4 @@ def test_a_right_that_workers_lose_is_waited_for(
             assert written.result(timeout=30)
     finally:
         least_rights.execute(dsn, f"GRANT INSERT ON content TO {WORKERS}")
-    eventually(lambda: "is written to again" in said()[-1], "the log says that it goes on")
+    eventually(lambda: "are stored again" in said()[-1], "the log says that it goes on")

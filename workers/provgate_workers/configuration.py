@@ -13,6 +13,7 @@ from provgate_config import ConfigurationError
 from provgate_storage.configured import local_storage
 from provgate_storage.local import LocalStorage
 from provgate_workers.assignment import Assignment, deal, preferred_ranges
+from provgate_workers.writer import STALLED_MAX_COUNT
 
 # Floors: existing configurations have 100 in both, which suits one package a transaction.
 _BATCH_SIZE_MIN: Final = 10_000
@@ -59,7 +60,7 @@ class WorkerConfiguration:
         return local_storage(
             self.settings.storage_config,
             PATH,
-            write_connections=self.settings.storage_threads,
+            write_connections=self.settings.storage_threads + STALLED_MAX_COUNT,
             application_name="provgate-workers",
         )
 

@@ -15,19 +15,22 @@ from provgate_workers.batch import BatchReport
 from provgate_workers.child_order import ChildReport
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.gate import StorageGate
+from provgate_workers.memory_budget import MemoryBudget
 from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.outbox import Outbox
+from provgate_workers.pace import is_of_operation
 from provgate_workers.quarantine import QuarantineWorker
 from provgate_workers.range_worker import RangeWorker
 from provgate_workers.recovery import StorageRecovery
-from provgate_workers.room import Room
 from provgate_workers.settlement import Settlement
-from provgate_workers.turned_away import TurnedAway
 from provgate_workers.writer import Batch, BatchStorage, BatchWriter
 
 logger = logging.getLogger(__name__)
 
 _REPLIES_OUT_S: Final = 5.0
+
+# A deferred package comes again at once where it does: what it was promised is for others after so long.
+_PROMISE_S: Final = 10.0
 
 
 class RangeHost:
@@ -61,9 +64,8 @@ class RangeHost:
         self._stray_row_counts: dict[str, int] = {}
         self._taking = False
         self._stopping = False
-        self._turned_away = TurnedAway()
         self._bound_bytes = configuration.process_in_hand_bytes
-        self._room = Room(self._bound_bytes, configuration.prefetch_count)
+        self._memory = MemoryBudget(self._bound_bytes, {queue: parse_binding_key(queue)[0] for queue in self._workers})
         self._gate = StorageGate()
         self._outbox = Outbox(configuration.parameters, f"{name} replies", metrics.replies_dropped.inc)
         self._settlement = Settlement(self._outbox, self._on_settled, metrics)
@@ -97,7 +99,8 @@ class RangeHost:
             delivering=links["deliveries"],
             replying=links["replies"],
             writing=self._gate.is_open,
-            in_hand_bytes=self._room.held_bytes,
+            stalled_count=self._writer.stalled_count,
+            in_hand_bytes=self._memory.held_bytes,
             bound_bytes=self._bound_bytes,
         )
         return ChildReport(
@@ -117,7 +120,7 @@ class RangeHost:
         self._take_again()
         async with asyncio.TaskGroup() as group:
             runs = (self._consumer.run(), self._outbox.run(), self._recovery.run(), self._quarantine.run())
-            tasks = [group.create_task(run) for run in (*runs, self._wait_failed())]
+            tasks = [group.create_task(run) for run in (*runs, self._break_promises(), self._wait_failed())]
             await stop.wait()
             await self._wind_up()
             for task in tasks:
@@ -133,13 +136,14 @@ class RangeHost:
 
     def delivered(self, delivery: Delivery) -> None:
         """Takes a package in hand, and decides what is done with it."""
-        self._count(delivery)
-        if not self._taking:
-            self._turned_away.keep(delivery)
-            return
-        if not self._room.admit(delivery.queue, len(delivery.body)):
-            self._turned_away.keep(delivery)
-            self._consumer.suspend(delivery.queue)
+        promised = self._memory.redeems(delivery)
+        counted = self._metrics_by_queue[delivery.queue]
+        counted.deliveries.inc()
+        if delivery.redelivered and not promised:
+            counted.redeliveries.inc()
+        if not (self._taking and self._memory.admit(delivery, promised=promised)):
+            counted.deferred.inc(self._taking)
+            self._memory.defer(delivery)
             return
         if delivery.redelivery_count > self._poison_after:
             self._settlement.quarantine(delivery, (delivery.exchange, delivery.routing_key), self._quarantine.look)
@@ -149,41 +153,31 @@ class RangeHost:
             self._writer.offer(worker)
 
     def suspended(self, queue: str) -> None:
-        """Gives back what found no room: it does not come here again for now."""
-        self._turned_away.give_back(queue)
+        """Gives back what was deferred: it does not come here again."""
+        for delivery in self._memory.take_deferred(queue):
+            delivery.requeue()
 
     def taken_back(self, queue: str) -> None:
         """Forgets the packages of a queue that wait. Those that are being written are settled as ever, to no effect."""
-        self._turned_away.forget(queue)
+        self._memory.take_deferred(queue)
         for delivery in self._workers[queue].drop(queue):
-            self._on_settled(delivery)
-
-    def _count(self, delivery: Delivery) -> None:
-        counted = self._metrics_by_queue[delivery.queue]
-        counted.deliveries.inc()
-        if delivery.redelivered:
-            counted.redeliveries.inc()
+            self._memory.leave(delivery)
+        self._grant_memory()
 
     async def _wait_failed(self) -> None:
         await self._writer.failed
 
     def _on_written(self, batch: Batch, report: BatchReport) -> None:
         counted = self._metrics.operations[batch.operation]
-        counted.batch_rows.observe(sum(share.row_count for share in batch.shares))
-        counted.batch_bytes.observe(sum(share.size_bytes for share in batch.shares))
-        outcomes = iter(report.outcomes)
-        for share in batch.shares:
-            again: list[Delivery] = []
-            for delivery, outcome in zip(share.deliveries, outcomes, strict=False):
-                if outcome is not None:
-                    self._settlement.settle(delivery, outcome, (delivery.exchange, delivery.routing_key))
-                elif delivery.in_hand:
-                    again.append(delivery)
-                else:
-                    self._on_settled(delivery)
-            share.worker.put_back(again)
+        counted.batch_rows.observe(batch.row_count)
+        counted.batch_bytes.observe(batch.size_bytes)
+        for delivery, outcome in zip(batch.deliveries, report.outcomes, strict=True):
+            if outcome is not None:
+                self._settlement.settle(delivery, outcome, (delivery.exchange, delivery.routing_key))
+            elif not delivery.in_hand:
+                self._on_settled(delivery)
         self._note_strays(batch.operation, report.stray_row_counts)
-        if report.trouble is None:
+        if report.trouble is None or is_of_operation(report.trouble):
             self._gate.note_success()
         else:
             self._recovery.note_trouble(report.trouble)
@@ -193,9 +187,19 @@ class RangeHost:
             # It comes from quarantine, one at a time, and was never counted in.
             self._quarantine.settled(delivery)
             return
-        for queue in self._room.leave(len(delivery.body)):
-            if self._taking:
-                self._register(queue)
+        self._memory.leave(delivery)
+        self._grant_memory()
+
+    def _grant_memory(self) -> None:
+        if self._taking:
+            for delivery in self._memory.grant(asyncio.get_running_loop().time()):
+                delivery.requeue()
+
+    async def _break_promises(self) -> None:
+        while True:
+            await asyncio.sleep(_PROMISE_S)
+            self._memory.break_promises(asyncio.get_running_loop().time() - _PROMISE_S)
+            self._grant_memory()
 
     def _note_strays(self, operation: Operation, row_counts: Mapping[int, int]) -> None:
         for range_number, row_count in row_counts.items():
@@ -205,11 +209,6 @@ class RangeHost:
                 extra = {"action": "rows.stray", "queue": queue}
                 logger.warning("rows of other ranges come to queue %s; they are stored", queue, extra=extra)
             self._stray_row_counts[queue] = self._stray_row_counts.get(queue, 0) + row_count
-
-    def _register(self, queue: str) -> None:
-        self._consumer.register(queue)
-        # Where it was never cancelled nothing else would ever free its prefetch window.
-        self._turned_away.give_back(queue)
 
     def _give_up(self) -> None:
         if self._stopping:
@@ -222,9 +221,10 @@ class RangeHost:
         if self._stopping:
             return
         self._taking = True
-        self._room.forget_cut_off()
         for queue in self._workers:
-            self._register(queue)
+            self._consumer.register(queue)
+        # What came before the ranges were released, if they have not been since.
+        self._grant_memory()
 
     async def _wind_up(self) -> None:
         self._taking = False

@@ -49,7 +49,9 @@ class OperationMetrics:
     """The metrics of one operation. Thread-safe.
 
     Attributes:
-        deliveries, redeliveries: packages that the broker delivered, and of these the ones that it had before.
+        deliveries: packages that the broker delivered.
+        redeliveries: of these, the ones that it had delivered before, but for those that this process deferred.
+        deferred: of these, the ones that went back until there is memory for them.
         rows_stored: the rows of storage calls that were committed.
         batch_rows, batch_bytes: of the packages that were stored together.
         call_duration: of the storage calls.
@@ -58,6 +60,7 @@ class OperationMetrics:
 
     deliveries: Counter
     redeliveries: Counter
+    deferred: Counter
     rows_stored: Counter
     batch_rows: Histogram
     batch_bytes: Histogram
@@ -85,7 +88,10 @@ class WorkerMetrics:
         of_operation = ("operation",)
         self._deliveries = made.counter("deliveries", "Packages that the broker delivered.", of_operation)
         self._redeliveries = made.counter(
-            "redeliveries", "Deliveries of packages not for the first time.", of_operation
+            "redeliveries", "Deliveries of packages not for the first time, deferred ones left out.", of_operation
+        )
+        self._deferred = made.counter(
+            "deferred", "Deliveries that went back to the broker until there is memory for them.", of_operation
         )
         self._rows_stored = made.counter("rows_stored", "Rows of storage calls that were committed.", of_operation)
         self._batch_rows = made.histogram("batch_rows", "Rows that were stored together.", COUNT_BUCKETS, of_operation)
@@ -111,6 +117,7 @@ class WorkerMetrics:
         self._in_hand_bytes = made.gauge("in_hand_bytes", "Bytes of packages in hand.")
         self._in_hand_bound_bytes = made.gauge("in_hand_bound_bytes", "The most bytes that may be in hand.")
         self._troubled = made.gauge("storage_troubled_processes", "Processes that do not write to the storage for now.")
+        self._stalled = made.gauge("stalled_operations", "Operations whose writes stall, of each process.")
         self.described = made.described
         # All of them at once, so that they are there, and 0, before anything has happened.
         self.operations = {operation: self._of_operation(operation.label) for operation in OPERATIONS}
@@ -119,11 +126,21 @@ class WorkerMetrics:
         self.stray_rows = {exchange: stray_rows.labels(exchange.value) for exchange in Exchange}
         self._connected = [connected.labels(name) for name in ("deliveries", "replies")]
 
-    def show(self, *, delivering: bool, replying: bool, writing: bool, in_hand_bytes: int, bound_bytes: int) -> None:
-        """Sets what is as it is now: both connections, whether the storage is written to, and what is in hand."""
+    def show(
+        self,
+        *,
+        delivering: bool,
+        replying: bool,
+        writing: bool,
+        stalled_count: int,
+        in_hand_bytes: int,
+        bound_bytes: int,
+    ) -> None:
+        """Sets what is as it is now: both connections, how the storage is written to, and what is in hand."""
         for gauge, connected in zip(self._connected, (delivering, replying), strict=True):
             gauge.set(connected)
         self._troubled.set(not writing)
+        self._stalled.set(stalled_count)
         self._in_hand_bytes.set(in_hand_bytes)
         self._in_hand_bound_bytes.set(bound_bytes)
 
@@ -131,6 +148,7 @@ class WorkerMetrics:
         return OperationMetrics(
             deliveries=self._deliveries.labels(name),
             redeliveries=self._redeliveries.labels(name),
+            deferred=self._deferred.labels(name),
             rows_stored=self._rows_stored.labels(name),
             batch_rows=self._batch_rows.labels(name),
             batch_bytes=self._batch_bytes.labels(name),

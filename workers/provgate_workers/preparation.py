@@ -102,7 +102,7 @@ async def _prepare_with(
     )
     try:
         await retrying(once)
-    except (SchemaMismatchError, TopologyError, NotPermittedError) as error:
+    except (SchemaMismatchError, StorageForbiddenError, TopologyError, NotPermittedError) as error:
         raise FatalError(str(error)) from error
     outage.ended("database and broker can be used")
 

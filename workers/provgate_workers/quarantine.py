@@ -16,6 +16,7 @@ from provgate_broker.getter import Getter
 from provgate_broker.topology import parse_binding_key
 from provgate_workers.batch import Outcome, Refused, Stored
 from provgate_workers.gate import StorageGate
+from provgate_workers.pace import is_of_operation
 from provgate_workers.recovery import StorageRecovery
 from provgate_workers.settlement import Settlement
 from provgate_workers.writer import BatchWriter
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 # How often a process looks for packages that others put there. Whoever puts one there looks at once.
 _LOOK_MIN_S: Final = 8.0
 _LOOK_MAX_S: Final = 12.0
+
+# How long no package of the quarantine is tried after one whose write stalled.
+_REST_S: Final = 60.0
 
 # How many packages that were handled are remembered, in case their delivery acks were lost with a connection.
 _REMEMBERED_COUNT: Final = 1000
@@ -60,6 +64,7 @@ class QuarantineWorker:
         self._lost_unseen = False
         self._committed: set[Delivery] = set()
         self._wakened = asyncio.Event()
+        self._rests_until = 0.0
 
     def look(self) -> None:
         """Looks into the quarantine soon."""
@@ -71,9 +76,9 @@ class QuarantineWorker:
             try:
                 while self._may_write and await self._getter.message_count(QUARANTINE_QUEUE):
                     await self._handle_next()
-            except ConnectionLostError as error:
+            except (ConnectionLostError, TimeoutError) as error:
                 logger.debug(
-                    "no look into the quarantine: %s",
+                    "no look into the quarantine: %r",
                     error,
                     extra={"action": "quarantine.look", "reason": str(error)},
                 )
@@ -95,8 +100,10 @@ class QuarantineWorker:
 
     @property
     def _may_write(self) -> bool:
-        # On trial too: this may be the only package that there is to try.
-        return self._gate.admits(0)
+        # On trial too: this may be the only package that there is to try. Not while a write stalls, which everything
+        # else would wait for.
+        is_rested = asyncio.get_running_loop().time() >= self._rests_until
+        return is_rested and self._gate.admits(0) and not self._writer.stalled_count
 
     async def _pause(self) -> None:
         try:
@@ -146,7 +153,11 @@ class QuarantineWorker:
         except TopologyError as error:
             return Refused(DeadLetterReason.MALFORMED, str(error))
         report = await self._writer.write(operation, range_number, delivery.body)
-        if report.trouble is None:
+        if is_of_operation(report.trouble):
+            # Everything else waited for it.
+            self._rests_until = asyncio.get_running_loop().time() + _REST_S
+            self._gate.note_success()
+        elif report.trouble is None:
             self._gate.note_success()
         else:
             self._recovery.note_trouble(report.trouble)

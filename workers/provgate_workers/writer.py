@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
-from provgate_broker.topology import Operation, RangePolicy
+from provgate_broker.aside import DeadLetterReason
+from provgate_broker.delivery import Delivery
+from provgate_broker.topology import OPERATIONS, Operation, RangePolicy
+from provgate_storage.errors import StorageTimeoutError
 from provgate_storage.local import RowStorage
 from provgate_workers.assignment import Range
-from provgate_workers.batch import BatchReport, RangedBody, store_batch
+from provgate_workers.batch import BatchReport, RangedBody, Refused, Stored, store_batch
 from provgate_workers.gate import StorageGate
+from provgate_workers.pace import OperationPace, is_of_operation
 from provgate_workers.range_worker import RangeWorker, Share
 
 # Of the bodies of a batch: decoded, merged and as a document of the database they take several times as much.
 _BATCH_MAX_BYTES: Final = 16 * 1024 * 1024
+
+STALLED_MAX_COUNT: Final = 4
+"""How many batches that stall are written beside the others."""
+
+# When a batch counts as one that stalls.
+_STALLS_AFTER_S: Final = 2.0
+
+# How long everything waits for a batch that runs, so that a package can be written alone.
+_ALONE_S: Final = 30.0
+
+# When a package alone is tried again for which the time limit passed.
+_APART_FIRST_S: Final = 0.5
+_APART_MAX_S: Final = 60.0
+_APART_DOUBLINGS: Final = 7
+
+# How often the time limit may pass for a package alone while others of its operation are stored.
+_TIMEOUTS_MAX_COUNT: Final = 5
+
+_TOO_SLOW: Final = "storing it alone takes longer than the time limit of the storage, each time, and others are stored"
 
 
 class BatchStorage(RowStorage, Protocol):
@@ -41,6 +64,42 @@ class Batch:
     operation: Operation
     shares: list[Share]
 
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The packages."""
+        return [delivery for share in self.shares for delivery in share.deliveries]
+
+    @property
+    def row_count(self) -> int:
+        """The rows that they say that they hold."""
+        return sum(share.row_count for share in self.shares)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of their bodies."""
+        return sum(share.size_bytes for share in self.shares)
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A batch that is being stored, or a package that is to be tried again alone.
+
+    Attributes:
+        batch: what is stored.
+        stalls: whether it takes no thread from other operations, since it takes long or is a trial.
+        apart: whether it is a package alone for which the time limit passed before.
+        try_count: of such a package, how often it was tried.
+        timeout_count: of these, how often others of its operation were stored meanwhile.
+        stored_count: how many batches of its operation had been stored when it was tried last.
+    """
+
+    batch: Batch
+    stalls: bool = False
+    apart: bool = False
+    try_count: int = 0
+    timeout_count: int = 0
+    stored_count: int = 0
+
 
 class BatchWriter:
     """Writes the batches of range workers on storage threads. Belongs to one event loop.
@@ -57,7 +116,7 @@ class BatchWriter:
         gate: says whether the storage can be written to.
         thread_count: how many batches are written at once.
         batch_size: how many entries make a batch full.
-        on_written: is told what became of a batch.
+        on_written: is told what became of a batch. What is to be tried again, and is in hand, waits again afterwards.
 
     Attributes:
         failed: raises what ends the program.
@@ -80,11 +139,16 @@ class BatchWriter:
         self._thread_count = thread_count
         self._batch_size = batch_size
         self._on_written = on_written
+        # One more for probes.
+        thread_count += STALLED_MAX_COUNT + 1
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="storage")
         # Of each operation the range workers that have packages and are not in a batch of it, longest waiting first.
         self._turns: dict[Operation, dict[Range, RangeWorker]] = {}
-        # How many batches of each operation are being stored.
-        self._running: Counter[Operation] = Counter()
+        self._paces = {operation: OperationPace(operation, batch_size) for operation in OPERATIONS}
+        self._runs: set[_Run] = set()
+        # Packages that are tried again alone, once it is time.
+        self._due: deque[_Run] = deque()
+        self._stored_counts: Counter[Operation] = Counter()
         self._held = False
         self._called_soon = False
         self._lone = asyncio.Lock()
@@ -94,7 +158,13 @@ class BatchWriter:
     @property
     def is_idle(self) -> bool:
         """Whether no batch runs and none waits."""
-        return not self._running.total() and not any(map(self._waiting_row_count, self._turns))
+        return not self._runs and not any(map(self._waiting_row_count, self._turns))
+
+    @property
+    def stalled_count(self) -> int:
+        """How many operations are slowed down, or have a package written alone since it takes too long."""
+        apart = {run.batch.operation for run in self._runs if run.apart}
+        return len(apart | {operation for operation, pace in self._paces.items() if pace.stalled})
 
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
@@ -107,19 +177,21 @@ class BatchWriter:
 
     def go_on(self) -> None:
         """Starts what may start."""
-        while self._may_start():
-            operation = next(filter(self._may_be_next, self._turns), None)
-            if operation is None:
-                return
-            self._start(self._take_batch(operation))
+        while (run := self._next_run()) is not None:
+            self._start(run)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Starts no batch while this is entered, which happens once the running ones have ended."""
+        """Starts no batch while this is entered, which happens once the running ones have ended.
+
+        Raises:
+            TimeoutError: one of them takes too long for others to wait.
+        """
         async with self._lone:
             self._held = True
             try:
-                await self._idle.wait()
+                async with asyncio.timeout(_ALONE_S):
+                    await self._idle.wait()
                 yield
             finally:
                 self._held = False
@@ -133,7 +205,9 @@ class BatchWriter:
 
     async def write(self, operation: Operation, range_number: int, body: bytes) -> BatchReport:
         """Writes a package by itself, whatever else is written. For use in `alone`."""
-        return await self._store(operation, [(range_number, body)])
+        report = await self._store(operation, [(range_number, body)])
+        self._note_pace(operation, report, row_count=1)
+        return report
 
     async def probe(self) -> None:
         """Has the storage probed. Raises `StorageUnavailableError` as it does."""
@@ -147,21 +221,41 @@ class BatchWriter:
         if worker.waiting_row_count(operation) and operation not in worker.busy:
             self._turns.setdefault(operation, {}).setdefault(worker.range, worker)
 
-    def _may_start(self) -> bool:
-        running_count = self._running.total()
-        return not self._held and running_count < self._thread_count and self._gate.admits(running_count)
-
-    def _may_be_next(self, operation: Operation) -> bool:
-        # Packages that waited may have been taken back since.
-        return self._waiting_row_count(operation) >= (self._batch_size if self._running[operation] else 1)
+    def _next_run(self) -> _Run | None:
+        stalling_count = sum(run.stalls for run in self._runs)
+        if (
+            self._held
+            or len(self._runs) >= self._thread_count + STALLED_MAX_COUNT
+            or not self._gate.admits(len(self._runs) - stalling_count)
+        ):
+            return None
+        may_start = len(self._runs) - stalling_count < self._thread_count
+        may_try = stalling_count < STALLED_MAX_COUNT
+        for operation in self._turns:
+            pace = self._paces[operation]
+            own = [run for run in self._runs if run.batch.operation == operation and not run.apart]
+            if pace.stalled:
+                may_be_next = may_try and not pace.paused and not own
+            else:
+                may_be_next = may_start and not any(run.stalls for run in own)
+            # Packages that waited may have been taken back since.
+            if may_be_next and self._waiting_row_count(operation) >= (pace.row_limit if own else 1):
+                return _Run(self._take_batch(operation, pace.row_limit), stalls=pace.stalled)
+        if may_try:
+            apart = {run.batch.operation for run in self._runs if run.apart}
+            for run in self._due:
+                if run.batch.operation not in apart:
+                    self._due.remove(run)
+                    return run
+        return None
 
     def _waiting_row_count(self, operation: Operation) -> int:
         return sum(worker.waiting_row_count(operation) for worker in self._turns[operation].values())
 
-    def _take_batch(self, operation: Operation) -> Batch:
+    def _take_batch(self, operation: Operation, row_count: int) -> Batch:
         """Takes packages of an operation, one of which waits. Where some are left its turn is the last."""
         shares: list[Share] = []
-        row_count, size_bytes = self._batch_size, _BATCH_MAX_BYTES
+        size_bytes = _BATCH_MAX_BYTES
         workers = self._turns.pop(operation)
         while workers and row_count > 0 and size_bytes > 0:
             worker = workers.pop(next(iter(workers)))
@@ -175,29 +269,88 @@ class BatchWriter:
             self._turns[operation] = workers
         return Batch(operation, shares)
 
-    def _start(self, batch: Batch) -> None:
-        self._running[batch.operation] += 1
+    def _start(self, run: _Run) -> None:
+        self._runs.add(run)
         self._idle.clear()
+        batch = run.batch
         bodies = [(share.worker.range.number, delivery.body) for share in batch.shares for delivery in share.deliveries]
+        timer = asyncio.get_running_loop().call_later(_STALLS_AFTER_S, self._on_stall, run)
         stored = self._store(batch.operation, bodies)
-        stored.add_done_callback(partial(self._on_stored, batch))
+        stored.add_done_callback(lambda _: timer.cancel())
+        stored.add_done_callback(partial(self._on_stored, run))
+
+    def _on_stall(self, run: _Run) -> None:
+        run.stalls = True
+        self.go_on()
 
     def _store(self, operation: Operation, bodies: list[RangedBody]) -> asyncio.Future[BatchReport]:
         return asyncio.get_running_loop().run_in_executor(
             self._threads, store_batch, self._storage, self._policy, operation, bodies
         )
 
-    def _on_stored(self, batch: Batch, stored: asyncio.Future[BatchReport]) -> None:
-        self._running[batch.operation] -= 1
-        for share in batch.shares:
+    def _on_stored(self, run: _Run, stored: asyncio.Future[BatchReport]) -> None:
+        self._runs.discard(run)
+        batch = run.batch
+        for share in () if run.apart else batch.shares:
             share.worker.busy.discard(batch.operation)
-        error = stored.exception()
-        if error is None:
-            self._on_written(batch, stored.result())
-        elif not self.failed.done():
-            self.failed.set_exception(error)
-        if not self._running.total():
+        try:
+            self._finish(run, stored.result())
+        except Exception as error:  # noqa: BLE001 - of a storage, or a fault of ours: the broker delivers again
+            if not self.failed.done():
+                self.failed.set_exception(error)
+        if not self._runs:
             self._idle.set()
         for share in batch.shares:
             self._await_turn(share.worker, batch.operation)
+        self.go_on()
+
+    def _finish(self, run: _Run, report: BatchReport) -> None:
+        batch = run.batch
+        is_lone_timeout = len(batch.deliveries) == 1 and isinstance(report.trouble, StorageTimeoutError)
+        if is_lone_timeout and run.apart and self._stored_counts[batch.operation] > run.stored_count:
+            run.timeout_count += 1
+        if run.timeout_count >= _TIMEOUTS_MAX_COUNT:
+            is_lone_timeout = False
+            refused = Refused(DeadLetterReason.UNEXPECTED, _TOO_SLOW)
+            report = BatchReport([refused], None, report.stray_row_counts)
+        elif not (is_lone_timeout and run.apart):
+            self._note_pace(batch.operation, report, batch.row_count)
+        self._on_written(batch, report)
+        outcomes = iter(report.outcomes)
+        for share in batch.shares:
+            undecided = [
+                delivery
+                for delivery, outcome in zip(share.deliveries, outcomes, strict=False)
+                if outcome is None and delivery.in_hand
+            ]
+            if not undecided:
+                continue
+            if is_lone_timeout:
+                self._set_apart(run)
+            else:
+                share.worker.put_back(undecided)
+
+    def _set_apart(self, run: _Run) -> None:
+        again = replace(run, stalls=True, apart=True, try_count=run.try_count + 1)
+        again.stored_count = self._stored_counts[run.batch.operation]
+        pause_s = min(_APART_MAX_S, _APART_FIRST_S * 2.0 ** min(run.try_count, _APART_DOUBLINGS))
+        asyncio.get_running_loop().call_later(pause_s, self._fall_due, again)
+
+    def _fall_due(self, run: _Run) -> None:
+        self._due.append(run)
+        self.go_on()
+
+    def _note_pace(self, operation: Operation, report: BatchReport, row_count: int) -> None:
+        pace = self._paces[operation]
+        if report.trouble is None:
+            self._stored_counts[operation] += any(isinstance(outcome, Stored) for outcome in report.outcomes)
+            pace.stored()
+        elif is_of_operation(report.trouble):
+            pause_s = pace.failed(report.trouble, row_count)
+            asyncio.get_running_loop().call_later(pause_s, self._resume, operation)
+
+    def _resume(self, operation: Operation) -> None:
+        running = any(run.batch.operation == operation and not run.apart for run in self._runs)
+        waiting = operation in self._turns and self._waiting_row_count(operation) > 0
+        self._paces[operation].resume(waiting=running or waiting)
         self.go_on()

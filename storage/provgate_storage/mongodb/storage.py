@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pymongo
+from pymongo.errors import NetworkTimeout
 
 from provgate_storage.database import DatabaseStorage
-from provgate_storage.errors import StorageUnavailableError
+from provgate_storage.errors import StorageTimeoutError, StorageUnavailableError
 from provgate_storage.facts import StorageFacts
 from provgate_storage.mongodb import inspection, schema
 from provgate_storage.mongodb.connection import Connection, Slots
@@ -115,8 +116,17 @@ class ProvenanceStorageMongoDb(DatabaseStorage):
     def _write(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
         opened = self._open
         if rows:
-            with opened.writes.taken(), translated_errors():
-                write(opened.connection.write_to(name), name, rows)
+            with opened.writes.taken():
+                try:
+                    with translated_errors():
+                        write(opened.connection.write_to(name), name, rows)
+                except StorageUnavailableError as error:
+                    if not isinstance(error.__cause__, NetworkTimeout):
+                        raise
+                    # A server that does not answer anything else either is away.
+                    opened.connection.probe()
+                    text = f"MongoDB: no answer to a write within {self._settings.write_timeout_s:g} s"
+                    raise StorageTimeoutError(text) from error
 
 
 class _Opened:

@@ -91,7 +91,7 @@ def test_each_value_has_its_source(config: Path) -> None:
         "rabbitmq.storage_config.tcp_timeout_s": (20, Source(SourceKind.DEFAULT)),
         "rabbitmq.storage_config.write_connections": (
             None,
-            Source(SourceKind.PROGRAM, "storage_threads of the workers"),
+            Source(SourceKind.PROGRAM, "storage_threads of the workers, and 4 more"),
         ),
         "gateway.storage_config.db": ("mongodb://***@mongo.example/provenance", of_file),
         "gateway.access.certificates.producer.example": ("writer", of_file),

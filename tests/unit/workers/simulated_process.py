@@ -15,7 +15,12 @@ from prometheus_client import CollectorRegistry
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology import Operation, RangePolicy, WriteMethod
-from provgate_storage.errors import DataRefusedError, StorageConflictError, StorageUnavailableError
+from provgate_storage.errors import (
+    DataRefusedError,
+    StorageConflictError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
 from provgate_storage.local import LocalStorage
 from provgate_storage.model import EntityType, Id, Path, RelationData, RelationType, RevisionData
 from provgate_workers import batch, host, outbox, writer
@@ -39,6 +44,7 @@ class Trouble(Enum):
     NONE = "none"
     AWAY = "away"
     CONFLICT = "conflict"
+    TIMEOUT = "too slow"
     LOST_COMMIT = "committed, and the connection lost before it said so"
 
 
@@ -76,6 +82,8 @@ class SimulatedStorage(InMemoryProvenanceStorage):
             raise StorageUnavailableError("away")
         if self.trouble is Trouble.CONFLICT:
             raise StorageConflictError("deadlock")
+        if self.trouble is Trouble.TIMEOUT:
+            raise StorageTimeoutError("too slow")
         if REFUSED_ID in keys:
             raise DataRefusedError("this id")
         if UNEXPECTED_ID in keys:
@@ -164,6 +172,8 @@ class SimulatedProcess:
         self._seams = (
             mock.patch.object(batch, "_CONFLICT_WAIT_MAX_S", 0.0),
             mock.patch.object(batch, "_UNEXPECTED_WAIT_MAX_S", 0.0),
+            # That a package is given up while others are stored is for other tests.
+            mock.patch.object(writer, "_TIMEOUTS_MAX_COUNT", 1_000_000),
             mock.patch.object(writer, "ThreadPoolExecutor", self._new_threads),
             mock.patch.object(outbox, "Publisher", lambda _parameters, _name, told: SimulatedPublisher(broker, told)),
             mock.patch.object(

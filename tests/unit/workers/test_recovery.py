@@ -83,7 +83,6 @@ class Bench:
             self.written_count += sum(len(share.deliveries) for share in batch.shares)
             self.gate.note_success()
         else:
-            self.worker.put_back(batch.shares[0].deliveries)
             self.recovery.note_trouble(report.trouble)
 
 

@@ -26,7 +26,7 @@ metrics = WorkerMetrics(CollectorRegistry())
 for operation in metrics.operations.values():
     operation.deliveries.inc()
     operation.batch_rows.observe(100)
-metrics.show(delivering=True, replying=True, writing=True, in_hand_bytes=7, bound_bytes=9)
+metrics.show(delivering=True, replying=True, writing=True, stalled_count=0, in_hand_bytes=7, bound_bytes=9)
 print(len(metrics.operations), flush=True)
 sys.stdin.read()
 """

@@ -1,4 +1,4 @@
-"""Packages that a process cannot take go back to the broker, once and without being lost sight of."""
+"""Packages that there is no memory for go back to the broker once, when there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from provgate_broker.getter import Getter
 from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import RangePolicy
+from provgate_broker.topology import RangePolicy, parse_binding_key
 from provgate_broker.work_consumer import WorkConsumerListener
 from provgate_storage.local import LocalStorage
 from provgate_workers import host as host_module
@@ -60,7 +60,7 @@ class Bench:
         policy = RangePolicy.of(dict.fromkeys(("content", "directory", "location", "origin", "revision"), 1))
         assignment = Assignment(tuple(all_ranges(policy)), ())
         parameters = AmqpParameters("amqp://localhost", 10)
-        settings = RabbitMqSettings(max_in_hand_bytes=100)
+        settings = RabbitMqSettings(max_in_hand_bytes=400)
         configuration = WorkerConfiguration(settings, parameters, policy, (assignment,))
         storage = cast("LocalStorage", InMemoryProvenanceStorage())
         self.host = RangeHost(
@@ -72,8 +72,17 @@ class Bench:
         self.amqp_channel = FakeAmqpChannel()
         self.host._take_again()
 
-    def deliver(self, tag: int, size_bytes: int, queue: str = QUEUE) -> None:
-        self.host.delivered(delivery(queue, b"b" * size_bytes, amqp_channel=self.amqp_channel, delivery_tag=tag))
+    def deliver(self, tag: int, size_bytes: int, queue: str = QUEUE, *, redelivered: bool = False) -> None:
+        package = delivery(
+            queue, b"b" * size_bytes, amqp_channel=self.amqp_channel, delivery_tag=tag, redelivered=redelivered
+        )
+        self.host.delivered(package)
+
+    def settle_first(self, queue: str) -> None:
+        """Has the package settled that waits longest in a queue."""
+        operation, _ = parse_binding_key(queue)
+        (package,) = self.host._workers[queue].take(operation, 1, 1).deliveries
+        self.host._on_settled(package)
 
 
 def on_a_loop(test: Callable[[Bench], None]) -> None:
@@ -88,26 +97,29 @@ def _fake_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_module, "WorkConsumer", FakeConsumer)
 
 
-def test_what_finds_no_room_goes_back_when_its_queue_sends_no_more() -> None:
+def test_what_does_not_fit_goes_back_when_memory_is_free() -> None:
     def test(bench: Bench) -> None:
         bench.deliver(1, 60)
         bench.deliver(2, 60)
         bench.deliver(3, 60)
-        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([], "suspended")
-        bench.host.suspended(QUEUE)
-        bench.host.suspended(QUEUE)
+        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([], "registered")
+        bench.settle_first(QUEUE)
+        assert bench.amqp_channel.requeued == [2]
+        bench.deliver(4, 60, redelivered=True)
+        assert bench.amqp_channel.requeued == [2]
+        bench.settle_first(QUEUE)
         assert bench.amqp_channel.requeued == [2, 3]
 
     on_a_loop(test)
 
 
-def test_what_finds_no_room_goes_back_where_its_queue_is_let_in_before_it_was_cut_off() -> None:
+def test_what_does_not_fit_goes_back_when_its_queue_sends_no_more() -> None:
     def test(bench: Bench) -> None:
-        bench.deliver(1, 60, OTHER)
+        bench.deliver(1, 60)
         bench.deliver(2, 60)
-        assert bench.amqp_channel.requeued == []
-        bench.host.taken_back(OTHER)
-        assert (bench.amqp_channel.requeued, bench.consumer.wanted[QUEUE]) == ([2], "registered")
+        bench.host.suspended(QUEUE)
+        bench.host.suspended(QUEUE)
+        assert bench.amqp_channel.requeued == [2]
 
     on_a_loop(test)
 
@@ -116,9 +128,13 @@ def test_what_the_broker_took_back_is_not_given_back() -> None:
     def test(bench: Bench) -> None:
         bench.deliver(1, 60)
         bench.deliver(2, 60)
+        bench.deliver(3, 60, OTHER)
+        bench.deliver(4, 60, OTHER)
         bench.host.taken_back(QUEUE)
         bench.host.suspended(QUEUE)
         assert bench.amqp_channel.requeued == []
+        bench.settle_first(OTHER)
+        assert bench.amqp_channel.requeued == [4]
 
     on_a_loop(test)
 
