@@ -77,6 +77,10 @@ check-protos: venv ## Check the protos' style, that they break no client, and th
 	@stack/check_breaking.sh
 	@stack/check_stubs.sh
 
+.PHONY: baseline
+baseline: venv ## For the commit of a release: make the protos as they are the ones that no later change may break
+	@$(BIN)/buf build --exclude-source-info --output protos/baseline/released.binpb
+
 .PHONY: bench
 bench: venv ## Measure how fast it is, and what it is compared with (QUICK=1, LARGE=1, MONGODB=1, ONLY='contents reads')
 	@$(STACK) install
