@@ -83,7 +83,7 @@ def _missing_servers(storage: str) -> list[str]:
     return missing
 
 
-def _is_there(find: Callable[[], Path]) -> bool:
+def _is_there(find: Callable[[], object]) -> bool:
     try:
         find()
     except MissingProgramError:

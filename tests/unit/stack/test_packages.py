@@ -71,7 +71,14 @@ def test_without_root_and_sudo_it_is_said_what_to_run(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("service", "code"),
-    [("rabbitmq-server", 101), ("postgresql", 101), ("postgresql@15-main", 101), ("prometheus", 101), ("cron", 101), ("ssh", 0)],
+    [
+        ("rabbitmq-server", 101),
+        ("postgresql", 101),
+        ("postgresql@15-main", 101),
+        ("prometheus", 101),
+        ("cron", 101),
+        ("ssh", 0),
+    ],
 )
 def test_policy_forbids_the_servers_alone(tmp_path: Path, service: str, code: int) -> None:
     policy = tmp_path / "policy-rc.d"
