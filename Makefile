@@ -40,14 +40,14 @@ down: venv ## Stop what `make up` started and remove its data
 	@$(STACK) down
 
 .PHONY: test
-test: venv ## Run the tests on real servers, all but the long ones (TESTS=arguments for pytest)
+test: venv ## Run the tests on real servers, all but the long ones (TESTS=arguments for pytest, SEED=number repeats a run)
 	@$(STACK) install
-	@$(BIN)/pytest -m "not long" $(TESTS)
+	@TEST_SEED=$(SEED) $(BIN)/pytest -m "not long" $(TESTS)
 
 .PHONY: test-faults
 test-faults: venv ## Run the whole fault suite, the long tests too
 	@$(STACK) install
-	@$(BIN)/pytest tests/faults $(TESTS)
+	@TEST_SEED=$(SEED) $(BIN)/pytest tests/faults $(TESTS)
 
 .PHONY: soak
 soak: venv ## Write and read for MINUTES=5 while faults are drawn at random (SEED=number repeats a run)
@@ -76,6 +76,10 @@ check-protos: venv ## Check the protos' style, that they break no client, and th
 	@$(BIN)/buf lint
 	@stack/check_breaking.sh
 	@stack/check_stubs.sh
+
+.PHONY: baseline
+baseline: venv ## For the commit of a release: make the protos as they are the ones that no later change may break
+	@$(BIN)/buf build --exclude-source-info --output protos/baseline/released.binpb
 
 .PHONY: bench
 bench: venv ## Measure how fast it is, and what it is compared with (QUICK=1, LARGE=1, MONGODB=1, ONLY='contents reads')

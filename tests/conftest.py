@@ -7,7 +7,13 @@ from types import FrameType
 
 import pytest
 
-pytest_plugins = ("tests.fix_servers", "tests.fix_stack", "tests.fix_gateway", "tests.fix_secure_stack")
+pytest_plugins = (
+    "tests.fix_random",
+    "tests.fix_servers",
+    "tests.fix_stack",
+    "tests.fix_gateway",
+    "tests.fix_secure_stack",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from provgate_stack.command_line import run_command_line
 from provgate_stack.demo import run_demo
 from provgate_stack.errors import StackError
 from provgate_stack.launcher import PREFERRED_PORT, running_stack, start_in_background, stop_background
-from provgate_stack.packages import install_missing_servers
+from provgate_stack.packages import install_what_tests_need
 from provgate_stack.paste import lines_to_paste
 from provgate_stack.repository import sample_file
 from provgate_stack.servers import STORAGES
@@ -90,7 +90,7 @@ def status(root: Path) -> None:
 @cli.command()
 def install() -> None:
     """Install the packages that the tests need and that are missing; MongoDB's server is no package of the system."""
-    install_missing_servers("postgresql")
+    install_what_tests_need()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where the programs of the servers are on this machine."""
+"""Where the programs of the servers, and what else tests run, are on this machine."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ def mongodb_program() -> str:
     program = program_path("secantusd-py")
     if not Path(program).is_file():
         raise MissingProgramError(f"SecantusDB is not installed beside {sys.executable}: run `make venv`")
+    return program
+
+
+def promtool_program() -> str:
+    """Returns the path of promtool, which checks rules for Prometheus.
+
+    Raises:
+        MissingProgramError: there is none.
+    """
+    program = shutil.which("promtool")
+    if program is None:
+        raise MissingProgramError(
+            "promtool (Debian, Ubuntu: the package prometheus) is not installed: run `make test`, or install it by hand"
+        )
     return program
 
 

@@ -15,7 +15,7 @@ import psutil
 
 from provgate_stack.errors import MissingProgramError, StackError
 from provgate_stack.existing import ExistingPostgreSql, ExistingRabbitMq
-from provgate_stack.installed import postgresql_programs, rabbitmq_programs
+from provgate_stack.installed import postgresql_programs, promtool_program, rabbitmq_programs
 from provgate_stack.interrupts import uninterrupted
 
 # What packages' scripts ask before they start a service; 101 forbids it.
@@ -24,19 +24,19 @@ _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT: Final = """#!/bin/sh
 # Written by provgate while it installs packages, and removed by it afterwards.
 # cron comes with rabbitmq-server (by way of logrotate) where it was not there before.
-case "$1" in rabbitmq-server* | postgresql* | epmd* | cron*) exit 101 ;; esac
+case "$1" in rabbitmq-server* | postgresql* | prometheus* | epmd* | cron*) exit 101 ;; esac
 exit 0
 """
 
 # The services' processes, and who runs for RabbitMQ's beside them and stays when it stops.
-_SERVICES: Final = {"beam.smp": "rabbitmq-server", "postgres": "postgresql"}
+_SERVICES: Final = {"beam.smp": "rabbitmq-server", "postgres": "postgresql", "prometheus": "prometheus"}
 _EPMD: Final = "epmd"
 
 # For a dpkg that is at work: an interrupted one leaves packages that must be repaired by hand, and dpkg takes a Ctrl-C
 # at the terminal whatever apt-get does. Within sudo, as sudo asks for the password at the terminal.
 _OUT_OF_REACH: Final = ("setsid", "--wait")
 _WAIT_FOR_LOCK: Final = ("--option", "DPkg::Lock::Timeout=300")
-_INSTALL: Final = ("install", "--yes", "--no-install-recommends")
+_APT_INSTALL: Final = ("install", "--yes", "--no-install-recommends")
 
 
 def install_missing_servers(storage: str) -> None:
@@ -49,19 +49,32 @@ def install_missing_servers(storage: str) -> None:
         MissingProgramError: a server is missing, and apt or the rights to use it are too.
         StackError: apt failed.
     """
-    packages = _missing_packages(storage)
+    _install(_missing_servers(storage))
+
+
+def install_what_tests_need() -> None:
+    """Installs the packages that the tests need and that are not there: the servers, and Prometheus for its promtool.
+
+    Raises:
+        MissingProgramError: one is missing, and apt or the rights to use it are too.
+        StackError: apt failed.
+    """
+    _install(_missing_servers("postgresql") + ([] if _is_there(promtool_program) else ["prometheus"]))
+
+
+def _install(packages: list[str]) -> None:
     if not packages:
         _remove_forgotten_policy()
         return
     _require_apt(packages)
     print(f"Installing {' and '.join(packages)}; their system services are not started", flush=True)
     _apt("update")
-    _apt(*_INSTALL, "--download-only", *packages)
+    _apt(*_APT_INSTALL, "--download-only", *packages)
     with uninterrupted(), _services_not_started():
-        _apt(*_INSTALL, *packages, before=_OUT_OF_REACH)
+        _apt(*_APT_INSTALL, *packages, before=_OUT_OF_REACH)
 
 
-def _missing_packages(storage: str) -> list[str]:
+def _missing_servers(storage: str) -> list[str]:
     missing = []
     if not ExistingRabbitMq.of_environment() and not _is_there(rabbitmq_programs):
         missing.append("rabbitmq-server")
@@ -70,7 +83,7 @@ def _missing_packages(storage: str) -> list[str]:
     return missing
 
 
-def _is_there(find: Callable[[], Path]) -> bool:
+def _is_there(find: Callable[[], object]) -> bool:
     try:
         find()
     except MissingProgramError:
@@ -83,8 +96,8 @@ def _require_apt(packages: list[str]) -> None:
     if shutil.which("apt-get") is None:
         raise MissingProgramError(
             f"{names} must be installed (RabbitMQ 3.10 or newer, PostgreSQL 13 or newer), and there is no apt-get here "
-            "to do it: install them with your system's package manager, or name running servers in PROVGATE_AMQP_URL "
-            "and PROVGATE_POSTGRES_DSN"
+            "to do it: install them with your system's package manager, or, of servers, name running ones in "
+            "PROVGATE_AMQP_URL and PROVGATE_POSTGRES_DSN"
         )
     if os.geteuid() != 0 and shutil.which("sudo") is None:
         raise MissingProgramError(f"{names} must be installed: run `apt-get install {' '.join(packages)}` as root")

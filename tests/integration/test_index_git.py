@@ -1,4 +1,4 @@
-"""Three public histories, indexed through the whole stack, against a walk of every revision."""
+"""Three histories, indexed through the whole stack, against a walk of every revision."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_in_one_go(repositories: dict[str, Path], history: History, storage: Pro
 
 
 def test_killed_and_run_again_in_the_other_order(
-    repositories: dict[str, Path], history: History, storage: ProvenanceStorageGrpc, stack: Stack
+    repositories: dict[str, Path], history: History, storage: ProvenanceStorageGrpc, stack: Stack, drawn: random.Random
 ) -> None:
     killed_count = 0
     for name in reversed(HISTORIES):
-        kills = [Kill(random.uniform(0.05, 0.9), random.uniform(0.5, 6)) for _ in range(KILLS)]
+        kills = [Kill(drawn.uniform(0.05, 0.9), drawn.uniform(0.5, 6)) for _ in range(KILLS)]
         killed_count += _index_with_kills(repositories[name], storage, stack.client_environment(), kills)
     assert killed_count > 0
     assert_index(storage, history)

@@ -461,12 +461,14 @@ class TestStreams:
             assert storage.relation_get_all(RelationType.CNT_EARLY_IN_REV) != {}
             streams.pop().close()
 
-    def test_a_stream_that_nobody_reads_is_ended_by_the_server(self, postgres_dsn: str) -> None:
+    def test_a_stream_that_nobody_reads_is_ended_by_the_server(self, postgres_dsn: str, admin: connection) -> None:
         with opened(postgres_dsn, stream_idle_timeout_s=1.0) as storage:
             fill_occurrences(storage, 3_000)
             chunks = iter(storage.content_find_all_stream(entry_id(1)))
             next(chunks)
-            time.sleep(2.5)
+            idle = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+            assert rows_of(admin, idle)
+            eventually(lambda: not rows_of(admin, idle), within_s=30)
             with pytest.raises(StorageUnavailableError):
                 next(chunks)
             assert len(list(storage.content_find_all(entry_id(1)))) == 3_000

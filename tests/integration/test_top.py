@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
 import pty
-import select
+import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +112,7 @@ def test_what_the_configuration_names_is_asked(shared_stack: Stack, tmp_path: Pa
 
 
 class Terminal:
-    """A command on a pseudo-terminal of 120 columns and 50 lines."""
+    """A command on a pseudo-terminal of 120 columns and 50 lines, which takes whatever is written, when it is."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self._main, end = pty.openpty()
@@ -121,24 +123,33 @@ class Terminal:
         )
         os.close(end)
         self.text = ""
+        # A terminal that nobody reads holds the program that writes to it, also at its end.
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
 
     def shows(self, part: str) -> bool:
         """Returns whether something was drawn by now."""
-        while select.select([self._main], [], [], 0)[0]:
-            try:
-                self.text += os.read(self._main, 65536).decode("utf-8", "replace")
-            except OSError:
-                break
         return part in self.text
 
     def press_ctrl_c(self) -> int:
-        self.process.send_signal(2)
-        return self.process.wait(20)
+        """Returns the exit code; all that was drawn is in `text` then."""
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(20)
+        self._reading.join(20)
+        return code
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._reading.join(20)
         os.close(self._main)
+
+    def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # An error is how a terminal ends whose program has.
+        with suppress(OSError):
+            while drawn := os.read(self._main, 65536):
+                self.text += decoder.decode(drawn)
 
 
 @pytest.fixture
@@ -155,7 +166,7 @@ def test_on_a_terminal_it_draws_until_ctrl_c(shared_stack: Stack, terminal: Term
             eventually(lambda part=part: terminal.shows(part), f"it draws {part!r}", 30)  # type: ignore[misc]  # mypy does not infer it
     assert terminal.press_ctrl_c() == 0
     # The screen is as it was before.
-    eventually(lambda: terminal.shows("\x1b[?1049l"), "the screen is given back")
+    assert terminal.shows("\x1b[?1049l")
     assert "Traceback" not in terminal.text
 
 
@@ -170,3 +181,12 @@ def test_nothing_that_answers_is_a_failure(shared_stack: Stack) -> None:
         )
         assert (done.returncode, "does not answer" in done.stdout) == (code, True)
         assert ("Error: no program answers" in done.stderr) == bool(code)
+
+
+def test_the_terminal_takes_what_nobody_asks_for() -> None:
+    terminal = Terminal([sys.executable, "-c", "print('.' * 1_000_000 + 'end')"], dict(os.environ))
+    try:
+        assert terminal.process.wait(20) == 0
+        eventually(lambda: terminal.shows("end"), "all is drawn")
+    finally:
+        terminal.close()

@@ -20,7 +20,7 @@ def logged(caplog: pytest.LogCaptureFixture, callback: Callable[[], object]) -> 
     async def run() -> None:
         tell_network_errors_shortly()
         asyncio.get_running_loop().call_soon(callback)
-        await asyncio.sleep(0)
+        # Callbacks are run in their order.
         await asyncio.sleep(0)
 
     asyncio.run(run())

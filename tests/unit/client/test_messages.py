@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,19 +91,26 @@ class TestLedger:
                 assert ledger.progress.acked_count >= max(before.acked_count, start + acked)
 
 
+class Meanwhile(threading.Condition):
+    """Where a thread would wait, the next of some events happens instead."""
+
+    def __init__(self, *events: Callable[[], None]) -> None:
+        super().__init__()
+        self.events = list(events)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.events.pop(0)()
+        return True
+
+
 class TestFeed:
     def test_it_waits_for_acks(self) -> None:
         feed = RequestFeed(iter([(5, "a"), (5, "b"), (5, "c")]), checkpoint_count=10)
         assert [next(feed), next(feed)] == ["a", "b"]
-        taken: list[str] = []
-        thread = threading.Thread(target=lambda: taken.extend(feed))
-        thread.start()
-        feed.acked(9)
-        thread.join(0.05)
-        assert taken == []
-        feed.acked(10)
-        thread.join(5)
-        assert taken == ["c"]
+        meanwhile = Meanwhile(lambda: feed.acked(9), lambda: feed.acked(10))
+        feed._condition = meanwhile
+        assert next(feed) == "c"
+        assert not meanwhile.events
         assert feed.sent_count == 15
 
     def test_closing_lets_go(self) -> None:

@@ -28,6 +28,8 @@ def test_missing_server_is_named() -> None:
         installed.postgresql_programs()
     with pytest.raises(MissingProgramError, match=r"SecantusDB is not installed .*make venv"):
         installed.mongodb_program()
+    with pytest.raises(MissingProgramError, match=r"promtool .*package prometheus.* is not installed: run `make test`"):
+        installed.promtool_program()
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -50,6 +52,16 @@ def test_mongodb_needs_no_package() -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
+def test_prometheus_is_for_tests_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingProgramError, match=r"^rabbitmq-server and postgresql and prometheus must"):
+        packages.install_what_tests_need()
+    monkeypatch.setenv("PROVGATE_AMQP_URL", "amqp://127.0.0.1")
+    monkeypatch.setenv("PROVGATE_POSTGRES_DSN", "postgresql://127.0.0.1/d")
+    with pytest.raises(MissingProgramError, match=r"^prometheus must"):
+        packages.install_what_tests_need()
+
+
+@pytest.mark.usefixtures("nothing_installed")
 def test_without_root_and_sudo_it_is_said_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "apt-get").touch(mode=0o755)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -59,7 +71,14 @@ def test_without_root_and_sudo_it_is_said_what_to_run(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("service", "code"),
-    [("rabbitmq-server", 101), ("postgresql", 101), ("postgresql@15-main", 101), ("cron", 101), ("ssh", 0)],
+    [
+        ("rabbitmq-server", 101),
+        ("postgresql", 101),
+        ("postgresql@15-main", 101),
+        ("prometheus", 101),
+        ("cron", 101),
+        ("ssh", 0),
+    ],
 )
 def test_policy_forbids_the_servers_alone(tmp_path: Path, service: str, code: int) -> None:
     policy = tmp_path / "policy-rc.d"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from hypothesis import note, settings
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -17,6 +18,7 @@ from provgate_broker.publisher import Message
 from provgate_broker.topology import OPERATIONS, Operation, WriteMethod, binding_key, exchange_of
 from provgate_broker.wire import NACK_HEADER, Nack, decode_reply
 from provgate_storage.model import RevisionData
+from provgate_workers.outbox import Outbox
 from tests.entries import Entry, decode_entries, encode_package
 from tests.unit.workers.simulated_broker import NUMBER_HEADER, Held, SimulatedBroker
 from tests.unit.workers.simulated_process import (
@@ -117,8 +119,10 @@ class HostMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.sent: dict[int, SentPackage] = {}
         self.replied: set[int] = set()
-        # Replies may be lost: publishes were blocked, or a reply queue was gone or full.
-        self.replies_may_be_lost = False
+        # Whose deliveries were acked while publishes are blocked: the replies are kept, and lost with the process.
+        self.kept: set[int] = set()
+        # Whose replies are lost: a reply queue was gone or full, or the process died that kept them.
+        self.reply_lost: set[int] = set()
         self.poisoned = False
         self.storage = SimulatedStorage()
         self.storage.open()
@@ -131,8 +135,10 @@ class HostMachine(RuleBasedStateMachine):
         return package.entries is not None and holds(self.storage, package.operation, package.entries)
 
     def may_be_forgotten(self, number: int) -> bool:
-        answered = number in self.replied or not self.sent[number].is_answered or self.replies_may_be_lost
-        return self.is_stored(number) and answered
+        if self.is_stored(number) and self._awaits_reply(number) and self.broker.publisher.blocked:
+            self.kept.add(number)
+            return True
+        return self.is_stored(number) and not self._awaits_reply(number)
 
     def check_reply(self, message: Message) -> None:
         reply = decode_reply(message.body)
@@ -192,8 +198,9 @@ class HostMachine(RuleBasedStateMachine):
     def answer(self, answers: list[str]) -> None:
         for answer in answers:
             if self.broker.publisher.underway and not self.broker.publisher.blocked:
-                is_reply = not self.broker.publisher.underway[0].mandatory
-                self.replies_may_be_lost = self.replies_may_be_lost or (is_reply and answer != "confirm_next")
+                message = self.broker.publisher.underway[0]
+                if not message.mandatory and answer != "confirm_next":
+                    self.reply_lost.add(int(message.correlation_id or ""))
                 self.process.run(getattr(self.broker.publisher, answer))
 
     @rule(arrived_count=st.integers(0, 5))
@@ -202,7 +209,6 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(blocked=st.booleans())
     def broker_blocks(self, blocked: bool) -> None:
-        self.replies_may_be_lost = self.replies_may_be_lost or blocked
         self.process.run(lambda: self.broker.publisher.block(blocked))
 
     @rule(connected=st.booleans())
@@ -221,6 +227,8 @@ class HostMachine(RuleBasedStateMachine):
             self.process.finish_job(0)
         self.poisoned = self.poisoned or bool(self._in_quarantine_hands())
         self.process.end()
+        self.reply_lost |= self.kept
+        self.kept.clear()
         for channel in self.broker.channels:
             channel.lose()
         self.process = SimulatedProcess(self.broker, self.storage)
@@ -246,6 +254,9 @@ class HostMachine(RuleBasedStateMachine):
             assert self.process.ended
         finally:
             self.process.end()
+
+    def _awaits_reply(self, number: int) -> bool:
+        return self.sent[number].is_answered and number not in self.replied | self.reply_lost
 
     def _in_quarantine_hands(self) -> list[Held]:
         return [
@@ -280,12 +291,32 @@ class HostMachine(RuleBasedStateMachine):
     def _check_the_end(self) -> None:
         dead = self.broker.dead_letters()
         for number, package in self.sent.items():
-            note(f"{number}: {package}")
-            assert self.is_stored(number) or number in dead
+            what = f"package {number}: {package}"
+            assert self.is_stored(number) or number in dead, what
+            # A reply that was kept while publishes were blocked comes too.
+            assert number in dead or not self._awaits_reply(number), f"no reply came to {what}"
             if package.is_good and not self.poisoned:
-                assert self.is_stored(number)
-                assert number not in dead
+                assert self.is_stored(number), what
+                assert number not in dead, what
 
 
 HostMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestHost: Any = HostMachine.TestCase
+
+
+def test_a_reply_that_is_lost_after_the_broker_blocked_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(box: Outbox, sending: Any) -> None:
+        box._finish(sending)
+
+    machine = HostMachine()
+    machine.start()
+    # Blocked once, for a moment: what comes later is checked all the same, and so is what is kept meanwhile.
+    machine.broker_blocks(True)
+    machine.broker_blocks(False)
+    with monkeypatch.context() as broken:
+        broken.setattr(Outbox, "_keep", lose)
+        machine.broker_blocks(True)
+        machine.publish([SentPackage(OPERATIONS[0], encode_package([(b"i" * 20,)]), {}, REPLY_QUEUE, True)])
+        machine.work()
+    with pytest.raises(AssertionError, match="no reply came to package 0"):
+        machine.teardown()

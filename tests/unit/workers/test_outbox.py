@@ -10,6 +10,9 @@ from provgate_broker.publisher import Message
 from provgate_broker.session import AmqpParameters
 from provgate_workers import outbox as outbox_module
 from provgate_workers.outbox import Outbox
+from tests.unit.virtual_clock import run_virtually
+
+RETRIED_S = 2 * outbox_module._REFUSED_RETRY_S
 
 
 class FakePublisher:
@@ -56,7 +59,7 @@ def on_a_loop(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         await test(Bench())
 
-    asyncio.run(run())
+    run_virtually(run())
 
 
 def test_nothing_is_done_before_it_is_confirmed() -> None:
@@ -107,16 +110,15 @@ def test_without_a_connection_all_wait_and_are_published_again() -> None:
     on_a_loop(test)
 
 
-def test_a_returned_copy_is_not_safe_though_it_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "_REFUSED_RETRY_S", 0.0)
-
+def test_a_returned_copy_is_not_safe_though_it_is_confirmed() -> None:
     async def test(bench: Bench) -> None:
         bench.connect()
         bench.copy("c")
         bench.outbox.returned("c", "", "queue")
         bench.outbox.confirmed("c")
         assert bench.done == []
-        await asyncio.sleep(0.01)
+        assert bench.publisher.published == ["c"]
+        await asyncio.sleep(RETRIED_S)
         assert bench.publisher.published == ["c", "c"]
         bench.outbox.confirmed("c")
         assert bench.done == ["c"]
@@ -124,9 +126,7 @@ def test_a_returned_copy_is_not_safe_though_it_is_confirmed(monkeypatch: pytest.
     on_a_loop(test)
 
 
-def test_a_refused_copy_is_sent_again_and_a_refused_reply_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "_REFUSED_RETRY_S", 0.0)
-
+def test_a_refused_copy_is_sent_again_and_a_refused_reply_given_up() -> None:
     async def test(bench: Bench) -> None:
         bench.connect()
         bench.copy("c")
@@ -134,15 +134,13 @@ def test_a_refused_copy_is_sent_again_and_a_refused_reply_given_up(monkeypatch: 
         bench.outbox.nacked("c")
         bench.outbox.nacked("r")
         assert bench.done == ["r"]
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(RETRIED_S)
         assert bench.publisher.published == ["c", "r", "c"]
 
     on_a_loop(test)
 
 
-def test_what_waits_for_its_next_try_is_published_once_over_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "_REFUSED_RETRY_S", 0.01)
-
+def test_what_waits_for_its_next_try_is_published_once_over_a_new_connection() -> None:
     async def test(bench: Bench) -> None:
         bench.connect()
         bench.copy("c")
@@ -150,7 +148,7 @@ def test_what_waits_for_its_next_try_is_published_once_over_a_new_connection(mon
         bench.lose()
         bench.connect()
         assert bench.publisher.published == ["c", "c"]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(RETRIED_S)
         assert bench.publisher.published == ["c", "c"]
         bench.outbox.confirmed("c")
         assert bench.done == ["c"]

@@ -19,6 +19,7 @@ from provgate_broker.topology import RangePolicy
 from provgate_storage.errors import RetryableStorageError, StorageFullError
 from provgate_storage.local import LocalStorage
 from provgate_workers import quarantine as quarantine_module
+from provgate_workers import writer as writer_module
 from provgate_workers.batch import Refused, Stored
 from provgate_workers.gate import StorageGate
 from provgate_workers.quarantine import QuarantineWorker
@@ -28,6 +29,7 @@ from provgate_workers.writer import BatchWriter
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import encode_package
 from tests.unit.deliveries import FakeAmqpChannel, delivery
+from tests.unit.virtual_clock import InlineThreads, run_virtually
 from tests.unit.workers.eventually import until
 
 FULL = StorageFullError("full")
@@ -125,9 +127,8 @@ async def running() -> AsyncIterator[Bench]:
 
 
 @pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine_module, "_LOOK_MIN_S", 0.005)
-    monkeypatch.setattr(quarantine_module, "_LOOK_MAX_S", 0.01)
+def _inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "ThreadPoolExecutor", InlineThreads)
 
 
 def reasons(outcomes: list[Stored | Refused]) -> list[DeadLetterReason | None]:
@@ -141,7 +142,7 @@ def test_a_harmless_package_is_stored_and_one_that_was_tried_before_is_poison() 
             await until(lambda: len(bench.settlement.settled) == 2)
             assert reasons(bench.settlement.settled) == [None, DeadLetterReason.POISON]
 
-    asyncio.run(test())
+    run_virtually(test())
 
 
 def test_a_package_that_this_program_survived_is_no_poison() -> None:
@@ -151,7 +152,7 @@ def test_a_package_that_this_program_survived_is_no_poison() -> None:
             await until(lambda: len(bench.settlement.settled) == 2)
             assert bench.settlement.settled == [Stored(1), Stored(1)]
 
-    asyncio.run(test())
+    run_virtually(test())
 
 
 def test_a_package_may_have_been_on_its_way_over_a_lost_connection() -> None:
@@ -164,7 +165,7 @@ def test_a_package_may_have_been_on_its_way_over_a_lost_connection() -> None:
             await until(lambda: bool(bench.settlement.settled))
             assert reasons(bench.settlement.settled) == [DeadLetterReason.POISON]
 
-    asyncio.run(test())
+    run_virtually(test())
 
 
 def test_a_package_of_the_quarantine_is_tried_after_trouble_and_opens_the_gate() -> None:
@@ -172,14 +173,14 @@ def test_a_package_of_the_quarantine_is_tried_after_trouble_and_opens_the_gate()
         async with running() as bench:
             bench.gate.note_trouble(FULL)
             bench.come(bench.package("a"))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(3 * quarantine_module._LOOK_MAX_S)
             assert bench.settlement.settled == []
             verdict = bench.gate.begin_trial()
             await asyncio.wait_for(verdict, 10)
             await until(lambda: bench.settlement.settled == [Stored(1)])
             assert bench.gate.is_open
 
-    asyncio.run(test())
+    run_virtually(test())
 
 
 def test_what_is_committed_and_not_answered_is_let_go_at_the_end_once() -> None:
@@ -193,4 +194,4 @@ def test_what_is_committed_and_not_answered_is_let_go_at_the_end_once() -> None:
             bench.worker.let_go()
             assert bench.amqp_channel.acked == [waiting.delivery_tag]
 
-    asyncio.run(test())
+    run_virtually(test())

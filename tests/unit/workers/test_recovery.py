@@ -12,7 +12,7 @@ import pytest
 from provgate_broker.topology import Exchange, RangePolicy, binding_key, operations_of
 from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageUnavailableError
 from provgate_storage.local import LocalStorage
-from provgate_workers import recovery as recovery_module
+from provgate_workers import writer as writer_module
 from provgate_workers.assignment import Range
 from provgate_workers.batch import BatchReport
 from provgate_workers.gate import StorageGate
@@ -22,9 +22,10 @@ from provgate_workers.writer import Batch, BatchWriter
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import encode_package
 from tests.unit.deliveries import delivery
+from tests.unit.virtual_clock import InlineThreads, run_virtually
 from tests.unit.workers.eventually import until
 
-PAUSE_LIMIT_S = 0.05
+PAUSE_LIMIT_S = 10.0
 FULL = StorageFullError("full")
 AWAY = StorageUnavailableError("away")
 
@@ -37,6 +38,7 @@ class FailingStorage(InMemoryProvenanceStorage):
         self.open()
         self.probe_failure: RetryableStorageError | None = None
         self.write_failure: RetryableStorageError | None = None
+        self.failed_write_count = 0
 
     def probe(self) -> None:
         if self.probe_failure is not None:
@@ -44,6 +46,7 @@ class FailingStorage(InMemoryProvenanceStorage):
 
     def content_add(self, cnts: Any) -> bool:
         if self.write_failure is not None:
+            self.failed_write_count += 1
             raise self.write_failure
         return super().content_add(cnts)
 
@@ -103,13 +106,12 @@ def on_a_loop(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
         async with running() as bench:
             await test(bench)
 
-    asyncio.run(run())
+    run_virtually(run())
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery_module, "_BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr(recovery_module, "_BACKOFF_MAX_S", 0.01)
+def _inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "ThreadPoolExecutor", InlineThreads)
 
 
 def test_a_probe_is_enough_where_nothing_waits() -> None:
@@ -156,6 +158,7 @@ def test_a_storage_that_answers_and_refuses_is_waited_for() -> None:
         bench.storage.write_failure = FULL
         bench.write()
         await asyncio.sleep(5 * PAUSE_LIMIT_S)
+        assert bench.storage.failed_write_count > 5
         assert (bench.range_changes, bench.written_count, bench.gate.is_open) == ([], 0, False)
         bench.storage.write_failure = None
         await until(lambda: bench.gate.is_open)
@@ -170,7 +173,8 @@ def test_what_waits_is_tried_alone_and_opens_the_gate() -> None:
         bench.write()
         await until(lambda: not bench.gate.is_open)
         bench.storage.probe_failure = None
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(3 * PAUSE_LIMIT_S)
+        assert bench.storage.failed_write_count > 3
         assert not bench.gate.is_open
         bench.storage.write_failure = None
         await until(lambda: bench.gate.is_open)
