@@ -54,8 +54,11 @@ _OPTIONS: Final = (
     ("grpc.max_metadata_size", METADATA_MAX_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
     # gRPC reads the first message of a call before anybody asks for it: of one connection, so many are in memory.
-    # Further calls of a client wait in the client, and the calls that it resets count until they are cleared away.
+    # Further calls of a client wait in the client.
     ("grpc.max_concurrent_streams", CONNECTION_MAX_CALLS),
+    # It would count calls that have ended until Python lets them go, and refuse calls of a client that keeps to the
+    # number above, without a reason. Clients that reset calls fill what the next two bound.
+    ("grpc.http.overload_protection", 0),
     # Calls that have come and that no handler has yet. From the first number on gRPC ends calls at random, beyond the
     # second every one, with CANCELLED and no reason. The gateway refuses calls itself, with a reason, and much sooner.
     ("grpc.server.max_pending_requests", 20_000),

@@ -1,8 +1,7 @@
-"""Clients that no library would be: from another address of this machine, or one that resets what it begins."""
+"""A client that no library would be: it resets what it begins."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import threading
@@ -13,66 +12,6 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADERS, _RST_STREAM, _SETTINGS, _DATA = 1, 3, 4, 0
 _END_STREAM, _END_HEADERS, _CANCEL = 1, 4, 8
 _MAX_STREAM_ID: Final = 2**31 - 1
-
-
-class OtherHost:
-    """Connections to a server that come from an address of their own (127.0.0.x). A context manager.
-
-    Args:
-        address: `host:port` of the server.
-        source: the address that they come from.
-
-    Attributes:
-        address: `host:port` to connect to instead.
-    """
-
-    def __init__(self, address: str, source: str) -> None:
-        host, _, port = address.rpartition(":")
-        self.address = ""
-        self._target = (host, int(port))
-        self._source = source
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=source, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
-        host, port = server.result(10).sockets[0].getsockname()
-        self.address = f"{host}:{port}"
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _stop(self) -> None:
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target, local_addr=(self._source, 0))
-        try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-        finally:
-            writer.transport.abort()
-            far_writer.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while piece := await reader.read(2**16):
-            writer.write(piece)
-            await writer.drain()
-    except OSError:
-        return
-    finally:
-        writer.transport.abort()
 
 
 class Resetter:
