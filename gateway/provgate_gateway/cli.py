@@ -108,7 +108,7 @@ def _storage(settings: GatewaySettings, rabbitmq: RabbitMqSettings) -> LocalStor
         PATH if own is None else f"{_ROOT}.{SECTION}",
         # One connection more for the probe of the health service.
         read_connections=settings.unary_reads + 1,
-        stream_connections=settings.streamed_reads,
+        stream_connections=settings.by_id_reads + settings.listings,
         application_name="provgate-gateway",
     )
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from provgate.v1 import model_pb2, provenance_storage_pb2
 from provgate_broker.topology import Operation, WriteMethod
 from provgate_gateway import columns
-from provgate_gateway.errors import invalid, too_many_ids
+from provgate_gateway.errors import invalid, malformed, too_many_ids
 from provgate_storage.bulk import are_paths
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import EntityType, Id, RelationType
@@ -120,6 +120,14 @@ def relation_type(number: int) -> RelationType:
 def entity_type(number: int) -> EntityType:
     """Returns the entity type of an enum field named `entity`."""
     return _of_enum(ENTITY_TYPES, number, "entity")
+
+
+def decoded(kind: type[M], body: bytes) -> M:
+    """Returns the request of a read."""
+    try:
+        return kind.FromString(body)
+    except DecodeError as error:
+        raise malformed() from error
 
 
 def ids(values: Sequence[bytes]) -> list[Id]:

@@ -21,7 +21,7 @@ from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
 from provgate_gateway.address import host_and_port, is_taken, server_credentials
 from provgate_gateway.call_counting import CallCountingInterceptor
-from provgate_gateway.call_slots import CallSlots
+from provgate_gateway.call_limits import CallLimit, CallLimits
 from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
@@ -38,6 +38,7 @@ from provgate_gateway.streamed_read import StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall, WritePolicy
 from provgate_storage.local import LocalStorage
+from provgate_storage.model import ProvenanceResult
 from provgate_telemetry.statsd import Durations
 from provgate_telemetry.watching import WatchAddress, watched
 
@@ -45,12 +46,23 @@ logger = logging.getLogger(__name__)
 
 REQUEST_MAX_BYTES: Final = 4 * 1024 * 1024
 METADATA_MAX_BYTES: Final = 16 * 1024
+CONNECTION_MAX_CALLS: Final = 200
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", REQUEST_MAX_BYTES),
     # Above the first gRPC would refuse calls at random, the more the larger.
     ("grpc.max_metadata_size", METADATA_MAX_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
+    # gRPC reads the first message of a call before anybody asks for it: of one connection, so many are in memory.
+    # Further calls of a client wait in the client.
+    ("grpc.max_concurrent_streams", CONNECTION_MAX_CALLS),
+    # It would count calls that have ended until Python lets them go, and refuse calls of a client that keeps to the
+    # number above, without a reason. Clients that reset calls fill what the next two bound.
+    ("grpc.http.overload_protection", 0),
+    # Calls that have come and that no handler has yet. From the first number on gRPC ends calls at random, beyond the
+    # second every one, with CANCELLED and no reason. The gateway refuses calls itself, with a reason, and much sooner.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 30_000),
     # Two gateways on one port would share its calls without anybody's notice.
     ("grpc.so_reuseport", 0),
     # A client that vanished without a word is found out, and its call ended.
@@ -179,17 +191,24 @@ class Gateway:
         for each in (dispatcher, watch, inspection):
             self._readiness.add(each.conditions)
         self._registry.register(inspection)
-        unary_reads = UnaryReads(settings.unary_reads)
-        streamed_reads = StreamedReads(
-            settings.streamed_reads, settings.streamed_read_wait_s, settings.streamed_read_idle_s
+        limits = CallLimits(
+            CallLimit("writes", settings.max_calls),
+            CallLimit("unary reads", settings.max_calls, settings.unary_reads),
+            CallLimit("reads by id", settings.max_calls, settings.by_id_reads, settings.streamed_read_wait_s),
+            CallLimit("listings", settings.max_calls, settings.listings, settings.streamed_read_wait_s),
         )
+        unary_reads = UnaryReads[ProvenanceResult | None](limits.unary_reads, settings.unary_reads)
+        idle_s, rate = settings.streamed_read_idle_s, settings.streamed_read_rate
+        by_id_reads = StreamedReads(limits.by_id_reads, settings.by_id_reads, idle_s, rate)
+        listings = StreamedReads(limits.listings, settings.listings, idle_s, rate)
         in_flight = CallsInFlight()
         servicer = ProvenanceStorageServicer(
             self._write_calls(dispatcher),
             backends.storage,
-            CallSlots(settings.max_calls),
+            limits,
             unary_reads,
-            streamed_reads,
+            by_id_reads,
+            listings,
             in_flight,
         )
         server = self._server(servicer, health_servicer)
@@ -207,8 +226,8 @@ class Gateway:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            unary_reads.close()
-            streamed_reads.close()
+            for reads in (unary_reads, by_id_reads, listings):
+                reads.close()
 
     async def _end(self, server: grpc.aio.Server, in_flight: CallsInFlight) -> None:
         grace_s = self._settings.grace_s
@@ -235,6 +254,7 @@ class Gateway:
         policy = WritePolicy(
             settings.wait_min_s,
             settings.wait_per_batch_s,
+            settings.first_message_wait_s,
             Intake(self._backends.policy, settings.batch_size),
         )
         return lambda: WriteCall(dispatcher, flow_control.share(self._quota()), policy, self._metrics)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -14,35 +13,34 @@ from google.protobuf.message import Message
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1 import provenance_storage_pb2_grpc as pb2_grpc
 from provgate_gateway import answers, errors, requests
-from provgate_gateway.call_slots import CallSlots
+from provgate_gateway.call_limits import CallLimit, CallLimits, caller_of
 from provgate_gateway.calls_in_flight import CallsInFlight
-from provgate_gateway.decoding import Undecodable
 from provgate_gateway.errors import CallError
 from provgate_gateway.requests import MessageKind
-from provgate_gateway.streamed_read import StreamedReads
+from provgate_gateway.streamed_read import Answer, StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall
-from provgate_storage.local import LocalStorage, RowStream
+from provgate_storage.local import LocalStorage
+from provgate_storage.model import ProvenanceResult
 from provgate_storage.values import check_id, check_limit
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=Message)
 M = TypeVar("M", bound=Message)
-
-Query: TypeAlias = Callable[[], RowStream[T]]
-"""Opens a stream; called on a thread."""
 
 
 class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
-    """Serves `provgate.v1.ProvenanceStorage` on one event loop.
+    """Serves `provgate.v1.ProvenanceStorage` on one event loop. Requests come as bytes (`decoding`).
 
     Args:
         new_write: makes a write call.
         storage: what is read from; None where reads are not available.
-        slots: bounds the calls that run at once, streamed reads excepted.
-        unary_reads: runs unary reads.
-        streamed_reads: runs streamed reads.
+        limits: bound the calls of each class.
+        unary_reads: runs ContentFindFirst.
+        by_id_reads: runs reads by id.
+        listings: runs reads of everything of a kind, and of all occurrences.
         in_flight: told of every call.
     """
 
@@ -50,16 +48,18 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         self,
         new_write: Callable[[], WriteCall],
         storage: LocalStorage | None,
-        slots: CallSlots,
-        unary_reads: UnaryReads,
-        streamed_reads: StreamedReads,
+        limits: CallLimits,
+        unary_reads: UnaryReads[ProvenanceResult | None],
+        by_id_reads: StreamedReads,
+        listings: StreamedReads,
         in_flight: CallsInFlight,
     ) -> None:
         self._new_write = new_write
         self._storage = storage
-        self._slots = slots
+        self._limits = limits
         self._unary_reads = unary_reads
-        self._streamed_reads = streamed_reads
+        self._by_id_reads = by_id_reads
+        self._listings = listings
         self._in_flight = in_flight
 
     async def ContentAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.ContentAddResponse]:
@@ -86,86 +86,87 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         async for progress in self._write(request_iterator, requests.RELATION_ADD, context):
             yield pb2.RelationAddResponse(progress=progress)
 
-    async def ContentGet(self, request: pb2.ContentGetRequest, context: Any) -> AsyncIterator[pb2.ContentGetResponse]:
-        query = lambda storage: partial(storage.content_get_stream, requests.ids(request.ids))
-        to_response = lambda rows: answers.content_columns(rows) if request.columns else answers.contents(rows)
-        async for response in self._stream(request, query, to_response, context):
+    async def ContentGet(self, body: Any, context: Any) -> AsyncIterator[pb2.ContentGetResponse]:
+        def read(storage: LocalStorage, request: pb2.ContentGetRequest) -> Answer[Any, pb2.ContentGetResponse]:
+            to_response = answers.content_columns if request.columns else answers.contents
+            return storage.content_get_stream(requests.ids(request.ids)), to_response
+
+        async for response in self._get(body, pb2.ContentGetRequest, read, context):
             yield response
 
-    async def DirectoryGet(
-        self, request: pb2.DirectoryGetRequest, context: Any
-    ) -> AsyncIterator[pb2.DirectoryGetResponse]:
-        query = lambda storage: partial(storage.directory_get_stream, requests.ids(request.ids))
-        to_response = lambda rows: answers.directory_columns(rows) if request.columns else answers.directories(rows)
-        async for response in self._stream(request, query, to_response, context):
+    async def DirectoryGet(self, body: Any, context: Any) -> AsyncIterator[pb2.DirectoryGetResponse]:
+        def read(storage: LocalStorage, request: pb2.DirectoryGetRequest) -> Answer[Any, pb2.DirectoryGetResponse]:
+            to_response = answers.directory_columns if request.columns else answers.directories
+            return storage.directory_get_stream(requests.ids(request.ids)), to_response
+
+        async for response in self._get(body, pb2.DirectoryGetRequest, read, context):
             yield response
 
-    async def RevisionGet(
-        self, request: pb2.RevisionGetRequest, context: Any
-    ) -> AsyncIterator[pb2.RevisionGetResponse]:
-        query = lambda storage: partial(storage.revision_get_stream, requests.ids(request.ids))
-        async for response in self._stream(request, query, answers.revisions, context):
+    async def RevisionGet(self, body: Any, context: Any) -> AsyncIterator[pb2.RevisionGetResponse]:
+        def read(storage: LocalStorage, request: pb2.RevisionGetRequest) -> Answer[Any, pb2.RevisionGetResponse]:
+            return storage.revision_get_stream(requests.ids(request.ids)), answers.revisions
+
+        async for response in self._get(body, pb2.RevisionGetRequest, read, context):
             yield response
 
-    async def OriginGet(self, request: pb2.OriginGetRequest, context: Any) -> AsyncIterator[pb2.OriginGetResponse]:
-        query = lambda storage: partial(storage.origin_get_stream, requests.ids(request.ids))
-        async for response in self._stream(request, query, answers.origins, context):
+    async def OriginGet(self, body: Any, context: Any) -> AsyncIterator[pb2.OriginGetResponse]:
+        def read(storage: LocalStorage, request: pb2.OriginGetRequest) -> Answer[Any, pb2.OriginGetResponse]:
+            return storage.origin_get_stream(requests.ids(request.ids)), answers.origins
+
+        async for response in self._get(body, pb2.OriginGetRequest, read, context):
             yield response
 
-    async def RelationGet(
-        self, request: pb2.RelationGetRequest, context: Any
-    ) -> AsyncIterator[pb2.RelationGetResponse]:
-        def query(storage: LocalStorage) -> Query[Any]:
+    async def RelationGet(self, body: Any, context: Any) -> AsyncIterator[pb2.RelationGetResponse]:
+        def read(storage: LocalStorage, request: pb2.RelationGetRequest) -> Answer[Any, pb2.RelationGetResponse]:
             relation = requests.relation_type(request.relation)
-            return partial(storage.relation_get_stream, relation, requests.ids(request.ids), request.reverse)
+            stream = storage.relation_get_stream(relation, requests.ids(request.ids), request.reverse)
+            return stream, answers.relations
 
-        async for response in self._stream(request, query, answers.relations, context):
+        async for response in self._get(body, pb2.RelationGetRequest, read, context):
             yield response
 
-    async def RelationGetAll(
-        self, request: pb2.RelationGetAllRequest, context: Any
-    ) -> AsyncIterator[pb2.RelationGetAllResponse]:
-        query = lambda storage: partial(storage.relation_get_all_stream, requests.relation_type(request.relation))
-        async for response in self._stream(request, query, answers.all_relations, context):
+    async def RelationGetAll(self, body: Any, context: Any) -> AsyncIterator[pb2.RelationGetAllResponse]:
+        def read(storage: LocalStorage, request: pb2.RelationGetAllRequest) -> Answer[Any, pb2.RelationGetAllResponse]:
+            return storage.relation_get_all_stream(requests.relation_type(request.relation)), answers.all_relations
+
+        async for response in self._list(body, pb2.RelationGetAllRequest, read, context):
             yield response
 
-    async def EntityGetAll(
-        self, request: pb2.EntityGetAllRequest, context: Any
-    ) -> AsyncIterator[pb2.EntityGetAllResponse]:
-        query = lambda storage: partial(storage.entity_get_all_stream, requests.entity_type(request.entity))
-        async for response in self._stream(request, query, answers.entities, context):
+    async def EntityGetAll(self, body: Any, context: Any) -> AsyncIterator[pb2.EntityGetAllResponse]:
+        def read(storage: LocalStorage, request: pb2.EntityGetAllRequest) -> Answer[Any, pb2.EntityGetAllResponse]:
+            return storage.entity_get_all_stream(requests.entity_type(request.entity)), answers.entities
+
+        async for response in self._list(body, pb2.EntityGetAllRequest, read, context):
             yield response
 
-    async def LocationGetAll(
-        self, request: pb2.LocationGetAllRequest, context: Any
-    ) -> AsyncIterator[pb2.LocationGetAllResponse]:
-        query = lambda storage: storage.location_get_all_stream
-        async for response in self._stream(request, query, answers.locations, context):
+    async def LocationGetAll(self, body: Any, context: Any) -> AsyncIterator[pb2.LocationGetAllResponse]:
+        def read(storage: LocalStorage, _: pb2.LocationGetAllRequest) -> Answer[Any, pb2.LocationGetAllResponse]:
+            return storage.location_get_all_stream(), answers.locations
+
+        async for response in self._list(body, pb2.LocationGetAllRequest, read, context):
             yield response
 
-    async def ContentFindAll(
-        self, request: pb2.ContentFindAllRequest, context: Any
-    ) -> AsyncIterator[pb2.ContentFindAllResponse]:
-        def query(storage: LocalStorage) -> Query[Any]:
+    async def ContentFindAll(self, body: Any, context: Any) -> AsyncIterator[pb2.ContentFindAllResponse]:
+        def read(storage: LocalStorage, request: pb2.ContentFindAllRequest) -> Answer[Any, pb2.ContentFindAllResponse]:
             id = requests.checked(check_id, request.id, "id")
             limit = requests.checked(check_limit, request.limit if request.HasField("limit") else None, "limit")
-            return partial(storage.content_find_all_stream, id, limit)
+            return storage.content_find_all_stream(id, limit), answers.occurrences
 
-        async for response in self._stream(request, query, answers.occurrences, context):
+        async for response in self._list(body, pb2.ContentFindAllRequest, read, context):
             yield response
 
-    async def ContentFindFirst(
-        self, request: pb2.ContentFindFirstRequest, context: Any
-    ) -> pb2.ContentFindFirstResponse:
+    async def ContentFindFirst(self, body: Any, context: Any) -> pb2.ContentFindFirstResponse:
         async with self._call(context):
-            storage = self._readable(request)
-            id = requests.checked(check_id, request.id, "id")
-            with self._slots.take():
-                return answers.first(await self._unary_reads.run(lambda: storage.content_find_first(id)))
+            storage = self._readable()
+            id = requests.checked(check_id, requests.decoded(pb2.ContentFindFirstRequest, body).id, "id")
+            caller = caller_of(context)
+            with self._limits.unary_reads.enter(caller):
+                return answers.first(await self._unary_reads.run(caller, id, lambda: storage.content_find_first(id)))
 
-    async def WithPath(self, request: pb2.WithPathRequest, context: Any) -> pb2.WithPathResponse:
+    async def WithPath(self, body: Any, context: Any) -> pb2.WithPathResponse:
         async with self._call(context):
-            return pb2.WithPathResponse(with_path=self._readable(request).with_path())
+            requests.decoded(pb2.WithPathRequest, body)
+            return pb2.WithPathResponse(with_path=self._readable().with_path())
 
     async def _write(
         self,
@@ -175,23 +176,48 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     ) -> AsyncIterator[pb2.AddProgress]:
         write = self._new_write()
         async with self._call(context, write):
-            write.hold(self._slots.take())
+            write.hold(self._limits.writes.enter(caller_of(context)))
             # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
             context.add_done_callback(lambda _: write.close())
             async for progress in write.responses(messages, kind, context):
                 yield progress
 
+    def _get(
+        self,
+        body: bytes,
+        kind: type[Q],
+        read: Callable[[LocalStorage, Q], Answer[T, M]],
+        context: Any,
+    ) -> AsyncIterator[M]:
+        return self._stream(self._limits.by_id_reads, self._by_id_reads, body, kind, read, context)
+
+    def _list(
+        self,
+        body: bytes,
+        kind: type[Q],
+        read: Callable[[LocalStorage, Q], Answer[T, M]],
+        context: Any,
+    ) -> AsyncIterator[M]:
+        return self._stream(self._limits.listings, self._listings, body, kind, read, context)
+
     async def _stream(
         self,
-        request: Message,
-        query: Callable[[LocalStorage], Query[T]],
-        to_response: Callable[[list[T]], M],
+        limit: CallLimit,
+        reads: StreamedReads,
+        body: bytes,
+        kind: type[Q],
+        read: Callable[[LocalStorage, Q], Answer[T, M]],
         context: Any,
     ) -> AsyncIterator[M]:
         async with self._call(context):
-            open_stream = query(self._readable(request))
+            storage = self._readable()
+            caller = caller_of(context)
+            place = limit.enter(caller, len(body))
+            # A cancelled RPC may leave this generator suspended: what it holds is given back by callbacks.
             on_end = lambda callback: context.add_done_callback(lambda _: callback())
-            async for response in self._streamed_reads.responses(open_stream, to_response, on_end):
+            context.add_done_callback(lambda _: place.release())
+            open_read = lambda: read(storage, requests.decoded(kind, body))
+            async for response in reads.responses(caller, open_read, on_end):
                 yield response
 
     @asynccontextmanager
@@ -211,9 +237,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             logger.exception("a call fails", extra={"action": "call.fail"})
             await context.abort_with_status(errors.internal().status(_counts(write)))
 
-    def _readable(self, request: object) -> LocalStorage:
-        if isinstance(request, Undecodable):
-            raise errors.malformed()
+    def _readable(self) -> LocalStorage:
         if self._storage is None:
             raise errors.reads_unavailable()
         return self._storage

@@ -69,7 +69,19 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(ge=0, description="Seconds without progress for each package that is not acked, where that is more."),
     ] = field(default=10.0, name="wait_per_batch")
 
-    max_calls: Annotated[int, Meta(ge=1, description="The most writes and unary reads at once.")] = 1000
+    first_message_wait_s: Annotated[
+        float, Meta(gt=0, description="Seconds that a write may send nothing at first, before it is ended.")
+    ] = field(default=10.0, name="first_message_wait")
+
+    max_calls: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most calls at once of each class (writes, unary reads, reads by id, listings), those that "
+            "wait included. Of this bound and of those below, one caller (principal, or else the address of the peer) "
+            "has three quarters at most, and less while others call.",
+        ),
+    ] = 1000
 
     max_unacked_entries: Annotated[
         int, Meta(ge=1, description="The most entries that are not acked, of all writes together.")
@@ -97,17 +109,42 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
 
     unary_reads: Annotated[
         int, Meta(ge=1, le=256, description="How many unary reads ask the storage at once; more of them wait.")
-    ] = 8
+    ] = 10
 
-    streamed_reads: Annotated[int, Meta(ge=1, le=256, description="The most streamed reads at once.")] = 16
+    by_id_reads: Annotated[
+        int, Meta(ge=1, le=256, description="How many reads by id (ContentGet, ...) ask the storage at once.")
+    ] = 10
+
+    listings: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="How many listings (ContentFindAll, RelationGetAll, ...) ask the storage at once.",
+        ),
+    ] = 10
 
     streamed_read_wait_s: Annotated[
-        float, Meta(ge=0, description="Seconds that a streamed read waits for its turn when as many run.")
+        float, Meta(ge=0, description="Seconds that a read by id or a listing waits for its turn when as many run.")
     ] = field(default=5.0, name="streamed_read_wait")
 
     streamed_read_idle_s: Annotated[
-        float, Meta(gt=0, description="Seconds that a streamed read waits for a client to take what it sent.")
+        float,
+        Meta(
+            gt=0,
+            description="Seconds that a read by id or a listing waits for its client in all, beside what the client "
+            "earns by streamed_read_rate; then it is ended.",
+        ),
     ] = field(default=60.0, name="streamed_read_idle")
+
+    streamed_read_rate: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="How many bytes of the answer a client takes to earn one second of streamed_read_idle again: "
+            "who always reads more slowly loses the read.",
+        ),
+    ] = 16 * 1024
 
     inspection_interval_s: Annotated[
         float, Meta(ge=1, description="Seconds from one look at the broker's queues and consumers to the next.")

@@ -1,4 +1,8 @@
-"""Reads that stream: no database call on the gateway's loop, a bounded number at once, none of them for ever."""
+"""Reads that stream: no database call on the gateway's loop, a bounded number at once, none of them for ever.
+
+A read may wait for its client for `idle_s` seconds. What the client takes gives some of them back, one second for each
+`min_rate` bytes: a client may pause, but in the long run it reads at that rate or loses its turn.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from provgate.v1 import errors_pb2
 from provgate_gateway import errors
+from provgate_gateway.call_limits import CallLimit, Slot
 from provgate_gateway.read_failures import ReadFailures
 from provgate_storage.errors import StorageError
 from provgate_storage.local import RowStream
@@ -25,54 +30,62 @@ M = TypeVar("M", bound=Message)
 # Below the 4 MiB that a gRPC client takes unless told otherwise.
 RESPONSE_MAX_BYTES: Final = 3 * 1024 * 1024
 
+Answer: TypeAlias = tuple[RowStream[T], Callable[[list[T]], M]]
+"""The rows of an answer, and what makes a response of some of them."""
+
+OpenRead: TypeAlias = Callable[[], Answer[T, M]]
+"""Takes a request apart and opens the stream that it asks for; on a thread."""
+
 
 class StreamedReads:
-    """Runs streamed reads. Belongs to one event loop.
+    """Runs the streamed reads of one class. Belongs to one event loop.
 
     Args:
-        count: how many run at once.
-        wait_s: how long one more waits for its turn.
-        idle_s: how long one waits for its client to take what it sent.
+        limit: gives the turns.
+        count: how many turns there are.
+        idle_s: how long a read waits for its client, beside what the client has earned.
+        min_rate: how many bytes a client takes to earn a second.
     """
 
-    def __init__(self, count: int, wait_s: float, idle_s: float) -> None:
-        self._turns = asyncio.Semaphore(count)
-        self._wait_s = wait_s
+    def __init__(self, limit: CallLimit, count: int, idle_s: float, min_rate: int) -> None:
+        self._limit = limit
         self._idle_s = idle_s
+        self._min_rate = min_rate
         self._failures = ReadFailures("streamed")
         # One thread more for each read: a query is ended from another thread than the one it runs on.
         self._threads = ThreadPoolExecutor(2 * count, thread_name_prefix="streamed-read")
 
     async def responses(
-        self,
-        open_stream: Callable[[], RowStream[T]],
-        to_response: Callable[[list[T]], M],
-        on_end: Callable[[Callable[[], None]], None],
+        self, caller: str, open_read: OpenRead[T, M], on_end: Callable[[Callable[[], None]], None]
     ) -> AsyncIterator[M]:
         """Yields the rows of a stream as responses that a client can receive.
 
         Args:
-            open_stream: opens the stream; called on a thread.
-            to_response: makes a response of rows; called on a thread.
+            caller: whose share of the turns it takes.
+            open_read: opens the stream. Nothing of the request is taken apart before the read has its turn.
             on_end: takes what is to be called when the RPC ends, however it does.
 
         Raises:
             CallError: the storage cannot be read, too many reads run, or the client takes too long.
         """
-        await self._take_turn()
-        read = _Read(open_stream, to_response, self._threads, self._failures, self._turns.release)
+        read = _Read(open_read, self._threads, self._failures, await self._limit.turn(caller))
         on_end(read.end)
         loop = asyncio.get_running_loop()
+        patience_s = self._idle_s
         try:
             while not read.is_over:
-                for response in await read.next_responses():
-                    idle = loop.call_later(self._idle_s, read.end)
+                for response, size_bytes in await read.next_responses():
+                    idle = loop.call_later(patience_s, read.end)
+                    offered_at = loop.time()
                     try:
                         yield response
                     finally:
                         idle.cancel()
                     if read.ended:
-                        raise errors.timed_out(errors_pb2.ERROR_REASON_READ_TIMEOUT, "the answer was not taken in time")
+                        message = "the answer was not taken in time, or too slowly"
+                        raise errors.timed_out(errors_pb2.ERROR_REASON_READ_TIMEOUT, message)
+                    patience_s -= loop.time() - offered_at
+                    patience_s = min(self._idle_s, patience_s + size_bytes / self._min_rate)
         finally:
             read.end()
 
@@ -80,39 +93,31 @@ class StreamedReads:
         """Gives the threads back."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _take_turn(self) -> None:
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise errors.exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "too many streamed reads run") from None
-
 
 class _Read(Generic[T, M]):
     """One streamed read. Its methods are called on the event loop, its queries run on threads."""
 
     def __init__(
         self,
-        open_stream: Callable[[], RowStream[T]],
-        to_response: Callable[[list[T]], M],
+        open_read: OpenRead[T, M],
         threads: ThreadPoolExecutor,
         failures: ReadFailures,
-        on_closed: Callable[[], None],
+        turn: Slot,
     ) -> None:
         self.is_over = False
         self.ended = False
-        self._open_stream = open_stream
-        self._to_response = to_response
+        self._open_read = open_read
         self._threads = threads
         self._failures = failures
-        self._on_closed = on_closed
+        self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._stream: RowStream[T] | None = None
+        self._to_response: Callable[[list[T]], M] | None = None
         self._chunks: Iterator[list[T]] | None = None
-        self._fetching: Future[list[M]] | None = None
+        self._fetching: Future[list[tuple[M, int]]] | None = None
 
-    async def next_responses(self) -> list[M]:
-        """Returns the next rows as responses, and sets `is_over` where none follow."""
+    async def next_responses(self) -> list[tuple[M, int]]:
+        """Returns the next rows as responses and their sizes, and sets `is_over` where none follow."""
         self._fetching = self._threads.submit(self._fetch)
         try:
             responses = await asyncio.wrap_future(self._fetching)
@@ -128,7 +133,7 @@ class _Read(Generic[T, M]):
             return
         self.ended = True
         if self._fetching is None:
-            self._on_closed()
+            self._turn.release()
             return
         if not self._fetching.done() and self._stream is not None:
             self._run_on_thread(self._stream.cancel)
@@ -149,11 +154,11 @@ class _Read(Generic[T, M]):
                 "a streamed read did not close: %s", error, extra={"action": "storage.close", "reason": str(error)}
             )
         finally:
-            self._loop.call_soon_threadsafe(self._on_closed)
+            self._loop.call_soon_threadsafe(self._turn.release)
 
-    def _fetch(self) -> list[M]:
-        if self._stream is None or self._chunks is None:
-            self._stream = self._open_stream()
+    def _fetch(self) -> list[tuple[M, int]]:
+        if self._stream is None or self._to_response is None or self._chunks is None:
+            self._stream, self._to_response = self._open_read()
             if self.ended:
                 # There was nothing to cancel when it ended.
                 self.is_over = True
@@ -164,10 +169,11 @@ class _Read(Generic[T, M]):
         return [] if rows is None else _responses(rows, self._to_response)
 
 
-def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[M]:
-    """Returns rows as responses that a client can receive."""
+def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[tuple[M, int]]:
+    """Returns rows as responses that a client can receive, with their sizes in bytes."""
     response = to_response(rows)
-    if len(rows) == 1 or response.ByteSize() <= RESPONSE_MAX_BYTES:
-        return [response]
+    size_bytes = response.ByteSize()
+    if len(rows) == 1 or size_bytes <= RESPONSE_MAX_BYTES:
+        return [(response, size_bytes)]
     middle = len(rows) // 2
     return _responses(rows[:middle], to_response) + _responses(rows[middle:], to_response)

@@ -22,7 +22,7 @@ from provgate.v1 import errors_pb2
 from provgate.v1.provenance_storage_pb2 import AddProgress
 from provgate_broker.wire import Nack
 from provgate_gateway import errors
-from provgate_gateway.call_slots import Slot
+from provgate_gateway.call_limits import Slot
 from provgate_gateway.dispatcher import Dispatcher
 from provgate_gateway.errors import CallError
 from provgate_gateway.flow_control import CallShare, CrowdedError, Load, QuotaError
@@ -56,11 +56,13 @@ class WritePolicy:
     Attributes:
         wait_min_s: how long it may go without progress, whatever it waits for.
         wait_per_batch_s: the same for each package that is not acked, where that is more.
+        first_message_s: how long it may send nothing at first.
         intake: makes packages of messages.
     """
 
     wait_min_s: float
     wait_per_batch_s: float
+    first_message_s: float
     intake: Intake
 
 
@@ -83,6 +85,7 @@ class WriteCall:
         self._published_count = 0
         self._acked_count = 0
         self._packages_in_hand = 0
+        self._begun = False
         self._half_closed = False
         self._failure: CallError | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -210,6 +213,7 @@ class WriteCall:
     async def _read(self, requests: AsyncIterable[bytes], kind: MessageKind[Any]) -> None:
         try:
             async for body in requests:
+                self._begun = True
                 await self._take(await self._policy.intake.packages(body, kind))
         except CallError as error:
             self._fail(error)
@@ -255,6 +259,8 @@ class WriteCall:
             await within(self._changed.wait(), ends_at - time.monotonic())
 
     def _patience_ends_at(self) -> float:
+        if not self._begun:
+            return self._progressed_at + self._policy.first_message_s
         patience_s = max(self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s)
         # To wait for a turn, which the gateway itself gives by the caller's rate, is no standstill.
         return max(self._progressed_at, self._share.turn_at) + patience_s
@@ -274,6 +280,8 @@ class WriteCall:
 
     def _stall(self) -> CallError:
         """Returns why the call could not go on."""
+        if not self._begun:
+            return errors.timed_out(errors_pb2.ERROR_REASON_NO_PROGRESS, "the write sent no message in time")
         if not self._dispatcher.connected:
             return errors.unavailable(errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE, "the broker cannot be reached")
         if self._dispatcher.blocked:

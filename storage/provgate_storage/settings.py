@@ -45,8 +45,9 @@ class DatabaseSettings(Settings, frozen=True):
         int,
         Meta(
             ge=1,
-            description="At most so many streamed reads at once.",
-            extra={"program_sets": "streamed_reads of the gateway"},
+            description="At most so many streamed reads at once. With fewer than the gateway has turns for, its reads "
+            "by id and its listings wait for one another.",
+            extra={"program_sets": "by_id_reads and listings of the gateway together"},
         ),
     ] = 8
     connection_wait_s: Annotated[

@@ -1,15 +1,22 @@
 """The port for those who watch a program: /metrics, /healthz and /readyz over HTTP.
 
 It is served by a thread of its own, so that it answers also when the program's event loop does not, and says so.
+
+Python's HTTP server bounds each line and each wait, but neither all of the headers, nor the whole of a request, nor the
+connections; this module does. A connection too many ends the oldest one: a request takes milliseconds, so the oldest is
+one that does not come to its end, and health answers whatever else is sent to the port.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from http.client import LineTooLong
 from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -28,7 +35,11 @@ logger = logging.getLogger(__name__)
 _Start: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
+
+# For all of a request, and again for all of its answer.
 _REQUEST_TIMEOUT_S: Final = 10.0
+_REQUEST_MAX_BYTES: Final = 16 * 1024
+_MAX_CONNECTIONS: Final = 32
 
 # How often the server would look whether it is to end, if nobody woke it up.
 _POLL_S: Final = 3600.0
@@ -108,12 +119,37 @@ def _told(conditions: Sequence[Condition], start: _Start) -> Iterable[bytes]:
 class _Server(ThreadingMixIn, WSGIServer):
     # A scrape that hangs holds up neither the others nor the end of the program.
     daemon_threads = True
+    # Those that come while the thread that accepts is busy; the base has 5, and the system drops what does not fit.
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._open: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+        super().__init__(*args)
 
     def server_bind(self) -> None:
         """Binds. The base would ask the name service for a name of the host, which can take long."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serves a connection on a thread of its own, and ends the oldest one where there are too many."""
+        with self._lock:
+            self._open[request] = None
+            while len(self._open) > _MAX_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                # Its thread finds the end of the request, and closes the socket.
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Ends a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing loud: a client that sends nothing, or goes away, is no event. The base prints a traceback."""
@@ -128,8 +164,34 @@ def _server_for(host: str) -> type[_Server]:
     return _Server6 if ":" in host else _Server
 
 
+class _Request(io.RawIOBase):
+    """What a client sends: so many bytes at most, and all of them in time. `TimeoutError` and `LineTooLong` else."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._ends_at = time.monotonic() + _REQUEST_TIMEOUT_S
+        self._left_bytes = _REQUEST_MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._left_bytes == 0:
+            raise LineTooLong("header")
+        left_s = self._ends_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        count = self._connection.recv_into(buffer, min(len(buffer), self._left_bytes))
+        self._left_bytes -= count
+        self._connection.settimeout(_REQUEST_TIMEOUT_S)
+        return count
+
+
 class _Handler(WSGIRequestHandler):
-    timeout = _REQUEST_TIMEOUT_S
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Request(self.connection))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is that of the base
         """Says nothing: a scrape every few seconds is no event."""

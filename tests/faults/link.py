@@ -43,6 +43,8 @@ class Link:
 
     Args:
         host, port: where it leads to.
+        source: the address of this machine that its connections come from, for example 127.0.0.2: to the server they
+            are those of another host. None for any.
 
     Attributes:
         port: where it listens.
@@ -54,7 +56,7 @@ class Link:
             never.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, source: str | None = None) -> None:
         self.port = 0
         self.mode = Mode.PASS
         self.only: bytes | None = None
@@ -62,6 +64,7 @@ class Link:
         self.delay_s = 0.0
         self.cut_after_bytes: int | None = None
         self._target = (host, port)
+        self._source = None if source is None else (source, 0)
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
@@ -102,7 +105,7 @@ class Link:
             _reset(writer)
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far_reader, far_writer = await asyncio.open_connection(*self._target, local_addr=self._source)
         except OSError:
             _reset(writer)
             return

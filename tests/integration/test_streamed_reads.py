@@ -34,7 +34,7 @@ SMALL = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_ORIGIN)
 @pytest.fixture(scope="module")
 def stub(workerless_stack: Stack) -> Iterator[ProvenanceStorageStub]:
     program = workerless_stack.start_gateway(
-        streamed_reads=1,
+        listings=1,
         streamed_read_wait=0.3,
         streamed_read_idle=IDLE_S,
     )

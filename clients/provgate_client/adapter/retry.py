@@ -16,18 +16,20 @@ from tenacity.wait import wait_base
 from provgate_client.errors import CallError
 
 _BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=5.0)
+_ALWAYS: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _WITH_RETRY_INFO: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def may_be_repeated(error: BaseException) -> bool:
     """Returns whether a call that ended with `error` is repeated without asking the caller.
 
-    So are UNAVAILABLE, and RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED where the gateway adds a RetryInfo: without it they
-    are a limit or a deadline of the caller's own.
+    So are UNAVAILABLE; CANCELLED, by which gRPC sheds calls (a caller causes it by closing the storage or a generator,
+    and then there is no `CallError`); RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED where the gateway adds a RetryInfo:
+    without it they are a limit or a deadline of the caller's own.
     """
     if not isinstance(error, CallError):
         return False
-    if error.status.code is grpc.StatusCode.UNAVAILABLE:
+    if error.status.code in _ALWAYS:
         return True
     return error.status.code in _WITH_RETRY_INFO and error.status.retry_delay_s is not None
 

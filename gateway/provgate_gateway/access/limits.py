@@ -24,13 +24,14 @@ all counts start at nothing, as do all calls.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any, Final
 
 from provgate.v1 import errors_pb2
+from provgate_gateway import errors
 from provgate_gateway.access.principals import Principal
 from provgate_gateway.access.roles import Role
 from provgate_gateway.access.settings import LimitSettings
-from provgate_gateway.call_slots import CallSlots
 from provgate_gateway.entry_rate import EntryRate
 from provgate_gateway.flow_control import Load, Quota
 
@@ -46,7 +47,7 @@ class PrincipalLimits:
 
     def __init__(self, settings: LimitSettings) -> None:
         self._settings = settings
-        self._slots: dict[str, CallSlots] = {}
+        self._running: Counter[str] = Counter()
         self._quotas: dict[str, Quota] = {}
 
     def begin_call(self, principal: Principal, context: Any) -> None:
@@ -61,11 +62,12 @@ class PrincipalLimits:
         """
         if principal.role is Role.ADMIN or self._settings.max_calls is None:
             return
-        if principal.name not in self._slots:
-            reason, message = errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT, "as many calls of this caller run as may"
-            self._slots[principal.name] = CallSlots(self._settings.max_calls, reason, message)
-        slot = self._slots[principal.name].take()
-        context.add_done_callback(lambda _: slot.release())
+        if self._running[principal.name] >= self._settings.max_calls:
+            raise errors.exhausted(
+                errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT, "this caller's limit of concurrent calls is reached"
+            )
+        self._running[principal.name] += 1
+        context.add_done_callback(lambda _: self._running.subtract([principal.name]))
 
     def quota(self, principal: Principal) -> Quota | None:
         """Returns what the writes of a principal share; None where they are not limited."""

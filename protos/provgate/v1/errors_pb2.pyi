@@ -77,7 +77,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     as long as it may.
     """
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 42
-    """RESOURCE_EXHAUSTED with RetryInfo: as many calls run as the gateway takes."""
+    """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this class (writes, unary reads, reads by id, listings) run as the
+    gateway takes, or as are this caller's share.
+    """
     ERROR_REASON_FLOW_CONTROL: _ErrorReason.ValueType  # 43
     """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
     long as it may, or as many wait as the gateway has memory for.
@@ -97,9 +99,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 62
     """UNAVAILABLE with RetryInfo: the gateway is shutting down."""
     ERROR_REASON_NO_PROGRESS: _ErrorReason.ValueType  # 80
-    """DEADLINE_EXCEEDED: a write went without an ack for as long as it may wait, or its deadline came."""
+    """DEADLINE_EXCEEDED: a write went without an ack for as long as it may wait, or sent nothing at first, or its deadline
+    came.
+    """
     ERROR_REASON_READ_TIMEOUT: _ErrorReason.ValueType  # 81
-    """DEADLINE_EXCEEDED: a streamed read was not taken from for as long as it may idle, or its deadline came."""
+    """DEADLINE_EXCEEDED: a streamed read was not taken from for as long as it may idle, or always too slowly, or its
+    deadline came.
+    """
     ERROR_REASON_QUERY_TIMEOUT: _ErrorReason.ValueType  # 82
     """DEADLINE_EXCEEDED: the local storage ended the query of a read at its time limit. The same read would take as long
     again: ask for less at once, or have the limit raised.
@@ -158,7 +164,9 @@ ERROR_REASON_BROKER_BLOCKED: ErrorReason.ValueType  # 41
 as long as it may.
 """
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 42
-"""RESOURCE_EXHAUSTED with RetryInfo: as many calls run as the gateway takes."""
+"""RESOURCE_EXHAUSTED with RetryInfo: as many calls of this class (writes, unary reads, reads by id, listings) run as the
+gateway takes, or as are this caller's share.
+"""
 ERROR_REASON_FLOW_CONTROL: ErrorReason.ValueType  # 43
 """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
 long as it may, or as many wait as the gateway has memory for.
@@ -178,9 +186,13 @@ ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 61
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 62
 """UNAVAILABLE with RetryInfo: the gateway is shutting down."""
 ERROR_REASON_NO_PROGRESS: ErrorReason.ValueType  # 80
-"""DEADLINE_EXCEEDED: a write went without an ack for as long as it may wait, or its deadline came."""
+"""DEADLINE_EXCEEDED: a write went without an ack for as long as it may wait, or sent nothing at first, or its deadline
+came.
+"""
 ERROR_REASON_READ_TIMEOUT: ErrorReason.ValueType  # 81
-"""DEADLINE_EXCEEDED: a streamed read was not taken from for as long as it may idle, or its deadline came."""
+"""DEADLINE_EXCEEDED: a streamed read was not taken from for as long as it may idle, or always too slowly, or its
+deadline came.
+"""
 ERROR_REASON_QUERY_TIMEOUT: ErrorReason.ValueType  # 82
 """DEADLINE_EXCEEDED: the local storage ended the query of a read at its time limit. The same read would take as long
 again: ask for less at once, or have the limit raised.

@@ -6,7 +6,12 @@ import grpc
 import pytest
 
 from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_client.errors import GatewayBusyError, GatewayUnavailableError, NotImplementedByGatewayError
+from provgate_client.errors import (
+    GatewayBusyError,
+    GatewayUnavailableError,
+    NotImplementedByGatewayError,
+    StorageClosedError,
+)
 from provgate_storage import RelationData, RelationType, RevisionData
 from tests.unit.client.conftest import OpenStorage
 from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble, retry_info
@@ -41,6 +46,31 @@ def test_a_unary_read_is_repeated(storage: ProvenanceStorageGrpc, gateway: Gatew
     gateway.faults.append(Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, details=(retry_info(0.01),)))
     assert storage.content_find_first(bytes(20)) is None
     assert len(gateway.seen.calls) == 2
+
+
+def test_calls_that_somebody_else_cancelled_are_repeated(
+    storage: ProvenanceStorageGrpc, gateway: GatewayDouble
+) -> None:
+    # gRPC's own shedding says no more than that, and so do proxies.
+    cancelled = Fault(grpc.StatusCode.CANCELLED)
+    gateway.faults.append(cancelled)
+    assert storage.content_find_first(bytes(20)) is None
+    gateway.faults.append(cancelled)
+    assert storage.content_get([bytes(20)]) == {}
+    gateway.faults.append(cancelled)
+    assert storage.content_add({bytes(20): DATE})
+    assert gateway.seen.calls == ["ContentFindFirst"] * 2 + ["ContentGet"] * 2 + ["ContentAdd"] * 2
+
+
+def test_a_call_that_its_caller_cancels_is_not_repeated(open_storage: OpenStorage, gateway: GatewayDouble) -> None:
+    storage = open_storage()
+    results = storage.content_find_all(ENDLESS)
+    next(results)
+    storage.close()
+    with pytest.raises(StorageClosedError):
+        list(results)
+    assert gateway.seen.ended.wait(10)
+    assert gateway.seen.calls == ["ContentFindAll"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_message_that_waits_is_freed_without_the_garbage_collector() -> None:
         await others.admit(Load(1, 1))
         metrics = GatewayMetrics(CollectorRegistry())
         dispatcher = Dispatcher(AmqpParameters("amqp://nowhere/", 10), "test", metrics)
-        call = WriteCall(dispatcher, flow_control.share(), WritePolicy(60, 0, Intake(RangePolicy(), 10)), metrics)
+        call = WriteCall(dispatcher, flow_control.share(), WritePolicy(60, 0, 60, Intake(RangePolicy(), 10)), metrics)
         responses = call.responses(_requests(), CONTENT_ADD, WithoutDeadline())
         await anext(responses)
         assert _packages() == 1

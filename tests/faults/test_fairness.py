@@ -1,0 +1,310 @@
+"""What one client does to another: nothing, whatever class of calls it keeps busy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import psycopg2
+import pytest
+
+from provgate.v1 import model_pb2
+from provgate.v1 import provenance_storage_pb2 as pb2
+from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from provgate_stack.programs import GatewayProgram
+from provgate_stack.stack import Stack
+from tests.faults.link import Link
+from tests.faults.resetter import Resetter
+from tests.integration.gateway_calls import (
+    SERVICE,
+    OpenWrite,
+    Outcome,
+    check_turned_away,
+    connected,
+    contents,
+    eventually,
+    outcome_of,
+    outcome_of_unary,
+    progress_of,
+    write,
+)
+from tests.integration.scripted_workers import ScriptedWorkers
+
+logger = logging.getLogger(__name__)
+
+pytestmark = pytest.mark.faults
+
+HOT = b"\x01" * 20
+COLD = b"\x02" * 20
+OCCURRENCES = 300_000
+
+FIRST_WAIT_S = 4.0
+# Far more than a call takes that waits for nobody, far less than what the others hold.
+ANSWER_S = 10.0
+
+LARGE = pb2.RelationGetAllRequest(relation=model_pb2.RELATION_TYPE_REV_BEFORE_REV)
+
+# A client that takes so few bytes ahead that what it does not read waits in the gateway.
+NARROW = [("grpc.http2.lookahead_bytes", 1), ("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
+
+
+@pytest.fixture(scope="module")
+def database(module_postgres_dsn: str, workerless_stack: Stack) -> None:
+    """A content with many occurrences, one with a single one, and a relation with as many rows."""
+    connection = psycopg2.connect(module_postgres_dsn)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO content (id, date) VALUES (%s, now()), (%s, now())", (HOT, COLD))
+        cursor.execute(
+            "INSERT INTO revision (id, date) SELECT substr(sha256(n::text::bytea), 1, 20), now() - n * interval '1 s'"
+            " FROM generate_series(1, %s) n",
+            (OCCURRENCES,),
+        )
+        cursor.execute(
+            "INSERT INTO content_in_revision SELECT %s, id, ('src/main/include/' || n)::bytea FROM"
+            " (SELECT id, row_number() OVER () AS n FROM revision) AS numbered",
+            (HOT,),
+        )
+        cursor.execute(
+            "INSERT INTO content_in_revision SELECT %s, id, 'README'::bytea FROM revision LIMIT 1",
+            (COLD,),
+        )
+        cursor.execute("INSERT INTO revision_before_revision SELECT id, id FROM revision")
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def module_gateway(workerless_stack: Stack, database: None) -> Iterator[GatewayProgram]:
+    program = workerless_stack.start_gateway(first_message_wait=FIRST_WAIT_S)
+    yield program
+    assert program.terminate() == 0
+    assert " ERROR provgate" not in program.log_path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def gateway(module_gateway: GatewayProgram, scripted_workers: ScriptedWorkers) -> GatewayProgram:
+    return module_gateway
+
+
+@pytest.fixture
+def other(gateway: GatewayProgram) -> Iterator[ProvenanceStorageStub]:
+    """A second client, on another host."""
+    host, _, port = gateway.address.rpartition(":")
+    with Link(host, int(port), "127.0.0.2") as link, connected(f"127.0.0.1:{link.port}") as (_, stub):
+        yield stub
+
+
+def _get(stub: ProvenanceStorageStub) -> Outcome:
+    return outcome_of(stub.ContentGet(pb2.ContentGetRequest(ids=[HOT, COLD]), timeout=ANSWER_S))
+
+
+def _first(stub: ProvenanceStorageStub, id: bytes = COLD, timeout_s: float = ANSWER_S) -> Outcome:
+    return outcome_of_unary(lambda: stub.ContentFindFirst(pb2.ContentFindFirstRequest(id=id), timeout=timeout_s))
+
+
+def _list(stub: ProvenanceStorageStub) -> Outcome:
+    return outcome_of(stub.ContentFindAll(pb2.ContentFindAllRequest(id=COLD), timeout=ANSWER_S))
+
+
+def _write(stub: ProvenanceStorageStub) -> Outcome:
+    return write(stub.ContentAdd, [contents(1)], timeout_s=ANSWER_S)
+
+
+def _check_answered(*calls: Callable[[], Outcome], times: int = 4) -> None:
+    """Makes calls of a second client again and again, and checks that all are answered."""
+    ended = [call() for _ in range(times) for call in calls]
+    codes = Counter(outcome.code.name for outcome in ended)
+    figures = f"of a second client {dict(codes)}, the slowest {max(outcome.elapsed_s for outcome in ended):.2f} s"
+    logger.info(figures)
+    assert codes == {"OK": len(ended)}, figures
+
+
+@contextmanager
+def _looping(call: Callable[[], object], count: int) -> Iterator[Counter[str]]:
+    """Makes calls on so many threads for the time of a block; gives how they ended."""
+    stopping, ended = threading.Event(), Counter[str]()
+
+    def loop() -> None:
+        while not stopping.is_set():
+            outcome = call()
+            ended[outcome.code.name if isinstance(outcome, Outcome) else "made"] += 1
+
+    with ThreadPoolExecutor(count) as threads:
+        running = [threads.submit(loop) for _ in range(count)]
+        try:
+            yield ended
+        finally:
+            stopping.set()
+    for each in running:
+        each.result()
+
+
+def test_slow_listings_hold_up_neither_reads_by_id_nor_the_listings_of_others(
+    gateway: GatewayProgram, other: ProvenanceStorageStub
+) -> None:
+    with grpc.insecure_channel(gateway.address, NARROW) as channel:
+        slow = [ProvenanceStorageStub(channel).RelationGetAll(LARGE) for _ in range(16)]
+        # Those that have a turn answer; nobody reads on.
+        next(slow[0])
+        with connected(gateway.address) as (_, same_host):
+            _check_answered(lambda: _get(same_host), lambda: _first(same_host), lambda: _write(same_host))
+        _check_answered(lambda: _get(other), lambda: _first(other), lambda: _list(other))
+        for call in slow:
+            call.cancel()
+
+
+def test_listings_of_a_hot_content_hold_up_neither_reads_by_id_nor_the_listings_of_others(
+    gateway: GatewayProgram, other: ProvenanceStorageStub
+) -> None:
+    with grpc.insecure_channel(gateway.address, OF_ITS_OWN) as channel:
+        stub = ProvenanceStorageStub(channel)
+        request = pb2.ContentFindAllRequest(id=HOT, limit=10)
+        with _looping(lambda: outcome_of(stub.ContentFindAll(request, timeout=30)), 24) as ended:
+            eventually(lambda: ended.total() > 0, "they have begun", 60)
+            with connected(gateway.address) as (_, same_host):
+                _check_answered(lambda: _get(same_host))
+            _check_answered(lambda: _get(other), lambda: _first(other), lambda: _list(other))
+
+
+def test_first_occurrences_of_a_hot_content_hold_one_thread(
+    gateway: GatewayProgram, other: ProvenanceStorageStub
+) -> None:
+    with grpc.insecure_channel(gateway.address, OF_ITS_OWN) as channel:
+        stub = ProvenanceStorageStub(channel)
+        with _looping(lambda: _first(stub, HOT, 90.0), 16) as ended:
+            eventually(lambda: ended.total() > 0, "they have begun", 60)
+            with connected(gateway.address) as (_, same_host):
+                _check_answered(lambda: _first(same_host))
+            _check_answered(lambda: _first(other), lambda: _get(other))
+            # Those who ask for the hot one are answered too, and all of them soon.
+            eventually(lambda: ended["OK"] >= 32, "each was answered", 120)
+        assert set(ended) == {"OK"}
+
+
+async def _idle_writes(address: str, count: int, reached: Callable[[], None]) -> list[tuple[str, str]]:
+    """Opens writes that send nothing, on connections of 100 each, and returns how they ended."""
+    channels = [grpc.aio.insecure_channel(address, options=OF_ITS_OWN) for _ in range(count // 100)]
+    calls = [ProvenanceStorageStub(channels[number % len(channels)]).ContentAdd() for number in range(count)]
+    reading = [asyncio.create_task(call.read()) for call in calls]
+    await asyncio.to_thread(reached)
+    ended = await asyncio.gather(*reading, return_exceptions=True)
+    for channel in channels:
+        await channel.close()
+    return [
+        (error.code().name, error.details() or "") if isinstance(error, grpc.aio.AioRpcError) else ("", str(error))
+        for error in ended
+    ]
+
+
+def test_writes_that_send_nothing_hold_up_nobody_and_end(gateway: GatewayProgram, other: ProvenanceStorageStub) -> None:
+    ended: list[tuple[str, str]] = []
+
+    def meanwhile() -> None:
+        opened = OpenWrite(other)
+        opened.send(contents(1))
+        opened.wait_for(lambda progress: progress.acked_count == 1)
+        with connected(gateway.address) as (_, same_host):
+            eventually(lambda: not _write(same_host).ok, "they hold what they may", FIRST_WAIT_S)
+            _check_answered(lambda: _first(same_host), lambda: _get(same_host), times=3)
+        _check_answered(lambda: _first(other), lambda: _get(other), lambda: _write(other), times=3)
+        assert opened.end().ok
+
+    ended = asyncio.run(_idle_writes(gateway.address, 1000, meanwhile))
+    logger.info("%s", Counter(ended))
+    # One caller has three quarters of the 1,000 places.
+    assert Counter(ended) == {
+        ("DEADLINE_EXCEEDED", "the write sent no message in time"): 750,
+        ("RESOURCE_EXHAUSTED", "the limit of concurrent writes is reached, or this caller's share of it"): 250,
+    }
+
+
+def test_a_write_that_sends_nothing_is_told_why_it_ends(other: ProvenanceStorageStub) -> None:
+    outcome = progress_of(outcome_of(OpenWrite(other, timeout_s=None).call))
+    assert (outcome.code, outcome.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NO_PROGRESS")
+    assert outcome.message == "the write sent no message in time"
+    assert FIRST_WAIT_S - 0.5 < outcome.elapsed_s < FIRST_WAIT_S + ANSWER_S
+
+
+def test_a_client_that_always_reads_too_slowly_loses_its_turn(workerless_stack: Stack, database: None) -> None:
+    program = workerless_stack.start_gateway(listings=1, streamed_read_idle=2, streamed_read_rate=1_000_000)
+    with (
+        connected(program.address) as (_, stub),
+        grpc.insecure_channel(program.address, NARROW) as channel,
+        ExitStack() as stack,
+    ):
+        call = ProvenanceStorageStub(channel).RelationGetAll(LARGE)
+        stack.callback(call.cancel)
+        started_at = time.monotonic()
+        # Each answer is taken well within the idle time, but it is of some 50 KB, and earns no more than 50 ms.
+        with pytest.raises(grpc.RpcError) as raised:  # noqa: PT012
+            while time.monotonic() < started_at + 30:
+                next(call)
+                time.sleep(0.5)
+            pytest.fail(f"it still has its turn after {time.monotonic() - started_at:.0f} s")
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert outcome_of(stub.ContentFindAll(pb2.ContentFindAllRequest(id=COLD), timeout=ANSWER_S)).ok
+        # Who reads as fast as it can is not ended, although it takes longer than the idle time allows.
+        assert sum(len(response.relations) for response in stub.RelationGetAll(LARGE)) == OCCURRENCES
+    assert program.terminate() == 0
+
+
+async def _plain_calls(address: str, count: int) -> Counter[str]:
+    """Makes so many ContentFindFirst at once, of contents of their own, and returns how they ended."""
+    async with grpc.aio.insecure_channel(address, options=OF_ITS_OWN) as channel:
+        stub = ProvenanceStorageStub(channel)
+
+        async def call(number: int) -> str:
+            try:
+                request = pb2.ContentFindFirstRequest(id=number.to_bytes(20, "big"))
+                await stub.ContentFindFirst(request, timeout=60)
+            except grpc.aio.AioRpcError as error:
+                return error.code().name + ("" if _has_details(error) else f" without a reason: {error.details()}")
+            return "OK"
+
+        return Counter(await asyncio.gather(*(call(number) for number in range(count))))
+
+
+def _has_details(error: grpc.aio.AioRpcError) -> bool:
+    return any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ())
+
+
+def test_thousands_of_plain_calls_at_once_end_well_or_with_a_reason(gateway: GatewayProgram) -> None:
+    ended = asyncio.run(_plain_calls(gateway.address, 3000))
+    logger.info("%s", ended)
+    assert set(ended) <= {"OK", "RESOURCE_EXHAUSTED"}, ended
+    assert ended["OK"] > 0
+
+
+def test_beside_a_client_that_resets_its_calls_the_others_are_answered(
+    gateway: GatewayProgram, other: ProvenanceStorageStub
+) -> None:
+    body = pb2.ContentFindFirstRequest(id=HOT).SerializeToString()
+    with Resetter(gateway.address, f"/{SERVICE}/ContentFindFirst", body) as resetter:
+        eventually(lambda: resetter.count > 10_000, "it resets calls", 60)
+        with connected(gateway.address) as (_, same_host):
+            _check_answered(lambda: _first(same_host), lambda: _first(other), times=10)
+        ended = asyncio.run(_plain_calls(gateway.address, 500))
+        logger.info("%s; %d reset", ended, resetter.count)
+        assert set(ended) <= {"OK", "RESOURCE_EXHAUSTED"}, ended
+
+
+def test_a_call_more_than_a_class_takes_is_refused_and_the_other_classes_go_on(
+    workerless_stack: Stack, scripted_workers: ScriptedWorkers, database: None
+) -> None:
+    program = workerless_stack.start_gateway(max_calls=3)
+    with connected(program.address) as (_, stub):
+        calls = [OpenWrite(stub) for _ in range(3)]
+        for call in calls:
+            call.send(contents(1))
+            call.wait_for(lambda progress: progress.acked_count == 1)
+        check_turned_away(write(stub.ContentAdd, [contents(1)]), "TOO_MANY_CALLS")
+        _check_answered(lambda: _first(stub), lambda: _get(stub), lambda: _list(stub))
+        assert all(call.end().ok for call in calls)
+    assert program.terminate() == 0
