@@ -19,6 +19,9 @@ from provgate_broker.session import AmqpParameters, AmqpSession
 
 _PERSISTENT: Final = 2
 
+# What pika may hold copies of. The system's buffers hold some MiB more, so that the broker is never short of messages.
+_UNSENT_MAX_BYTES: Final = 8 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -65,7 +68,7 @@ class PublisherListener(Protocol):
     """What a publisher tells. All calls come from the publisher's event loop, and may publish."""
 
     def publisher_ready(self) -> None:
-        """Messages are taken: the publisher has connected, or the broker has unblocked it."""
+        """Messages are taken: the publisher has connected, the broker has unblocked it, or it has caught up."""
 
     def publisher_blocked(self) -> None:
         """The broker holds publishes back. What was published waits for its confirm, no more should be published."""
@@ -99,6 +102,8 @@ class Publisher:
         self.last_loss: ConnectionLostError | None = None
         self._session: AmqpSession | None = None
         self._last_tag = 0
+        # Whether as much is unsent as may be. What is unsent is unconfirmed, so that a confirm comes when it was sent.
+        self._behind = False
         # Tokens by delivery tag, in the order of the tags. A confirm with `multiple` covers all up to its tag.
         # The first of a plain dict is found by a walk over all that were taken from it before.
         self._unconfirmed: OrderedDict[int, str] = OrderedDict()
@@ -116,7 +121,7 @@ class Publisher:
     @property
     def ready(self) -> bool:
         """Whether messages should be published now."""
-        return self._session is not None and not self._session.blocked
+        return self._session is not None and not self._session.blocked and not self._behind
 
     async def run(self) -> None:
         """Keeps the connection until it is cancelled."""
@@ -141,6 +146,7 @@ class Publisher:
         # The broker numbers what reaches it: no number is taken for what raised.
         self._last_tag += 1
         self._unconfirmed[self._last_tag] = message.token
+        self._behind = session.unsent_bytes >= _UNSENT_MAX_BYTES
 
     async def _serve(self, session: AmqpSession) -> None:
         session.amqp_channel.raw.add_on_return_callback(self._on_return)
@@ -149,6 +155,7 @@ class Publisher:
         )
         self._last_tag = 0
         self._unconfirmed.clear()
+        self._behind = False
         session.on_blocked(self._on_blocked)
         self._session = session
         if not session.blocked:
@@ -174,6 +181,11 @@ class Publisher:
         tell = self._listener.confirmed if isinstance(method, Basic.Ack) else self._listener.nacked
         for token in self._take(method.delivery_tag, method.multiple):
             tell(token)
+        session = self._session
+        if self._behind and session is not None and session.unsent_bytes < _UNSENT_MAX_BYTES // 2:
+            self._behind = False
+            if self.ready:
+                self._listener.publisher_ready()
 
     def _take(self, delivery_tag: int, multiple: bool) -> list[str]:
         if not multiple:

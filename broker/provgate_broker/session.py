@@ -163,6 +163,12 @@ class AmqpSession:
         """Whether the session can still be used."""
         return not self.amqp_channel.lost.done()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was published and not handed to the system yet. pika copies each body for that."""
+        transport = getattr(self._connection, "_transport", None)
+        return 0 if transport is None else int(transport.get_write_buffer_size())
+
     def on_blocked(self, listener: Callable[[bool], None]) -> None:
         """Has `listener` called with True when the broker blocks publishes, with False when it unblocks them."""
         self._blocked_listener = listener

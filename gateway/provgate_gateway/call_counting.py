@@ -12,6 +12,7 @@ import grpc
 
 from provgate.v1 import provenance_storage_pb2
 from provgate_gateway import vanished_clients
+from provgate_gateway.call_end import at_end_of_call
 from provgate_gateway.entering import entered
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_telemetry.statsd import Durations
@@ -54,13 +55,13 @@ class CallCountingInterceptor(grpc.aio.ServerInterceptor):
         began_at = time.monotonic()
         calls.began()
 
-        def ended(context: Any) -> None:
+        def ended() -> None:
             duration_s = time.monotonic() - began_at
             calls.ended(_code_of(context).name, duration_s)
             durations(method, duration_s)
 
         # However the call ends: a cancelled one may leave its handler suspended for ever.
-        context.add_done_callback(ended)
+        at_end_of_call(ended)
 
 
 def methods_by_path() -> dict[str, str]:

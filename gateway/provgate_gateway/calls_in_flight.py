@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from provgate_gateway.call_garbage import CallGarbage
+from provgate_gateway.call_end import FreedMemory, at_end_of_call
 from provgate_gateway.waiting import within
 
 # How long calls that are cut short have to send their status.
@@ -23,19 +23,18 @@ class CallsInFlight:
         self._cuts: dict[object, Callable[[], None]] = {}
         self._none_left = asyncio.Event()
         self._none_left.set()
-        self._garbage = CallGarbage()
+        self._freed_memory = FreedMemory()
 
-    def add(self, context: Any, cut_short: Callable[[], None] = lambda: None) -> None:
-        """Counts a call until its status is sent.
+    def add(self, cut_short: Callable[[], None] = lambda: None) -> None:
+        """Counts the call that the current task serves until its status is sent.
 
         Args:
-            context: of its RPC.
             cut_short: has it end soon, with a status that says why.
         """
         call = object()
         self._cuts[call] = cut_short
         self._none_left.clear()
-        context.add_done_callback(lambda _: self._remove(call))
+        at_end_of_call(lambda: self._remove(call))
 
     async def end(self, grace_s: float) -> None:
         """Returns once no call is left; those that still run after the grace period are cut short."""
@@ -47,6 +46,6 @@ class CallsInFlight:
 
     def _remove(self, call: object) -> None:
         del self._cuts[call]
-        self._garbage.note_end()
+        self._freed_memory.note_end()
         if not self._cuts:
             self._none_left.set()

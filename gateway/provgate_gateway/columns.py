@@ -97,8 +97,9 @@ def _keys(column: Iterable[Id], path: str) -> list[Id]:
 def _dates(column: Sequence[int], count: int, path: str) -> Sequence[int | None]:
     if not column:
         return [None] * count
+    # Before it is a list: a packed column has millions of values that nobody has counted.
+    _check_complete(column, count, InvalidValue.DATE, path)
     dates = list(column)
-    _check_complete(dates, count, InvalidValue.DATE, path)
     check_column(are_microseconds, check_microseconds, dates, path)
     return dates
 

@@ -97,6 +97,12 @@ def too_many_ids(most: int) -> CallError:
     return CallError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_TOO_MANY_IDS, message, "ids")
 
 
+def too_many_entries(most: int) -> CallError:
+    """Returns the failure of a write with a message of more entries than one may have."""
+    message = f"a message holds at most {most} entries: send them in several"
+    return CallError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_TOO_MANY_ENTRIES, message)
+
+
 def unauthenticated(message: str) -> CallError:
     """Returns the failure of a call of somebody who is not known."""
     return CallError(grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_UNAUTHENTICATED, message)

@@ -1,17 +1,29 @@
-"""Bounds on what is not acked, by count and by bytes: of each call, of the calls of one caller, of all together."""
+"""Bounds on what writes hold, by count and by bytes: of each call, of the calls of one caller, of all together.
+
+One budget of bytes covers a message from before it is read until its last package is acked. A call reserves what a
+message of the largest size becomes before it asks gRPC for one; the message's own size replaces that when it has come,
+its packages' size when it is cut.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from provgate_gateway.entry_rate import EntryRate
 
-# Of what may wait, each caller with a quota may take one in so many.
+MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
+"""The largest request message."""
+
+# What messages that are read or wait may hold of a caller with a quota: a fourth of all.
 _QUOTA_SHARE: Final = 4
+
+# How long the next message of a call may take to come while other calls wait to be read.
+_NEXT_MESSAGE_S: Final = 10.0
 
 # How soon a write may find room where a quota has none.
 _RETRY_DELAY_S: Final = 1.0
@@ -53,7 +65,7 @@ class Quota:
         rate: how fast entries may come in; None for no bound.
         turn_max_s: how long the first message of a call may have to wait for its turn by the rate.
         in_hand: what they have in hand.
-        waiting_bytes: how much of theirs waits to be admitted.
+        waiting_bytes: what their messages hold that are read, or wait to be admitted.
     """
 
     bound: Load
@@ -72,14 +84,25 @@ class Quota:
 
 
 @dataclass(slots=True, eq=False)
+class _Reader:
+    """A call that waits to be read."""
+
+    share: CallShare
+    size_bytes: int
+    reserved: asyncio.Future[None]
+
+
+@dataclass(slots=True, eq=False)
 class _Waiter:
+    """A message that waits to be admitted."""
+
     share: CallShare
     load: Load
     admitted: asyncio.Future[None]
 
 
 class CrowdedError(Exception):
-    """As much waits to be admitted as may."""
+    """The bytes of all writes leave no place for this one."""
 
 
 class QuotaError(Exception):
@@ -95,24 +118,25 @@ class QuotaError(Exception):
 
 
 class FlowControl:
-    """Admits messages in the order in which they ask, as far as the bounds let them. Belongs to one event loop.
+    """Lets calls be read, and admits their messages, in the order in which they ask, as far as the bounds let them.
 
     A message larger than a bound is admitted when nothing else is in hand, so that it is slow but not stuck. A call at
-    its own bound, or at that of its caller, does not hold the others up.
+    its own bound, or at that of its caller, does not hold the others up. Belongs to one event loop.
 
     Args:
-        per_call: the bound of one call.
-        total: the bound of all calls together.
-        max_waiting_bytes: how much may wait to be admitted, since that takes memory too; None for no bound.
+        per_call: the bound of what one call has in hand.
+        total: the bound of all calls together; its bytes include the messages that are not admitted.
     """
 
-    def __init__(self, per_call: Load, total: Load, max_waiting_bytes: int | None = None) -> None:
+    def __init__(self, per_call: Load, total: Load) -> None:
         self._per_call = per_call
         self._total = total
-        self._max_waiting_bytes = max_waiting_bytes
         self._in_hand = Load()
         self._waiters: deque[_Waiter] = deque()
         self._waiting_bytes = 0
+        self._readers: deque[_Reader] = deque()
+        # The limits of the calls whose next message has not come, and when each was asked for.
+        self._expected: dict[asyncio.Timeout, float] = {}
 
     @property
     def in_hand(self) -> Load:
@@ -121,40 +145,93 @@ class FlowControl:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits to be admitted."""
+        """What messages hold that are not admitted: those that are read, taken apart, or wait."""
         return self._waiting_bytes
 
     def share(self, quota: Quota | None = None) -> CallShare:
         """Returns the share of a new call. `quota` is its caller's, None for no bound."""
         return CallShare(self, quota)
 
-    async def admit(self, share: CallShare, load: Load) -> None:
-        """Waits until `load` has its turn and fits, and counts it.
+    async def reserve(self, share: CallShare, size_bytes: int) -> None:
+        """Waits until a message that takes `size_bytes` fits, and counts it as waiting."""
+        reader = _Reader(share, size_bytes, asyncio.get_running_loop().create_future())
+        self._readers.append(reader)
+        self._reserve_for_readers()
+        try:
+            await reader.reserved
+        except asyncio.CancelledError:
+            if not reader.reserved.cancelled():
+                self.hold(share, 0)
+            else:
+                self._reserve_for_readers()
+            raise
+
+    async def expect(self, read: Callable[[], Awaitable[object]]) -> object:
+        """Returns the next message of a call. Raises `TimeoutError` if it does not come while other calls wait."""
+        async with asyncio.timeout(None) as limit:
+            self._expected[limit] = asyncio.get_running_loop().time()
+            try:
+                if self._readers:
+                    limit.reschedule(self._expected[limit] + _NEXT_MESSAGE_S)
+                return await read()
+            finally:
+                del self._expected[limit]
+
+    def hold(self, share: CallShare, size_bytes: int) -> None:
+        """Replaces what the call's message holds while it is not admitted.
 
         Raises:
-            CrowdedError: too much waits.
-            QuotaError: a good part of what may wait is of the same caller.
+            CrowdedError: that is more than before, and does not fit.
         """
-        self._check_crowd(share.quota, load)
-        self._waiting_bytes += load.size_bytes
-        if share.quota is not None:
-            share.quota.waiting_bytes += load.size_bytes
-        try:
-            await share.turn(load)
-            await self._room(share, load)
-        finally:
-            self._waiting_bytes -= load.size_bytes
-            if share.quota is not None:
-                share.quota.waiting_bytes -= load.size_bytes
-
-    def _check_crowd(self, quota: Quota | None, load: Load) -> None:
-        if self._max_waiting_bytes is None:
-            return
-        if self._waiting_bytes + load.size_bytes > self._max_waiting_bytes:
+        more_bytes = size_bytes - share.waiting_bytes
+        if more_bytes > 0 and self._used_bytes > share.waiting_bytes and not self._fits(more_bytes):
             raise CrowdedError
-        # Who is slowed down by limits of their own must not fill what those wait in who have none.
-        if quota is not None and quota.waiting_bytes + load.size_bytes > self._max_waiting_bytes // _QUOTA_SHARE:
-            raise QuotaError("other writes of this caller wait with as much as it may", _RETRY_DELAY_S)
+        share.waiting_bytes += more_bytes
+        self._waiting_bytes += more_bytes
+        if share.quota is not None:
+            share.quota.waiting_bytes += more_bytes
+        if more_bytes < 0:
+            self._reserve_for_readers()
+
+    @property
+    def _used_bytes(self) -> int:
+        return self._in_hand.size_bytes + self._waiting_bytes
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._used_bytes == 0 or self._used_bytes + size_bytes <= self._total.size_bytes
+
+    def _reserve_for_readers(self) -> None:
+        held_up: deque[_Reader] = deque()
+        while self._readers:
+            reader = self._readers.popleft()
+            if reader.reserved.cancelled():
+                continue
+            quota = reader.share.quota
+            most_bytes = self._total.size_bytes // _QUOTA_SHARE
+            if quota is not None and quota.waiting_bytes and quota.waiting_bytes + reader.size_bytes > most_bytes:
+                # Who is slowed down by limits of their own must not hold all that those need who have none.
+                held_up.append(reader)
+            elif not self._fits(reader.size_bytes):
+                held_up.append(reader)
+                break
+            else:
+                self.hold(reader.share, reader.size_bytes)
+                reader.reserved.set_result(None)
+        self._readers.extendleft(reversed(held_up))
+        for limit, asked_at in self._expected.items():
+            ends_at = asked_at + _NEXT_MESSAGE_S if self._readers else None
+            if limit.when() != ends_at and not limit.expired():
+                limit.reschedule(ends_at)
+
+    async def admit(self, share: CallShare, load: Load) -> None:
+        """Waits until `load` has its turn and is within the bounds, and counts it as in hand instead of as waiting.
+
+        Raises:
+            CrowdedError: it is more than was reserved, and there are no bytes for it.
+        """
+        self.hold(share, load.size_bytes)
+        await share.turn(load)
+        await self._room(share, load)
 
     async def _room(self, share: CallShare, load: Load) -> None:
         waiter = _Waiter(share, load, asyncio.get_running_loop().create_future())
@@ -177,6 +254,7 @@ class FlowControl:
             share.quota.in_hand.subtract(load)
         self._in_hand.subtract(load)
         self._admit_waiters()
+        self._reserve_for_readers()
 
     def _admit_waiters(self) -> None:
         held_up: deque[_Waiter] = deque()
@@ -200,6 +278,7 @@ class FlowControl:
                 if quota is not None:
                     quota.in_hand.add(waiter.load)
                 self._in_hand.add(waiter.load)
+                self.hold(waiter.share, 0)
                 waiter.admitted.set_result(None)
         self._waiters.extendleft(reversed(held_up))
 
@@ -209,7 +288,8 @@ class CallShare:
 
     Attributes:
         in_hand: the entries and bytes of the call that were admitted and neither acked nor dropped.
-        waiting: whether the call waits to be admitted.
+        waiting_bytes: what its message holds that is read, or waits to be admitted.
+        waiting: whether the call waits to be read or admitted.
         turn_at: when the last message that had to wait has, or had, its turn by its caller's rate, on the monotonic
             clock; 0 where there is none.
         quota: what the call shares with others of its caller; None for nothing.
@@ -217,6 +297,7 @@ class CallShare:
 
     def __init__(self, flow_control: FlowControl, quota: Quota | None) -> None:
         self.in_hand = Load()
+        self.waiting_bytes = 0
         self.waiting = False
         self.turn_at = 0.0
         self.quota = quota
@@ -224,11 +305,39 @@ class CallShare:
         self._begun = False
         self._closed = False
 
-    async def admit(self, load: Load) -> None:
-        """Waits until `load` fits, and counts it. One caller at a time.
+    async def next_message(self, read: Callable[[], Awaitable[object]], growth: float) -> bytes | None:
+        """Waits until there is memory for the next message of the call, and reads it. One caller at a time.
+
+        Args:
+            read: reads it; returns `grpc.aio.EOF` where none follows.
+            growth: by how much a message's packages are larger than it is, at most.
+
+        Returns:
+            The message, encoded; None where none follows.
 
         Raises:
-            CrowdedError: too much waits.
+            CrowdedError: other calls wait to be read, and the client sends nothing.
+        """
+        self.waiting = True
+        try:
+            await self._flow_control.reserve(self, int(MESSAGE_MAX_BYTES * growth))
+        finally:
+            self.waiting = False
+        body: bytes | None = None
+        try:
+            received = await self._flow_control.expect(read)
+            body = received if isinstance(received, bytes) else None
+        except TimeoutError:
+            raise CrowdedError from None
+        finally:
+            self._flow_control.hold(self, 0 if body is None else int(len(body) * growth))
+        return body
+
+    async def admit(self, load: Load) -> None:
+        """Waits until `load` is within the bounds, and counts it. One caller at a time.
+
+        Raises:
+            CrowdedError: it is larger than what `next_message` reserved, and does not fit.
             QuotaError: it is the first of the call, and does not fit beside the others of its caller.
         """
         if self.quota is not None and not self._begun:
@@ -239,6 +348,7 @@ class CallShare:
             await self._flow_control.admit(self, load)
         finally:
             self.waiting = False
+            self._flow_control.hold(self, 0)
 
     async def turn(self, load: Load) -> None:
         """Waits until the rate of the call's caller lets `load` in."""
@@ -261,6 +371,7 @@ class CallShare:
             self._flow_control.release(self, load)
 
     def close(self) -> None:
-        """Gives back whatever is in hand. May be called again."""
+        """Gives back whatever is in hand or waits. May be called again."""
+        self._flow_control.hold(self, 0)
         self.release(Load(self.in_hand.entry_count, self.in_hand.size_bytes))
         self._closed = True

@@ -117,9 +117,8 @@ class GatewayMetrics:
         self._unacked_entries = made.gauge("unacked_entries", "Entries admitted and not acked.")
         self._unacked_bytes = made.gauge("unacked_bytes", "Bytes of packages admitted and not acked.")
         self._unacked_bound_entries = made.gauge("unacked_bound_entries", "The most entries that may be unacked.")
-        self._unacked_bound_bytes = made.gauge("unacked_bound_bytes", "The most bytes that may be unacked.")
-        self._waiting_bytes = made.gauge("waiting_bytes", "Bytes of packages that wait to be admitted.")
-        self._waiting_bound_bytes = made.gauge("waiting_bound_bytes", "The most bytes that may wait.")
+        self._unacked_bound_bytes = made.gauge("unacked_bound_bytes", "The most bytes that may be unacked or wait.")
+        self._waiting_bytes = made.gauge("waiting_bytes", "Bytes of messages that are read and not admitted.")
         self.described = made.described
         # All of them at once, so that they are there, and 0, before anything has happened.
         self._of_methods = {method: self._of_method(method.value) for method in WriteMethod}
@@ -185,14 +184,13 @@ class GatewayMetrics:
         self._broker_connected.labels("replies").set_function(replying)
         self._broker_blocked.set_function(blocked)
 
-    def show_flow(self, flow_control: FlowControl, bound: Load, waiting_bound_bytes: int) -> None:
+    def show_flow(self, flow_control: FlowControl, bound: Load) -> None:
         """Has what is not acked asked for whenever somebody looks; on any thread."""
         self._unacked_entries.set_function(lambda: flow_control.in_hand.entry_count)
         self._unacked_bytes.set_function(lambda: flow_control.in_hand.size_bytes)
         self._waiting_bytes.set_function(lambda: flow_control.waiting_bytes)
         self._unacked_bound_entries.set(bound.entry_count)
         self._unacked_bound_bytes.set(bound.size_bytes)
-        self._waiting_bound_bytes.set(waiting_bound_bytes)
 
     def _of_package(self, package: Package) -> _MethodSeries:
         found = self._of_keys.get(package.routing_key)

@@ -58,11 +58,16 @@ class MessageKind(Generic[M]):
         decode: makes a message of bytes. Raises `DecodeError`.
         operation: tells what a message adds.
         rows: checks a message, and returns what is in it. Raises `CallError`, as `operation` does.
+        columns_field: the number of its field of columns; None where it has none.
+        growth: by how much the packages of a large message are larger than it is, at most, with packages of the usual
+            size.
     """
 
     decode: Callable[[bytes], M]
     operation: Callable[[M], Operation]
     rows: Callable[[M], list[Row]]
+    columns_field: int | None = None
+    growth: float = 1.25
 
 
 class _FieldError(Exception):
@@ -228,20 +233,37 @@ def _always(method: WriteMethod) -> Callable[[Message], Operation]:
 
 
 CONTENT_ADD: Final = MessageKind(
-    provenance_storage_pb2.ContentAddRequest.FromString, _always(WriteMethod.CONTENT_ADD), content_rows
+    provenance_storage_pb2.ContentAddRequest.FromString,
+    _always(WriteMethod.CONTENT_ADD),
+    content_rows,
+    provenance_storage_pb2.ContentAddRequest.COLUMNS_FIELD_NUMBER,
 )
 DIRECTORY_ADD: Final = MessageKind(
-    provenance_storage_pb2.DirectoryAddRequest.FromString, _always(WriteMethod.DIRECTORY_ADD), directory_rows
+    provenance_storage_pb2.DirectoryAddRequest.FromString,
+    _always(WriteMethod.DIRECTORY_ADD),
+    directory_rows,
+    provenance_storage_pb2.DirectoryAddRequest.COLUMNS_FIELD_NUMBER,
 )
 REVISION_ADD: Final = MessageKind(
-    provenance_storage_pb2.RevisionAddRequest.FromString, _always(WriteMethod.REVISION_ADD), revision_rows
+    provenance_storage_pb2.RevisionAddRequest.FromString,
+    _always(WriteMethod.REVISION_ADD),
+    revision_rows,
+    provenance_storage_pb2.RevisionAddRequest.COLUMNS_FIELD_NUMBER,
+    # Each row is a map, with the names of its fields.
+    growth=4.0,
 )
 ORIGIN_ADD: Final = MessageKind(
-    provenance_storage_pb2.OriginAddRequest.FromString, _always(WriteMethod.ORIGIN_ADD), origin_rows
+    provenance_storage_pb2.OriginAddRequest.FromString,
+    _always(WriteMethod.ORIGIN_ADD),
+    origin_rows,
+    provenance_storage_pb2.OriginAddRequest.COLUMNS_FIELD_NUMBER,
 )
 LOCATION_ADD: Final = MessageKind(
     provenance_storage_pb2.LocationAddRequest.FromString, _always(WriteMethod.LOCATION_ADD), location_rows
 )
 RELATION_ADD: Final = MessageKind(
-    provenance_storage_pb2.RelationAddRequest.FromString, relation_operation, relation_rows
+    provenance_storage_pb2.RelationAddRequest.FromString,
+    relation_operation,
+    relation_rows,
+    provenance_storage_pb2.RelationAddRequest.COLUMNS_FIELD_NUMBER,
 )

@@ -25,7 +25,7 @@ from provgate_gateway.call_limits import CallLimit, CallLimits
 from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
-from provgate_gateway.flow_control import FlowControl, Load, Quota
+from provgate_gateway.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load, Quota
 from provgate_gateway.health import SERVICE, HealthServicer, HealthWatch
 from provgate_gateway.inspection import Inspected, Inspection
 from provgate_gateway.intake import Intake
@@ -44,12 +44,12 @@ from provgate_telemetry.watching import WatchAddress, watched
 
 logger = logging.getLogger(__name__)
 
-REQUEST_MAX_BYTES: Final = 4 * 1024 * 1024
+UNREAD_MAX_BYTES: Final = 64 * 1024
 METADATA_MAX_BYTES: Final = 16 * 1024
 CONNECTION_MAX_CALLS: Final = 200
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", REQUEST_MAX_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
     # Above the first gRPC would refuse calls at random, the more the larger.
     ("grpc.max_metadata_size", METADATA_MAX_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
@@ -65,6 +65,9 @@ _OPTIONS: Final = (
     ("grpc.server.max_pending_requests_hard_limit", 30_000),
     # Two gateways on one port would share its calls without anybody's notice.
     ("grpc.so_reuseport", 0),
+    # What a call may send that nobody asked for; by itself gRPC raises this to megabytes for each call.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", UNREAD_MAX_BYTES),
     # A client that vanished without a word is found out, and its call ended.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -201,9 +204,10 @@ class Gateway:
         idle_s, rate = settings.streamed_read_idle_s, settings.streamed_read_rate
         by_id_reads = StreamedReads(limits.by_id_reads, settings.by_id_reads, idle_s, rate)
         listings = StreamedReads(limits.listings, settings.listings, idle_s, rate)
+        intake = Intake(backends.policy, settings.batch_size)
         in_flight = CallsInFlight()
         servicer = ProvenanceStorageServicer(
-            self._write_calls(dispatcher),
+            self._write_calls(dispatcher, intake),
             backends.storage,
             limits,
             unary_reads,
@@ -226,6 +230,7 @@ class Gateway:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            intake.close()
             for reads in (unary_reads, by_id_reads, listings):
                 reads.close()
 
@@ -242,21 +247,15 @@ class Gateway:
         inspected = Inspected(backends.parameters, backends.policy, backends.rabbitmq, settings.tls_certificate)
         return Inspection(inspected, settings.inspection_interval_s, lambda: dispatcher.blocked)
 
-    def _write_calls(self, dispatcher: Dispatcher) -> Callable[[], WriteCall]:
+    def _write_calls(self, dispatcher: Dispatcher, intake: Intake) -> Callable[[], WriteCall]:
         settings = self._settings
         bound = Load(settings.max_unacked_entries, settings.max_unacked_bytes)
         flow_control = FlowControl(
             Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call),
             bound,
-            settings.max_waiting_bytes,
         )
-        self._metrics.show_flow(flow_control, bound, settings.max_waiting_bytes)
-        policy = WritePolicy(
-            settings.wait_min_s,
-            settings.wait_per_batch_s,
-            settings.first_message_wait_s,
-            Intake(self._backends.policy, settings.batch_size),
-        )
+        self._metrics.show_flow(flow_control, bound)
+        policy = WritePolicy(settings.wait_min_s, settings.wait_per_batch_s, settings.first_message_wait_s, intake)
         return lambda: WriteCall(dispatcher, flow_control.share(self._quota()), policy, self._metrics)
 
     def _quota(self) -> Quota | None:

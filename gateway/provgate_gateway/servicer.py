@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1 import provenance_storage_pb2_grpc as pb2_grpc
 from provgate_gateway import answers, errors, requests
+from provgate_gateway.call_end import at_end_of_call
 from provgate_gateway.call_limits import CallLimit, CallLimits, caller_of
 from provgate_gateway.calls_in_flight import CallsInFlight
 from provgate_gateway.errors import CallError
@@ -63,27 +64,27 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         self._in_flight = in_flight
 
     async def ContentAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.ContentAddResponse]:
-        async for progress in self._write(request_iterator, requests.CONTENT_ADD, context):
+        async for progress in self._write(requests.CONTENT_ADD, context):
             yield pb2.ContentAddResponse(progress=progress)
 
     async def DirectoryAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.DirectoryAddResponse]:
-        async for progress in self._write(request_iterator, requests.DIRECTORY_ADD, context):
+        async for progress in self._write(requests.DIRECTORY_ADD, context):
             yield pb2.DirectoryAddResponse(progress=progress)
 
     async def RevisionAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.RevisionAddResponse]:
-        async for progress in self._write(request_iterator, requests.REVISION_ADD, context):
+        async for progress in self._write(requests.REVISION_ADD, context):
             yield pb2.RevisionAddResponse(progress=progress)
 
     async def OriginAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.OriginAddResponse]:
-        async for progress in self._write(request_iterator, requests.ORIGIN_ADD, context):
+        async for progress in self._write(requests.ORIGIN_ADD, context):
             yield pb2.OriginAddResponse(progress=progress)
 
     async def LocationAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.LocationAddResponse]:
-        async for progress in self._write(request_iterator, requests.LOCATION_ADD, context):
+        async for progress in self._write(requests.LOCATION_ADD, context):
             yield pb2.LocationAddResponse(progress=progress)
 
     async def RelationAdd(self, request_iterator: Any, context: Any) -> AsyncIterator[pb2.RelationAddResponse]:
-        async for progress in self._write(request_iterator, requests.RELATION_ADD, context):
+        async for progress in self._write(requests.RELATION_ADD, context):
             yield pb2.RelationAddResponse(progress=progress)
 
     async def ContentGet(self, body: Any, context: Any) -> AsyncIterator[pb2.ContentGetResponse]:
@@ -168,18 +169,13 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             requests.decoded(pb2.WithPathRequest, body)
             return pb2.WithPathResponse(with_path=self._readable().with_path())
 
-    async def _write(
-        self,
-        messages: Any,
-        kind: MessageKind[Any],
-        context: Any,
-    ) -> AsyncIterator[pb2.AddProgress]:
+    async def _write(self, kind: MessageKind[Any], context: Any) -> AsyncIterator[pb2.AddProgress]:
         write = self._new_write()
         async with self._call(context, write):
             write.hold(self._limits.writes.enter(caller_of(context)))
             # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
-            context.add_done_callback(lambda _: write.close())
-            async for progress in write.responses(messages, kind, context):
+            at_end_of_call(write.close)
+            async for progress in write.responses(kind, context):
                 yield progress
 
     def _get(
@@ -214,19 +210,18 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             caller = caller_of(context)
             place = limit.enter(caller, len(body))
             # A cancelled RPC may leave this generator suspended: what it holds is given back by callbacks.
-            on_end = lambda callback: context.add_done_callback(lambda _: callback())
-            context.add_done_callback(lambda _: place.release())
+            at_end_of_call(place.release)
             open_read = lambda: read(storage, requests.decoded(kind, body))
-            async for response in reads.responses(caller, open_read, on_end):
+            async for response in reads.responses(caller, open_read, at_end_of_call):
                 yield response
 
     @asynccontextmanager
     async def _call(self, context: Any, write: WriteCall | None = None) -> AsyncIterator[None]:
         """Counts the call as running, and ends it with the status of what is raised."""
         if write is None:
-            self._in_flight.add(context)
+            self._in_flight.add()
         else:
-            self._in_flight.add(context, write.shut_down)
+            self._in_flight.add(write.shut_down)
         try:
             yield
         except CallError as error:

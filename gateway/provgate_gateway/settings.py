@@ -88,14 +88,11 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     ] = 2_000_000
 
     max_unacked_bytes: Annotated[
-        int, Meta(ge=1, description="The most bytes of packages that are not acked, of all writes together.")
-    ] = 256 * _MIB
-
-    max_waiting_bytes: Annotated[
         int,
         Meta(
-            ge=64 * _MIB,
-            description="The most bytes of packages of writes that wait at one of these bounds; more are refused.",
+            ge=1,
+            description="The most bytes of messages that are read and of packages that are not acked, of all writes "
+            "together; the others are not read.",
         ),
     ] = 256 * _MIB
 

@@ -1,9 +1,9 @@
 """One write: reads its messages, hands packages on, and tells how far it has come.
 
-Data flow: a reader task takes a message, checks and cuts it, waits for flow control to admit it and submits the
-packages. The dispatcher calls back for each package. `responses` wakes up on every change and yields the counts, at
-most one response at a time and not faster than a client can use them. All of it runs on the gateway's loop, so that
-there are no locks.
+Data flow: a reader task waits until flow control has memory for a message, reads it, checks and cuts it, waits for its
+admission and submits the packages. The dispatcher calls back for each package. `responses` wakes up on every change and
+yields the counts, at most one response at a time and not faster than a client can use them. All of it runs on the
+gateway's loop, so that there are no locks.
 
 A response that the client does not take suspends `responses`, for ever if it must: gRPC tells nobody, and a status
 would wait behind the response. A timer then gives back what the call holds; the client finds the status if it reads on.
@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from provgate.v1 import errors_pb2
@@ -47,6 +48,9 @@ class ServerCall(Protocol):
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline; None where there is none."""
+
+    async def read(self) -> object:
+        """The next message, encoded; `grpc.aio.EOF` where none follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +112,18 @@ class WriteCall:
         """Takes the place of the call among those that run, to be given back when the call closes."""
         self._slot = slot
 
-    async def responses(
-        self,
-        requests: AsyncIterable[bytes],
-        kind: MessageKind[Any],
-        call: ServerCall,
-    ) -> AsyncIterator[AddProgress]:
+    async def responses(self, kind: MessageKind[Any], call: ServerCall) -> AsyncIterator[AddProgress]:
         """Yields the progress of the call until everything it received is acked.
 
         Args:
-            requests: the messages, encoded.
-            kind: tells what is in them.
-            call: tells the deadline.
+            kind: tells what is in the messages.
+            call: has the messages, and tells the deadline.
 
         Raises:
             CallError: the call fails.
         """
         deadline = _deadline_of(call)
-        self._reader = asyncio.create_task(self._read(requests, kind))
+        self._reader = asyncio.create_task(self._read(call, kind))
         try:
             sent: AddProgress | None = None
             while True:
@@ -210,19 +208,32 @@ class WriteCall:
                 # What it would take in now could not be told any more.
                 self._reader.cancel()
 
-    async def _read(self, requests: AsyncIterable[bytes], kind: MessageKind[Any]) -> None:
+    async def _read(self, call: ServerCall, kind: MessageKind[Any]) -> None:
+        # Not by gRPC's iterator of requests, which keeps each message until the next has come.
         try:
-            async for body in requests:
+            while (body := await self._share.next_message(partial(self._next, call), kind.growth)) is not None:
                 self._begun = True
-                await self._take(await self._policy.intake.packages(body, kind))
+                packages = await self._policy.intake.packages(body, kind)
+                del body
+                await self._take(packages)
+                del packages
         except CallError as error:
             self._fail(error)
+        except CrowdedError:
+            self._fail(errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait"))
+        except QuotaError as error:
+            self._fail(errors.exhausted(_PRINCIPAL_LIMIT, str(error), error.retry_delay_s))
         except Exception:
             logger.exception("a write fails", extra={"action": "call.fail"})
             self._fail(errors.internal())
         else:
             self._half_closed = True
             self._progress_made()
+
+    async def _next(self, call: ServerCall) -> object:
+        # The client's time to send begins now, not while the call waited for memory.
+        self._progressed_at = time.monotonic()
+        return await call.read()
 
     async def _take(self, packages: list[Package]) -> None:
         load = Load()
@@ -232,12 +243,7 @@ class WriteCall:
         if packages:
             self._metrics.received(packages[0], load.entry_count)
         self._progress_made()
-        try:
-            await self._share.admit(load)
-        except CrowdedError:
-            raise errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait") from None
-        except QuotaError as error:
-            raise errors.exhausted(_PRINCIPAL_LIMIT, str(error), error.retry_delay_s) from None
+        await self._share.admit(load)
         self._packages_in_hand += len(packages)
         self._dispatcher.submit(packages, self)
 
@@ -259,7 +265,7 @@ class WriteCall:
             await within(self._changed.wait(), ends_at - time.monotonic())
 
     def _patience_ends_at(self) -> float:
-        if not self._begun:
+        if not self._begun and not self._share.waiting:
             return self._progressed_at + self._policy.first_message_s
         patience_s = max(self._policy.wait_min_s, self._packages_in_hand * self._policy.wait_per_batch_s)
         # To wait for a turn, which the gateway itself gives by the caller's rate, is no standstill.
@@ -271,7 +277,8 @@ class WriteCall:
         if remaining_s > 0:
             self._untaken = asyncio.get_running_loop().call_later(remaining_s, self._expect_taken)
         else:
-            self._fail(self._stall())
+            if not self._complete:
+                self._fail(self._stall())
             self.close()
 
     def _taken(self) -> None:
@@ -280,7 +287,7 @@ class WriteCall:
 
     def _stall(self) -> CallError:
         """Returns why the call could not go on."""
-        if not self._begun:
+        if not self._begun and not self._share.waiting:
             return errors.timed_out(errors_pb2.ERROR_REASON_NO_PROGRESS, "the write sent no message in time")
         if not self._dispatcher.connected:
             return errors.unavailable(errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE, "the broker cannot be reached")

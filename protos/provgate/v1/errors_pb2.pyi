@@ -54,6 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
     ERROR_REASON_TOO_MANY_IDS: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT: a read asks for more than 100,000 ids: ask in several calls."""
+    ERROR_REASON_TOO_MANY_ENTRIES: _ErrorReason.ValueType  # 10
+    """INVALID_ARGUMENT: a message of a write holds more than 200,000 entries: send them in several messages."""
     ERROR_REASON_UNROUTABLE: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION: the broker has no queue for a package; the metadata names "exchange" and "routing_key". The
     topology was not declared, or gateway and workers disagree on the number of ranges.
@@ -81,8 +83,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     gateway takes, or as are this caller's share.
     """
     ERROR_REASON_FLOW_CONTROL: _ErrorReason.ValueType  # 43
-    """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
-    long as it may, or as many wait as the gateway has memory for.
+    """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries or bytes as it may, and the write waited
+    for as long as it may; or its next message did not come within 10 s while other writes waited to be read.
     """
     ERROR_REASON_PRINCIPAL_LIMIT: _ErrorReason.ValueType  # 44
     """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
@@ -141,6 +143,8 @@ ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a request message is not the Protocol Buffers encoding of its type."""
 ERROR_REASON_TOO_MANY_IDS: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT: a read asks for more than 100,000 ids: ask in several calls."""
+ERROR_REASON_TOO_MANY_ENTRIES: ErrorReason.ValueType  # 10
+"""INVALID_ARGUMENT: a message of a write holds more than 200,000 entries: send them in several messages."""
 ERROR_REASON_UNROUTABLE: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION: the broker has no queue for a package; the metadata names "exchange" and "routing_key". The
 topology was not declared, or gateway and workers disagree on the number of ranges.
@@ -168,8 +172,8 @@ ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 42
 gateway takes, or as are this caller's share.
 """
 ERROR_REASON_FLOW_CONTROL: ErrorReason.ValueType  # 43
-"""RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries as it may, and the write waited for as
-long as it may, or as many wait as the gateway has memory for.
+"""RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries or bytes as it may, and the write waited
+for as long as it may; or its next message did not come within 10 s while other writes waited to be read.
 """
 ERROR_REASON_PRINCIPAL_LIMIT: ErrorReason.ValueType  # 44
 """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls

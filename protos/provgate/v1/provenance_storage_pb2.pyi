@@ -63,7 +63,7 @@ class ContentAddRequest(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
-        """More contents, behind those of `contents`."""
+        """More contents, behind those of `contents`. A message holds at most 200,000 in all."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class DirectoryAddRequest(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
-        """More directories, behind those of `directories`."""
+        """More directories, behind those of `directories`. A message holds at most 200,000 in all."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class RevisionAddRequest(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.RevisionColumns]:
-        """More revisions, behind those of `revisions`."""
+        """More revisions, behind those of `revisions`. A message holds at most 200,000 in all."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class OriginAddRequest(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.OriginColumns]:
-        """More origins, behind those of `origins`."""
+        """More origins, behind those of `origins`. A message holds at most 200,000 in all."""
 
     def __init__(
         self,
@@ -274,7 +274,7 @@ class LocationAddRequest(_message.Message):
     PATHS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Paths of 0 to 4096 bytes without NUL, not necessarily UTF-8. May be empty."""
+        """Paths of 0 to 4096 bytes without NUL, not necessarily UTF-8; at most 200,000. May be empty."""
 
     def __init__(
         self,
@@ -330,7 +330,7 @@ class RelationAddRequest(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.RelationColumns]:
-        """More rows, behind those of `relations`."""
+        """More rows, behind those of `relations`. A message holds at most 200,000 in all."""
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ class ProvenanceStorageStub:
     Reads need the role reader, writes the role writer, which may read too.
 
     What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000. A message of a write holds as many entries as fit, and a write as many
-    messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
+    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
     """
 
     def __init__(self, channel):
@@ -158,8 +158,8 @@ class ProvenanceStorageServicer:
     Reads need the role reader, writes the role writer, which may read too.
 
     What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000. A message of a write holds as many entries as fit, and a write as many
-    messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
+    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
     """
 
     def ContentAdd(self, request_iterator, context):
@@ -396,8 +396,8 @@ class ProvenanceStorage:
     Reads need the role reader, writes the role writer, which may read too.
 
     What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000. A message of a write holds as many entries as fit, and a write as many
-    messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
+    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
     """
 
     @staticmethod

@@ -49,6 +49,7 @@ class FakeSession:
     def __init__(self) -> None:
         self.blocked = False
         self.is_open = True
+        self.unsent_bytes = 0
         self.published: list[tuple[str, str, bytes, BasicProperties, bool]] = []
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_return: Callable[..., None]
@@ -247,3 +248,22 @@ def test_messages_are_persistent_and_mandatory_unless_said_otherwise() -> None:
             assert (second[3].delivery_mode, second[4]) == (None, False)
 
     run(test)
+
+
+def test_nothing_more_is_taken_while_much_is_unsent() -> None:
+    async def main() -> None:
+        recorder = Recorder()
+        publisher = Publisher(AmqpParameters("amqp://nowhere/", 10), "test", recorder)
+        async with serving(publisher) as session:
+            session.unsent_bytes = 8 * 2**20
+            for number in range(3):
+                publisher.publish(Message(str(number), "", "key", b""))
+            session.confirm(1)
+            assert not publisher.ready
+            told_before = len(recorder.told)
+            session.unsent_bytes = 2**20
+            session.confirm(2)
+            session.confirm(3)
+        assert recorder.told[told_before:] == [("confirmed", "1"), ("ready",), ("confirmed", "2"), ("lost",)]
+
+    asyncio.run(main())

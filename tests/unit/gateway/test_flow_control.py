@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ class Call:
     """A call that asks for one admission after the other, as a reader does."""
 
     def __init__(self, flow_control: FlowControl, quota: Quota | None = None) -> None:
+        self.flow_control = flow_control
         self.share = flow_control.share(quota)
         self.admitted: list[Load] = []
         self._task: asyncio.Task[None] | None = None
@@ -41,6 +43,7 @@ class Call:
     async def ask(self, entry_count: int, size_bytes: int = 0) -> None:
         async def admit() -> None:
             load = Load(entry_count, size_bytes)
+            await self.flow_control.reserve(self.share, size_bytes)
             await self.share.admit(load)
             self.admitted.append(load)
 
@@ -138,22 +141,70 @@ def test_a_message_larger_than_the_bounds_is_admitted_alone(too_large: Load) -> 
     run(test)
 
 
-def test_what_waits_is_bounded_too() -> None:
+def test_what_waits_is_within_the_bound_too() -> None:
     async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100), max_waiting_bytes=150)
-        holder, first, second, third = (Call(flow_control) for _ in range(4))
-        await holder.ask(10, 100)
-        await first.ask(1, 100)
-        assert first.waits
-        with pytest.raises(CrowdedError):
-            await flow_control.share().admit(Load(1, 51))
-        await second.ask(1, 50)
-        assert second.waits
+        flow_control = FlowControl(Load(10, 100), Load(10, 100))
+        holder, first, second = (Call(flow_control) for _ in range(3))
+        await holder.ask(10, 40)
+        await first.ask(1, 50)
+        await second.ask(1, 20)
+        # The first is read and waits for the entries of the holder, the second is not even read.
+        assert (first.share.waiting_bytes, second.share.waiting_bytes) == (50, 0)
+        assert flow_control.waiting_bytes == 50
         await holder.ack()
         assert first.admitted
-        # What was admitted waits no more.
-        await third.ask(1, 100)
-        assert third.waits
+        assert second.admitted
+        assert flow_control.waiting_bytes == 0
+
+    run(test)
+
+
+def test_a_message_that_grows_over_what_is_free_is_refused() -> None:
+    async def test() -> None:
+        flow_control = FlowControl(Load(10, 100), Load(10, 100))
+        holder, other = Call(flow_control), flow_control.share()
+        await holder.ask(1, 50)
+        await flow_control.reserve(other, 40)
+        with pytest.raises(CrowdedError):
+            await other.admit(Load(1, 51))
+        other.close()
+        assert flow_control.waiting_bytes == 0
+
+    run(test)
+
+
+async def _never() -> bytes:
+    return await asyncio.Future()
+
+
+def test_a_call_that_sends_nothing_makes_way_when_others_wait_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provgate_gateway.flow_control._NEXT_MESSAGE_S", 0.0)
+
+    async def message() -> bytes:
+        return b"message"
+
+    async def test() -> None:
+        flow_control = FlowControl(Load(10, 100), Load(10, 100))
+        idle, other = flow_control.share(), flow_control.share()
+        reading = asyncio.create_task(idle.next_message(_never, 1.0))
+        await _settle()
+        assert not reading.done()
+        assert await other.next_message(message, 1.0) == b"message"
+        with pytest.raises(CrowdedError):
+            await reading
+        assert flow_control.waiting_bytes == len(b"message")
+
+    run(test)
+
+
+def test_the_end_of_a_call_holds_nothing() -> None:
+    async def end() -> object:
+        return grpc.aio.EOF
+
+    async def test() -> None:
+        flow_control = FlowControl(Load(10, 100), Load(10, 100))
+        assert await flow_control.share().next_message(end, 1.0) is None
+        assert flow_control.waiting_bytes == 0
 
     run(test)
 
@@ -340,20 +391,21 @@ def test_a_call_that_ends_gives_its_part_of_the_quota_back() -> None:
 
 def test_one_caller_alone_does_not_fill_what_others_wait_in() -> None:
     async def test() -> None:
-        flow_control = FlowControl(Load(10_000, 10_000), Load(10_000, 10_000), max_waiting_bytes=100)
+        flow_control = FlowControl(Load(10_000, 10_000), Load(10_000, 100))
         quota = Quota(Load(1, 10_000))
         holder, waiting, late, other = (Call(flow_control, each) for each in (quota, quota, quota, None))
         for call in (waiting, late):
             await call.ask(0)
         await holder.ask(1)
         await waiting.ask(1, 25)
-        assert waiting.waits
-        with pytest.raises(QuotaError):
-            await late.share.admit(Load(1, 1))
+        await late.ask(1, 1)
         await other.ask(1, 75)
+        # The late one is not read, and does not hold up the other, who comes after it.
+        assert quota.waiting_bytes == 25
+        assert late.share.waiting_bytes == 0
         assert not other.waits
         await waiting.cancel()
-        assert quota.waiting_bytes == 0
+        assert quota.waiting_bytes == late.share.waiting_bytes == 1
 
     run(test)
 
@@ -362,7 +414,7 @@ def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> 
     async def test() -> None:
         clock = [0.0]
         rate = EntryRate(100, lambda: clock[0])
-        flow_control = FlowControl(Load(10_000, 1000), Load(10_000, 10_000), max_waiting_bytes=100)
+        flow_control = FlowControl(Load(10_000, 1000), Load(10_000, 100))
         quota = Quota(Load(10_000, 1000), rate, turn_max_s=5)
         call, other = Call(flow_control, quota), Call(flow_control)
         await call.ask(1000, 1)
@@ -373,13 +425,14 @@ def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> 
             await flow_control.share(quota).admit(Load(1))
         assert raised.value.retry_delay_s == 9.01
         # What waits for its turn is held in memory as well.
-        with pytest.raises(CrowdedError):
-            await other.share.admit(Load(1, 76))
+        assert flow_control.waiting_bytes == 25
+        await other.ask(1, 75)
+        assert other.waits
         await call.cancel()
         assert rate.wait_s() == 9
         assert call.share.turn_at == 0
-        await other.share.admit(Load(1, 1))
-        assert flow_control.in_hand == Load(1, 1)
+        assert other.admitted
+        assert flow_control.in_hand == Load(1, 75)
         clock[0] = 4
         begun = flow_control.share(quota)
         with pytest.raises(TimeoutError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from provgate.v1.provenance_storage_pb2 import LocationGetAllResponse
+from provgate_gateway.call_limits import CallLimit
 from provgate_gateway.streamed_read import StreamedReads
 from provgate_storage.local import RowStream
 
@@ -37,10 +38,12 @@ def test_one_may_end_after_the_threads_were_given_back() -> None:
     stream = Stream()
 
     async def run() -> None:
-        reads = StreamedReads(1, 1.0, 1.0)
+        reads = StreamedReads(CallLimit("listings", 4, 4), 1, 1.0, 1)
         ends: list[Callable[[], None]] = []
         responses = reads.responses(
-            lambda: cast("RowStream[bytes]", stream), lambda rows: LocationGetAllResponse(paths=rows), ends.append
+            "caller",
+            lambda: (cast("RowStream[bytes]", stream), lambda rows: LocationGetAllResponse(paths=rows)),
+            ends.append,
         )
         reading = asyncio.ensure_future(anext(responses))
         await asyncio.to_thread(stream.running.wait, 60)

@@ -1,0 +1,65 @@
+"""What calls leave behind when they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from provgate_gateway.call_end import at_end_of_call
+from provgate_gateway.entering import entered
+
+
+def _contexts() -> int:
+    return sum(type(found).__name__ == "_ServicerContext" for found in gc.get_objects())
+
+
+class _Service(grpc.GenericRpcHandler):
+    """Reads a message of each call and answers without end, as a write does."""
+
+    def __init__(self) -> None:
+        self.ended_count = 0
+
+    def _end(self) -> None:
+        self.ended_count += 1
+
+    def service(self, handler_call_details: Any) -> Any:
+        async def answers(_: Any, context: Any) -> AsyncIterator[bytes]:
+            at_end_of_call(self._end)
+            await context.read()
+            while True:
+                yield b"answer"
+
+        async def enter(_: Any) -> None:
+            at_end_of_call(self._end)
+
+        return entered(grpc.stream_stream_rpc_method_handler(answers), enter)
+
+
+def test_cancelled_calls_are_freed_without_the_garbage_collector() -> None:
+    async def main() -> None:
+        service = _Service()
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers([service])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for _ in range(10):
+                call: Any = channel.stream_stream("/service/method")()
+                await call.write(b"message")
+                await call.read()
+                call.cancel()
+            async with asyncio.timeout(10):
+                while service.ended_count < 20 or _contexts():  # noqa: ASYNC110 - gRPC tells nobody
+                    await asyncio.sleep(0.01)
+        await server.stop(None)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
