@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
 from provgate.v1.provenance_storage_pb2 import WithPathRequest
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_client.adapter.settings import SECTION_PATH, GrpcSettings
+from provgate_client.adapter.unreachable import cause_of
 from provgate_client.errors import CallStatus, GatewayUnavailableError
 from provgate_config.pem import read_pem
 
 _RECONNECT_FIRST_MS: Final = 100
 _RECONNECT_MAX_MS: Final = 5_000
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
+_CAUSE_TIMEOUT_S: Final = 0.5
 
 
 def open_channel(settings: GrpcSettings) -> grpc.Channel:
@@ -40,20 +42,30 @@ def wait_until_ready(channel: grpc.Channel, settings: GrpcSettings) -> None:
     gRPC's own `channel_ready_future` would make every close of the channel 0.2 s slower.
 
     Raises:
-        GatewayUnavailableError: nothing answers within the connect timeout.
+        GatewayUnavailableError: nothing answers within the connect timeout. The text says what the last attempt met.
     """
-    ask = ProvenanceStorageStub(channel).WithPath
+    failure = _ask(channel, settings, settings.connect_timeout_s, wait_for_ready=True)
+    if failure is None or failure.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+        return
+    # A call that does not wait ends at once with what the last attempt to connect met.
+    last = _ask(channel, settings, _CAUSE_TIMEOUT_S, wait_for_ready=False)
+    if last is None or last.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return
+    cause = cause_of(last.details() if last.code() is grpc.StatusCode.UNAVAILABLE else None, settings.secure)
+    message = f"no gateway answers at {settings.address.target} within {settings.connect_timeout_s:g} s: {cause}"
+    raise GatewayUnavailableError(message, CallStatus(grpc.StatusCode.UNAVAILABLE)) from last
+
+
+def _ask(channel: grpc.Channel, settings: GrpcSettings, timeout_s: float, *, wait_for_ready: bool) -> Any:
+    """Makes a call, and returns the error that it ends with; None where there is none."""
+    metadata = call_metadata(settings)
     try:
-        ask(
-            WithPathRequest(),
-            timeout=settings.connect_timeout_s,
-            wait_for_ready=True,
-            metadata=call_metadata(settings),
+        ProvenanceStorageStub(channel).WithPath(
+            WithPathRequest(), timeout=timeout_s, wait_for_ready=wait_for_ready, metadata=metadata
         )
     except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            message = f"no gateway answers at {settings.address.target} within {settings.connect_timeout_s:g} s"
-            raise GatewayUnavailableError(message, CallStatus(grpc.StatusCode.UNAVAILABLE)) from error
+        return error
+    return None
 
 
 def _options(settings: GrpcSettings) -> list[tuple[str, int]]:

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from provgate_client.adapter.channel import open_channel
 from provgate_client.adapter.settings import GrpcSettings
+from provgate_client.adapter.unreachable import cause_of
 from provgate_config.addresses import local_address
 from provgate_gateway.health import BROKER, SERVICE, STORAGE
 from provgate_operations.doctor.deployment import Deployment
@@ -50,7 +51,7 @@ def ask_gateway(settings: GrpcSettings, *, has_storage: bool, timeout_s: float) 
     channel = open_channel(settings)
     try:
         stub = health_pb2_grpc.HealthStub(channel)
-        return list(_findings(stub, services, settings.address.target, timeout_s))
+        return list(_findings(stub, services, settings, timeout_s))
     finally:
         channel.close()
 
@@ -61,13 +62,14 @@ def no_address() -> Finding:
 
 
 def _findings(
-    stub: health_pb2_grpc.HealthStub, services: list[str], target: str, timeout_s: float
+    stub: health_pb2_grpc.HealthStub, services: list[str], settings: GrpcSettings, timeout_s: float
 ) -> Iterator[Finding]:
+    target = settings.address.target
     for service in services:
         try:
             status = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s).status
         except grpc.RpcError as error:
-            yield _unanswered(error, target)
+            yield _unanswered(error, settings)
             return
         if status == health_pb2.HealthCheckResponse.SERVING:
             yield ok(CHECK, f"{service} of {target} is SERVING")
@@ -76,10 +78,11 @@ def _findings(
             yield broken(CHECK, f"{service} of {target} is NOT_SERVING", _WHY[service], remedy)
 
 
-def _unanswered(error: grpc.RpcError, target: str) -> Finding:
-    code = error.code()
+def _unanswered(error: grpc.RpcError, settings: GrpcSettings) -> Finding:
+    code, target = error.code(), settings.address.target
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         remedy = "provgate-gateway, or correct url and the tls_ settings of provenance.storage"
-        return broken(CHECK, f"no gateway answers at {target}: {error.details()}", "nobody can write or read", remedy)
+        cause = cause_of(error.details() if code is grpc.StatusCode.UNAVAILABLE else None, settings.secure)
+        return broken(CHECK, f"no gateway answers at {target}: {cause}", "nobody can write or read", remedy)
     remedy = "correct provenance.storage.url: it is the address of a gateway"
     return broken(CHECK, f"{target} answers {code.name}: {error.details()}", "it is no gateway, or refuses", remedy)

@@ -338,7 +338,7 @@ class TestFailures:
     def test_nobody_there(self, run: Run) -> None:
         result = CliRunner().invoke(main, ["--url", "127.0.0.1:1", "--connect-timeout-s", "0.1", "first", "0" * 40])
         assert result.exit_code == 1
-        assert result.stderr == "Error: no gateway answers at 127.0.0.1:1 within 0.1 s\n"
+        assert result.stderr == "Error: no gateway answers at 127.0.0.1:1 within 0.1 s: the connection is refused\n"
 
     def test_a_refusal_is_one_line(self, run: Run, gateway: GatewayDouble) -> None:
         gateway.faults.append(Fault(grpc.StatusCode.UNIMPLEMENTED, message="this gateway\nhas no reads"))
