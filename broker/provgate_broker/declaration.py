@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pika.exchange_type import ExchangeType
 
-from provgate_broker.errors import ConnectionLostError, NotPermittedError, TopologyError
+from provgate_broker.errors import ConnectionLostError, MissingTopologyError, NotPermittedError, TopologyError
 from provgate_broker.question_channel import QuestionChannel, questions
 from provgate_broker.session import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, AmqpSession
 from provgate_broker.settings import RabbitMqSettings
@@ -85,7 +85,8 @@ async def check_topology(session: AmqpSession, policy: RangePolicy) -> None:
     """Checks that every exchange has the last queue of each of its operations, and none beyond.
 
     Raises:
-        TopologyError: queues are missing, or there are more than `policy` knows.
+        MissingTopologyError: queues are missing.
+        TopologyError: there are more than `policy` knows.
         ConnectionLostError: the connection broke.
     """
     async with questions(session) as asked:
@@ -97,9 +98,10 @@ async def check_topology(session: AmqpSession, policy: RangePolicy) -> None:
 async def _check_range_count(asked: QuestionChannel, exchange: Exchange, operation: Operation, count: int) -> None:
     last, beyond = binding_key(operation, count - 1), binding_key(operation, count)
     if await queue_state(asked, last) is None:
-        raise TopologyError(
+        raise MissingTopologyError(
             f"the broker has no queue {last}: run `provgate-workers setup`, or set"
-            f" provenance.rabbitmq.ranges.{exchange} to what the workers use"
+            f" provenance.rabbitmq.ranges.{exchange} to what the workers use",
+            partial=await queue_state(asked, binding_key(operation, 0)) is not None,
         )
     if await queue_state(asked, beyond) is not None:
         raise TopologyError(

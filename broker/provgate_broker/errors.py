@@ -32,3 +32,15 @@ class NotPermittedError(BrokerError):
 
 class TopologyError(BrokerError):
     """The broker's exchanges and queues are not what this program expects. The text says what to do."""
+
+
+class MissingTopologyError(TopologyError):
+    """Queues that this program expects are not there. The text says what to do.
+
+    Attributes:
+        partial: whether some of the same kind are there: the set-up is under way, or made others.
+    """
+
+    def __init__(self, message: str, *, partial: bool) -> None:
+        super().__init__(message)
+        self.partial = partial

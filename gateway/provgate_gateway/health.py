@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2
 
 from provgate_broker.topology import RangePolicy
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError
+from provgate_storage.errors import NotSetUpError, RetryableStorageError
 from provgate_storage.local import LocalStorage
 from provgate_telemetry.conditions import Condition
 
@@ -80,7 +80,7 @@ class HealthWatch:
         self._broker_changed.set()
 
     async def start(self) -> None:
-        """Says NOT_SERVING until `run` knows better: the servicer would say SERVING of itself."""
+        """Says NOT_SERVING until `run` knows better: the servicer would say SERVING by itself."""
         await self._tell(storage_reachable=False)
 
     async def run(self) -> None:
@@ -120,16 +120,16 @@ class HealthWatch:
         asked, self._asked = self._asked, None
         try:
             asked.result()
-        except RetryableStorageError as error:
+        except (RetryableStorageError, NotSetUpError) as error:
             self._note_problem(str(error))
             return False
         self._storage_problem = None
-        self._outage.ended("the storage is reached again")
+        self._outage.ended("the storage can be used again")
         return True
 
     def _note_problem(self, problem: str) -> None:
         self._storage_problem = problem
-        self._outage.failed("the storage cannot be reached", problem)
+        self._outage.failed("the storage cannot be used", problem)
 
     async def _tell(self, storage_reachable: bool) -> None:
         broker_connected = self._broker_connected()

@@ -1,110 +1,117 @@
-"""Gateway and workers must have the same range counts: compared before the gateway serves."""
+"""Gateway and workers must have the same range counts: compared before the gateway takes calls."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_result, wait_random_exponential
 
 from provgate_broker.declaration import check_topology
-from provgate_broker.errors import ConnectionLostError
+from provgate_broker.errors import ConnectionLostError, MissingTopologyError, TopologyError
 from provgate_broker.session import AmqpParameters, open_session
 from provgate_broker.topology import RangePolicy
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError
+from provgate_storage.errors import NotSetUpError, RetryableStorageError
 from provgate_storage.local import LocalStorage
 
 logger = logging.getLogger(__name__)
 
+STORAGE: Final = "storage"
+BROKER: Final = "broker"
+
 _WAIT_FIRST_S: Final = 0.5
-_WAIT_MAX_S: Final = 10.0
+_WAIT_MAX_S: Final = 5.0
 
 
-class _NobodyToAskError(Exception):
-    """Neither storage nor broker can be reached."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What storage or broker said of the range counts.
+
+    Attributes:
+        problem: why they could not be compared; None where they are the same.
+        reached: whether it was reached at all.
+    """
+
+    problem: str | None = None
+    reached: bool = True
 
 
 async def agree_on_ranges(
     parameters: AmqpParameters,
     policy: RangePolicy,
     storage: LocalStorage | None,
-    on_problem: Callable[[str], None] = lambda _: None,
+    on_problem: Callable[[str, str | None], None] = lambda *_: None,
 ) -> None:
     """Waits until the range counts of `policy` are known to be those of the workers.
 
-    The storage records them and the broker's queues show them. Where one cannot be reached, the other's word is enough;
-    where neither can, both are asked again, with backoff, until one can.
+    The storage records them and the broker's queues show them. Where one cannot be reached, the other's word is enough.
+    One that is reached and not set up yet is waited for, since nobody starts all programs in order. So is a wrong
+    password: that is a server which cannot be reached.
 
     Args:
         parameters: the broker.
         policy: the range counts.
         storage: the storage; None where there is none.
-        on_problem: is told why neither can be asked, each time.
+        on_problem: is told for `STORAGE` and `BROKER` what is waited for, or None, after each look.
 
     Raises:
-        SchemaMismatchError: the storage records others, or has no schema or one of another version.
+        SchemaMismatchError: the storage records others, or has a schema of another version.
         TopologyError: the broker's queues show others.
     """
     outage = Outage(logger, action="ranges.compare")
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(_NobodyToAskError),
-        wait=wait_random_exponential(multiplier=_WAIT_FIRST_S, max=_WAIT_MAX_S),
-        before_sleep=_log,
-    )
-    await retrying(_ask, parameters, policy, storage, outage, on_problem)
-    if retrying.statistics["attempt_number"] > 1:
-        outage.ended("range counts can be compared")
+
+    async def look() -> bool:
+        answers = {}
+        if storage is not None:
+            answers[STORAGE] = await _ask_storage(storage, policy)
+        may_be_under_way = storage is not None and answers[STORAGE].reached
+        answers[BROKER] = await _ask_broker(parameters, policy, may_be_under_way)
+        for name, answer in answers.items():
+            on_problem(name, answer.problem)
+        agreed = [answer.problem is None for answer in answers.values()]
+        if any(agreed) and all(answer.problem is None or not answer.reached for answer in answers.values()):
+            return True
+        waited_for = "; ".join(f"{name}: {answer.problem}" for name, answer in answers.items() if answer.problem)
+        outage.failed("calls are taken once range counts can be compared", waited_for)
+        return False
+
+    waiting = wait_random_exponential(multiplier=_WAIT_FIRST_S, max=_WAIT_MAX_S)
+    await AsyncRetrying(retry=retry_if_result(lambda agreed: not agreed), wait=waiting)(look)
+    outage.ended("range counts were compared")
 
 
-async def _ask(
-    parameters: AmqpParameters,
-    policy: RangePolicy,
-    storage: LocalStorage | None,
-    outage: Outage,
-    on_problem: Callable[[str], None],
-) -> None:
-    asked: list[Callable[[], Awaitable[None]]] = [lambda: _ask_broker(parameters, policy)]
-    if storage is not None:
-        asked.insert(0, lambda: _ask_storage(storage, policy))
-    answered = False
-    problems: list[str] = []
-    for ask in asked:
-        try:
-            await ask()
-        except (RetryableStorageError, ConnectionLostError) as error:
-            outage.failed("range counts cannot be compared", error)
-            problems.append(str(error))
-        else:
-            answered = True
-    if not answered:
-        on_problem("; ".join(problems))
-        raise _NobodyToAskError
-
-
-async def _ask_storage(storage: LocalStorage, policy: RangePolicy) -> None:
+async def _ask_storage(storage: LocalStorage, policy: RangePolicy) -> _Answer:
     def check() -> None:
         storage.open()
         storage.check({exchange.value: count for exchange, count in policy.counts.items()})
 
-    await asyncio.get_running_loop().run_in_executor(None, check)
+    try:
+        await asyncio.to_thread(check)
+    except NotSetUpError as error:
+        return _Answer(str(error))
+    except RetryableStorageError as error:
+        return _Answer(str(error), reached=False)
+    return _Answer()
 
 
-async def _ask_broker(parameters: AmqpParameters, policy: RangePolicy) -> None:
-    session = await open_session(parameters, "provgate-gateway start")
+async def _ask_broker(parameters: AmqpParameters, policy: RangePolicy, may_be_under_way: bool) -> _Answer:
+    try:
+        session = await open_session(parameters, "provgate-gateway start")
+    except ConnectionLostError as error:
+        return _Answer(f"no connection to {parameters.address}: {error}", reached=False)
     try:
         await check_topology(session, policy)
+    except MissingTopologyError as error:
+        if error.partial and not may_be_under_way:
+            # Set-up comes to the broker after the storage: these are queues of another range count.
+            raise TopologyError(str(error)) from error
+        return _Answer(str(error))
+    except ConnectionLostError as error:
+        return _Answer(f"the connection to {parameters.address} is lost: {error}", reached=False)
     finally:
         await session.close()
-
-
-def _log(state: RetryCallState) -> None:
-    wait_s = state.next_action.sleep if state.next_action else 0.0
-    logger.log(
-        logging.WARNING if state.attempt_number == 1 else logging.DEBUG,
-        "waiting for the storage or the broker; the next try is in %.1f s",
-        wait_s,
-        extra={"action": "ranges.compare", "wait_s": wait_s},
-    )
+    return _Answer()

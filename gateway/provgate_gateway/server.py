@@ -34,6 +34,7 @@ from provgate_gateway.range_agreement import agree_on_ranges
 from provgate_gateway.readiness import Readiness
 from provgate_gateway.servicer import ProvenanceStorageServicer
 from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
+from provgate_gateway.start_gate import StartGate
 from provgate_gateway.streamed_read import StreamedReads
 from provgate_gateway.unary_read import UnaryReads
 from provgate_gateway.write_call import WriteCall, WritePolicy
@@ -120,6 +121,7 @@ class Gateway:
         self._registry = CollectorRegistry()
         self._metrics = GatewayMetrics(self._registry)
         self._readiness = Readiness()
+        self._gate = StartGate(SERVICE)
 
     def stop(self) -> None:
         """Has `run` stop. May be called again; on the loop's thread only."""
@@ -128,6 +130,8 @@ class Gateway:
 
     async def run(self, on_serving: Callable[[str], None]) -> None:
         """Serves until `stop`, and returns once everything is shut down.
+
+        While broker and storage are waited for, health is answered, and every other call ends UNAVAILABLE.
 
         The order of the end: health says NOT_SERVING, new calls are refused, calls in flight get the grace period,
         then the broker connections close, then the storage. Whoever watches sees all of it.
@@ -141,7 +145,11 @@ class Gateway:
         """
         self._begin_conditions()
         async with watched(self._watch_address(), self._registry, list, self._readiness.conditions):
-            await self._run(on_serving)
+            try:
+                await self._serve(on_serving)
+            finally:
+                if self._backends.storage is not None:
+                    self._backends.storage.close()
 
     def _watch_address(self) -> WatchAddress:
         default = METRICS_LISTEN if self._settings.is_local else None
@@ -149,34 +157,24 @@ class Gateway:
 
     def _begin_conditions(self) -> None:
         self._readiness.set("stopping")
-        self._readiness.set("ranges", "they were not compared with those of the workers yet")
+        self._readiness.set("ranges", "the gateway waits until it can compare them with those of the workers")
         self._readiness.set("broker", "not connected yet")
         if self._backends.storage is not None:
             self._readiness.set("storage", "not asked yet")
 
-    async def _run(self, on_serving: Callable[[str], None]) -> None:
-        agreeing = asyncio.create_task(self._agree())
+    async def _agreed(self) -> bool:
+        """Returns whether the range counts agree, or False once the gateway is told to stop."""
+        backends = self._backends
+        agreeing = asyncio.create_task(
+            agree_on_ranges(backends.parameters, backends.policy, backends.storage, self._readiness.set)
+        )
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({agreeing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        try:
-            if agreeing.done():
-                agreeing.result()
-                await self._serve(on_serving)
-        finally:
-            agreeing.cancel()
-            stopping.cancel()
-            if self._backends.storage is not None:
-                self._backends.storage.close()
-
-    async def _agree(self) -> None:
-        backends = self._backends
-        await agree_on_ranges(
-            backends.parameters,
-            backends.policy,
-            backends.storage,
-            on_problem=lambda problem: self._readiness.set("ranges", problem),
-        )
-        self._readiness.set("ranges")
+        stopping.cancel()
+        if not agreeing.cancel():
+            agreeing.result()
+            return True
+        return False
 
     async def _serve(self, on_serving: Callable[[str], None]) -> None:
         settings, backends = self._settings, self._backends
@@ -191,8 +189,6 @@ class Gateway:
         )
         watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)
         inspection = self._inspection(dispatcher)
-        for each in (dispatcher, watch, inspection):
-            self._readiness.add(each.conditions)
         self._registry.register(inspection)
         limits = CallLimits(
             CallLimit("writes", settings.max_calls),
@@ -218,11 +214,17 @@ class Gateway:
         server = self._server(servicer, health_servicer)
         address = self._bind(server)
         await watch.start()
-        background = [asyncio.create_task(each.run()) for each in (dispatcher, watch, inspection)]
+        background: list[asyncio.Task[None]] = []
         try:
             await server.start()
-            on_serving(address)
-            await self._until_stopped(background)
+            if await self._agreed():
+                self._readiness.set("ranges")
+                for each in (dispatcher, watch, inspection):
+                    self._readiness.add(each.conditions)
+                    background.append(asyncio.create_task(each.run()))
+                self._gate.is_open = True
+                on_serving(address)
+                await self._until_stopped(background)
             await watch.stop()
             await self._end(server, in_flight)
         finally:
@@ -262,7 +264,7 @@ class Gateway:
         return None if self._access is None else self._access.limits.quota(current_principal())
 
     def _server(self, servicer: ProvenanceStorageServicer, health_servicer: HealthServicer) -> grpc.aio.Server:
-        interceptors: list[Any] = [DecodingInterceptor(SERVICE)]
+        interceptors: list[Any] = [self._gate, DecodingInterceptor(SERVICE)]
         if self._access is not None:
             interceptors.insert(0, self._access.interceptor)
         interceptors.insert(0, CallCountingInterceptor(self._metrics, self._durations))

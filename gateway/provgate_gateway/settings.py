@@ -34,7 +34,11 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     tls_key: Annotated[str | None, Meta(description="A PEM file with the certificate's private key.")] = None
 
     tls_client_ca: Annotated[
-        str | None, Meta(description="A PEM file with the authorities whose client certificates are required.")
+        str | None,
+        Meta(
+            description="A PEM file with the authorities whose client certificates are required, of callers with a "
+            "token too."
+        ),
     ] = None
 
     access: Annotated[AccessSettings, Meta(description="Who may call, and how much of the gateway each may use.")] = (

@@ -53,6 +53,10 @@ class SchemaMismatchError(StorageError):
     """The database is not what this program expects: no schema, another version, or other range counts."""
 
 
+class NotSetUpError(SchemaMismatchError):
+    """The database has no schema yet, or not all of it: `provgate-workers setup` makes what is missing."""
+
+
 class InvalidValue(StrEnum):
     """What is wrong with a value; the names are those of the service's error reasons."""
 

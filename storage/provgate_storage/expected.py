@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from provgate_storage.errors import SchemaMismatchError
+from provgate_storage.errors import NotSetUpError, SchemaMismatchError
 
 VERSION: Final = 1
 """The version of the schema of this program. Every storage has schemas of its own under one number."""
@@ -13,9 +13,9 @@ VERSION: Final = 1
 _SETUP_COMMAND: Final = "`provgate-workers setup`"
 
 
-def no_schema() -> SchemaMismatchError:
+def no_schema() -> NotSetUpError:
     """Returns the error of a database that was never set up."""
-    return SchemaMismatchError(f"the database has no schema: run {_SETUP_COMMAND}")
+    return NotSetUpError(f"the database has no schema: run {_SETUP_COMMAND}")
 
 
 def not_ours(names: Iterable[str], what: str) -> SchemaMismatchError:
@@ -44,10 +44,10 @@ def check_version(found: Sequence[object]) -> None:
 
 
 def check_nothing_missing(missing: Iterable[str]) -> None:
-    """Raises `SchemaMismatchError` where the database lacks, say, an index."""
+    """Raises `NotSetUpError` where the database lacks, say, an index."""
     names = ", ".join(sorted(missing))
     if names:
-        raise SchemaMismatchError(f"the database lacks {names}: run {_SETUP_COMMAND}")
+        raise NotSetUpError(f"the database lacks {names}: run {_SETUP_COMMAND}")
 
 
 def check_range_counts(recorded: Mapping[str, int], expected: Mapping[str, int]) -> None:

@@ -90,7 +90,8 @@ class LocalStorage(ProvenanceStorageInterface, RowStorage, Protocol):
         """Compares version and range counts with what the database records; None compares the version alone.
 
         Raises:
-            SchemaMismatchError: they differ, or there is no schema; the text says what differs and what to do.
+            NotSetUpError: there is no schema, or a part of it is missing.
+            SchemaMismatchError: they differ; the text says what differs and what to do.
         """
 
     def recorded_range_counts(self) -> dict[str, int] | None:

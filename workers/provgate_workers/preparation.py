@@ -11,12 +11,18 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from provgate_broker.configured import PATH
 from provgate_broker.declaration import check_topology, declare_topology, remove_outgrown_queues
-from provgate_broker.errors import ConnectionLostError, NotPermittedError, TopologyError
+from provgate_broker.errors import ConnectionLostError, MissingTopologyError, NotPermittedError, TopologyError
 from provgate_broker.inspection import TopologyReport, inspect_topology
 from provgate_broker.session import AmqpSession, open_session
 from provgate_broker.topology import RangePolicy
 from provgate_config.outage import Outage
-from provgate_storage.errors import RetryableStorageError, SchemaMismatchError, StorageForbiddenError
+from provgate_storage.errors import (
+    NotSetUpError,
+    RetryableStorageError,
+    SchemaMismatchError,
+    StorageError,
+    StorageForbiddenError,
+)
 from provgate_storage.local import LocalStorage
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.errors import FatalError
@@ -27,14 +33,17 @@ _NAME: Final = "provgate-workers setup"
 _NAMED_COUNT: Final = 5
 _SET_UP_TRIES: Final = 5
 _BACKOFF_FIRST_S: Final = 0.5
-_BACKOFF_MAX_S: Final = 10.0
+_BACKOFF_MAX_S: Final = 5.0
+
+_NOT_SET_UP: Final = (StorageForbiddenError, NotSetUpError, MissingTopologyError)
+_AWAITED: Final = (RetryableStorageError, ConnectionLostError, *_NOT_SET_UP)
 
 
 async def prepare(configuration: WorkerConfiguration, on_wait: Callable[[str], None] = lambda _: None) -> None:
     """Makes sure that packages can be taken: sets an empty database up, declares what is missing on the broker.
 
-    Where the broker's user may not declare, all must be there. Waits for ever for a database or a broker that cannot be
-    reached, since nobody starts all programs in order. A set-up of the database that fails is tried some times.
+    Waits for ever for a database or a broker that cannot be reached, and for set-up where the program's users may not
+    do it, since nobody starts all programs in order. A set-up of the database that fails is tried some times.
 
     Args:
         configuration: of the program.
@@ -44,18 +53,18 @@ async def prepare(configuration: WorkerConfiguration, on_wait: Callable[[str], N
         FatalError: the database or the broker is not what the program expects, or the database cannot be set up. The
             text says why.
     """
-    await _prepare_with(configuration, _check_database, _declare_or_check, on_wait)
+    await _prepare_with(configuration, _check_database, _declare_or_check, on_wait, sets_up=False)
 
 
 async def set_up(configuration: WorkerConfiguration) -> None:
     """Creates schema and topology where they are missing, and puts changed range counts into force.
 
-    Waits as `prepare` does.
+    Waits for a database or a broker that cannot be reached.
 
     Raises:
         FatalError: as `prepare`, or a range count cannot change because queues of the old one are in use.
     """
-    await _prepare_with(configuration, _set_up_database, _declare)
+    await _prepare_with(configuration, _set_up_database, _declare, sets_up=True)
 
 
 async def _prepare_with(
@@ -63,6 +72,8 @@ async def _prepare_with(
     prepare_database: Callable[[WorkerConfiguration, LocalStorage, AmqpSession], Awaitable[None]],
     prepare_broker: Callable[[WorkerConfiguration, AmqpSession], Awaitable[None]],
     on_wait: Callable[[str], None] = lambda _: None,
+    *,
+    sets_up: bool,
 ) -> None:
     outage = Outage(logger, action="workers.prepare")
     set_up_failure_count = 0
@@ -71,14 +82,15 @@ async def _prepare_with(
         nonlocal set_up_failure_count
         try:
             await attempt()
-        except StorageForbiddenError as error:
-            raise FatalError(str(error)) from error
-        except (RetryableStorageError, ConnectionLostError) as error:
+        except _AWAITED as error:
+            if sets_up and isinstance(error, _NOT_SET_UP):
+                # Nobody else will.
+                raise FatalError(str(error)) from error
             if isinstance(error, _SetUpError):
                 set_up_failure_count += 1
                 if set_up_failure_count == _SET_UP_TRIES:
                     raise FatalError(f"the database cannot be set up, tried {_SET_UP_TRIES} times: {error}") from error
-            what = "broker" if isinstance(error, ConnectionLostError) else "database"
+            what = "database" if isinstance(error, StorageError) else "broker"
             outage.failed(f"the {what} cannot be used yet", error)
             on_wait(f"the {what} cannot be used yet: {error}")
             raise
@@ -97,7 +109,7 @@ async def _prepare_with(
             await asyncio.to_thread(storage.close)
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type((RetryableStorageError, ConnectionLostError)),
+        retry=retry_if_exception_type(_AWAITED),
         wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
     )
     try:
@@ -116,10 +128,6 @@ async def _declare_or_check(configuration: WorkerConfiguration, session: AmqpSes
     try:
         await _declare(configuration, session)
     except NotPermittedError:
-        logger.info(
-            "the broker's user may not declare exchanges and queues: they are used as they are",
-            extra={"action": "broker.declare"},
-        )
         # The broker closed the channel, and the session went with it.
         checking = await open_session(configuration.parameters, _NAME)
         try:
@@ -127,6 +135,10 @@ async def _declare_or_check(configuration: WorkerConfiguration, session: AmqpSes
             _check_complete(await inspect_topology(checking, configuration.policy, configuration.settings))
         finally:
             await checking.close()
+        logger.info(
+            "the broker's user may not declare exchanges and queues: they are used as they are",
+            extra={"action": "broker.declare"},
+        )
 
 
 def _check_complete(found: TopologyReport) -> None:
@@ -134,19 +146,21 @@ def _check_complete(found: TopologyReport) -> None:
     absent = [f"queue {name}" for name in found.missing]
     absent += [f"exchange {exchange} ({fault})" for exchange, fault in found.exchanges.items()]
     if absent:
-        raise TopologyError(
+        raise MissingTopologyError(
             f"on the broker {', '.join(absent[:_NAMED_COUNT])} cannot be used: run `provgate-workers setup` as a user"
-            " that may declare"
+            " that may declare",
+            partial=True,
         )
 
 
 async def _check_database(configuration: WorkerConfiguration, storage: LocalStorage, _session: AmqpSession) -> None:
     counts = _counts(configuration.policy)
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
-    if recorded is None:
-        logger.info("the database is empty: it is set up", extra={"action": "storage.setup"})
+    # In MongoDB they are written last.
+    if not recorded:
         # Of programs that see it empty at once one is first; the others have the counts of that one, or fail here.
         await _set_up_schema(storage, counts)
+        logger.info("the database was empty: it is set up", extra={"action": "storage.setup"})
     elif recorded != counts:
         raise FatalError(_difference(recorded, counts))
     await asyncio.to_thread(storage.check, counts)
@@ -155,7 +169,7 @@ async def _check_database(configuration: WorkerConfiguration, storage: LocalStor
 async def _set_up_database(configuration: WorkerConfiguration, storage: LocalStorage, session: AmqpSession) -> None:
     counts = _counts(configuration.policy)
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
-    if recorded is None or recorded == counts:
+    if not recorded or recorded == counts:
         await _set_up_schema(storage, counts)
         return
     await asyncio.to_thread(storage.check, None)
@@ -166,8 +180,10 @@ async def _set_up_database(configuration: WorkerConfiguration, storage: LocalSto
 async def _set_up_schema(storage: LocalStorage, counts: Mapping[str, int]) -> None:
     try:
         await asyncio.to_thread(storage.setup, counts)
-    except StorageForbiddenError:
-        raise
+    except StorageForbiddenError as error:
+        raise StorageForbiddenError(
+            f"{error}: run `provgate-workers setup` as a user that may create tables"
+        ) from error
     except RetryableStorageError as error:
         raise _SetUpError(str(error)) from error
 

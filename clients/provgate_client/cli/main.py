@@ -35,7 +35,8 @@ from provgate_config import setting_options
 def main(context: click.Context, /, config: Path | None, **_settings: Any) -> None:
     """Asks a provenance index, through its gateway, where source code first appeared; and writes to it.
 
-    Flags go before environment variables, and these before the configuration file.
+    Flags go before environment variables, and these before the configuration file. Without one, the stack of the clone
+    that the working directory is in counts, if one is up there (make up).
     """
     context.obj = Connection(context, config)
 

@@ -63,10 +63,14 @@ def check(database: Database[Any], range_counts: Mapping[str, int] | None) -> No
     """Compares version, collections, indexes and, unless they are None, range counts with those of the database.
 
     Raises:
+        NotSetUpError: there is no schema, or a part of it is missing.
         SchemaMismatchError: they differ; the text says what differs and what to do.
     """
     recorded = check_recorded(database)
     check_nothing_missing(_missing(database))
+    if not recorded["range_counts"]:
+        # They are written last.
+        raise no_schema()
     if range_counts is not None:
         check_range_counts(recorded["range_counts"], range_counts)
 

@@ -61,6 +61,7 @@ def check(open_cursor: cursor, range_counts: Mapping[str, int] | None) -> None:
     """Compares version, tables and, unless they are None, range counts with those of the database.
 
     Raises:
+        NotSetUpError: there is no schema, or a part of it is missing.
         SchemaMismatchError: they differ; the text says what differs and what to do.
     """
     missing = _missing(open_cursor)
