@@ -56,9 +56,13 @@ def command(stack: Stack, *arguments: str) -> list[str]:
 
 
 def once(stack: Stack, *arguments: str, of: list[str] | None = None, cwd: Path | None = None) -> dict[str, Any]:
+    environment = stack.client_environment()
+    if cwd is not None:
+        # Or it would name the configuration.
+        del environment["PROVGATE_CONFIG"]
     done = subprocess.run(
         [*(of or command(stack)), "--once", "--format", "json", "--interval", "1", *arguments],
-        env=stack.client_environment(),
+        env=environment,
         cwd=cwd,
         capture_output=True,
         text=True,
