@@ -19,6 +19,7 @@ from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_config import ConfigDocument, load_section, setting_options
 from provgate_config.garbage_collection import collect_seldom
+from provgate_config.help_text import keep_names_whole
 from provgate_config.logs import log_format_option, log_level_option, set_up_logging
 from provgate_config.ready_file import write_ready_file
 from provgate_gateway.server import Backends, Gateway, ListenError
@@ -33,6 +34,8 @@ from provgate_telemetry.watching import WatchPortError
 logger = logging.getLogger(__name__)
 
 _ROOT: Final = "provenance"
+
+keep_names_whole()
 
 
 @click.command(context_settings={"max_content_width": 120})

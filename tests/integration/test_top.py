@@ -57,10 +57,15 @@ def command(stack: Stack, *arguments: str) -> list[str]:
     return [program_path("provgate"), "top", "--gateway", gateway, "--workers", workers, *arguments]
 
 
-def once(stack: Stack, *arguments: str, of: list[str] | None = None) -> dict[str, Any]:
+def once(stack: Stack, *arguments: str, of: list[str] | None = None, cwd: Path | None = None) -> dict[str, Any]:
+    environment = stack.client_environment()
+    if cwd is not None:
+        # Or it would name the configuration.
+        del environment["PROVGATE_CONFIG"]
     done = subprocess.run(
         [*(of or command(stack)), "--once", "--format", "json", "--interval", "1", *arguments],
-        env=stack.client_environment(),
+        env=environment,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=60,
@@ -109,6 +114,17 @@ def test_what_the_configuration_names_is_asked(shared_stack: Stack, tmp_path: Pa
     config.write_text(yaml.safe_dump({"provenance": sections}))
     found = once(shared_stack, "--config", str(config), of=[program_path("provgate"), "top"])
     assert [(program["role"], program["address"]) for program in found["programs"]] == [("gateway", gateway)]
+
+
+def test_the_ports_of_the_stack_that_is_up_are_found(shared_stack: Stack, tmp_path: Path) -> None:
+    profile = shared_stack.write_profile()
+    up, below = tmp_path / ".stack" / "up", tmp_path / "docs"
+    for directory in (up.parent, up, below):
+        directory.mkdir(mode=0o700)
+    profile.rename(up / profile.name)
+    found = once(shared_stack, of=[program_path("provgate"), "top"], cwd=below)
+    assert [program["address"] for program in found["programs"]] == shared_stack.metrics_addresses()
+    assert [program["problem"] for program in found["programs"]] == [None, None]
 
 
 class Terminal:

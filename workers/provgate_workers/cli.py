@@ -13,6 +13,7 @@ import click
 from provgate_broker.configured import PATH
 from provgate_broker.settings import METRICS_LISTEN, RabbitMqSettings
 from provgate_config import setting_options
+from provgate_config.help_text import keep_names_whole
 from provgate_telemetry.statsd import statsd_address
 from provgate_telemetry.watching import WatchAddress, WatchPortError, watched
 from provgate_workers.configuration import configuration_of
@@ -25,6 +26,8 @@ from provgate_workers.stopping import completed, run_until_signal
 from provgate_workers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
+
+keep_names_whole()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -51,10 +51,11 @@ for each in (facts.CONTENTS, facts.DIRECTORIES, facts.REVISIONS, facts.ORIGINS, 
 
 
 @add.command(
-    help=f"Writes rows of the relation NAME, one a line: {facts.RELATION_EXAMPLE}",
+    help=f"Writes rows of the relation NAME, one a line: {facts.RELATION_EXAMPLE}\n\n"
+    f"NAME is one of {', '.join(RelationType)}.",
     short_help="Writes rows of a relation.",
 )
-@click.argument("name", type=click.Choice([relation.value for relation in RelationType]))
+@click.argument("name", metavar="NAME", type=click.Choice([relation.value for relation in RelationType]))
 @pass_connection
 def relation(connection: Connection, name: str) -> None:
     """Writes rows of a relation."""

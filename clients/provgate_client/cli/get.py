@@ -74,7 +74,7 @@ get.add_command(_getter("origins", "origins and their URLs", queries.origin_get,
 
 
 @get.command()
-@click.argument("name", type=click.Choice(_RELATIONS))
+@click.argument("name", metavar="NAME", type=click.Choice(_RELATIONS))
 @click.argument("ids", nargs=-1, required=True)
 @click.option("--reverse", is_flag=True, help="IDS are of destinations, not of sources.")
 @format_option
@@ -90,7 +90,8 @@ def relation(
 ) -> None:
     """Prints the rows of a relation that start at IDS, or end there.
 
-    The source of a relation is the first entity of its NAME, the destination the last.
+    NAME is content_in_revision, content_in_directory, directory_in_revision, revision_in_origin or
+    revision_before_revision. The source of a relation is the first entity of its NAME, the destination the last.
     """
     relation = RelationType(name)
     found = ids_of_items(ids, relation.destination if reverse else relation.source)
@@ -99,13 +100,15 @@ def relation(
 
 
 @get.command("all")
-@click.argument("what", type=click.Choice([*_ENTITIES, "locations", *_RELATIONS]))
+@click.argument("what", metavar="WHAT", type=click.Choice([*_ENTITIES, "locations", *_RELATIONS]))
 @format_option
 @pass_connection
 def all_(connection: Connection, what: str, output_format: str | None) -> None:
     """Prints the ids of all entities of a type, all locations, or all rows of a relation, in no order.
 
-    Entities and locations that only a row of a relation names are among them. Exits with 0 also where there is nothing.
+    WHAT is contents, directories, revisions, origins, locations, or the NAME of a relation as in `provgate get
+    relation`. Entities and locations that only a row of a relation names are among them. Exits with 0 also where there
+    is nothing.
     """
     if what in _ENTITIES:
         _print(connection, queries.entity_get_all(_ENTITIES[what]), DatedRow.of, DatedRow, output_format, ["id"])

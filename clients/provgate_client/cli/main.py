@@ -17,6 +17,9 @@ from provgate_client.cli.get import get
 from provgate_client.cli.id import id_
 from provgate_client.cli.index import index
 from provgate_config import setting_options
+from provgate_config.help_text import keep_names_whole
+
+keep_names_whole()
 
 
 @click.group(

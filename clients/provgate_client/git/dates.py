@@ -16,8 +16,8 @@ class KnownDates:
     """Dates by content and by directory; None for what was looked up and has none.
 
     `expect` names a directory that will be needed, `look_up` gets the dates of everything below those, `count` adds
-    what a revision adds. A date that somebody else makes earlier meanwhile is not seen: rows are written that would not
-    have been needed, and nothing else happens.
+    what a revision adds. A date that another indexer makes earlier meanwhile is not seen: rows are written that would
+    not have been needed, and nothing else happens.
 
     For one thread.
     """
@@ -54,10 +54,14 @@ class KnownDates:
             waiting.extend(child for _, child in tree.directories)
 
     def look_up(self) -> None:
-        """Gets the dates of what is expected. Raises what the look-ups raise."""
+        """Gets the dates of what is expected. Raises what the look-ups raise.
+
+        Directories first: another indexer may write in between, and its directories' dates go last. So the contents
+        of a directory whose date is found have dates that are found too, and none later.
+        """
         for into, expected, look_up in (
-            (self.contents, self._expected_contents, self._look_up_contents),
             (self.directories, self._expected_directories, self._look_up_directories),
+            (self.contents, self._expected_contents, self._look_up_contents),
         ):
             found = look_up(expected) if expected else {}
             into.update((entry_id, found.get(entry_id)) for entry_id in expected)

@@ -88,8 +88,8 @@ def decide(revision: Revision, tree_of: TreeOf, content_dates: DateOf, directory
 def _ages(revision: Revision, tree_of: TreeOf, content_dates: DateOf, directory_dates: DateOf) -> dict[Id, _Age]:
     """Returns the age of every directory of a revision but the root, down to those with a date before the revision's.
 
-    Below these all contents have dates no later than theirs: a directory's date is stored after its contents' dates
-    are, and dates only become earlier.
+    Below these all contents have a row in a revision of that date or an earlier one: a directory's date says so,
+    whatever is known of the contents' own dates.
     """
     ages: dict[Id, _Age] = {}
     waiting = [child for _, child in tree_of(revision.root).directories]
@@ -132,14 +132,18 @@ def _add_content(additions: Additions, revision: Revision, content: Id, path: Pa
 def _add_directory(
     additions: Additions, revision: Revision, directory: Id, path: Path, tree_of: TreeOf, content_dates: DateOf
 ) -> None:
-    """Adds the contents of a directory that is a frontier for the first time, and its date: the latest of theirs."""
+    """Adds the contents of a directory that is a frontier for the first time, and its date: the latest of theirs.
+
+    A content may be known to be older than the revision by the date of a directory above it alone, while its own date
+    is not known, or known as later. It counts with the revision's date, which is late enough in any case.
+    """
     latest: datetime | None = None
     for prefix, tree in _below(directory, tree_of):
         _refuse(additions, revision, path + b"/" + prefix, tree)
         for name, content in tree.contents:
-            date, suffix = content_dates[content], prefix + name
-            if date is not None and (latest is None or latest < date):
-                latest = date
+            stored, suffix = content_dates[content], prefix + name
+            date = stored if stored is not None and stored < revision.date else revision.date
+            latest = date if latest is None else max(latest, date)
             if len(suffix) > PATH_MAX_BYTES:
                 left_out = path + b"/" + suffix
                 additions.left_out.append(LeftOut(LeftOutReason.PATH_LENGTH, revision.id, left_out))

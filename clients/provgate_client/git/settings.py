@@ -26,7 +26,7 @@ class IndexSettings:
     batch_rows: int = 20_000
     batch_revisions: int = 2_000
     call_entries: int = 10_000
-    batches_in_flight: int = 4
+    batches_in_flight: int = 3
     writers: int = 8
     lookup_revisions: int = 500
     lookup_ids: int = 10_000

@@ -26,8 +26,9 @@ class BatchWriter:
     3. dates of directories. One says: all rows of the directory's contents are there, and their dates, none later.
     4. revisions. A date says: everything of this revision is there. It may rest on directories of earlier revisions.
 
-    So whoever dies in between leaves true rows and kept promises, and what is missing is done when it is run again: what
-    is in flight, which is why batches are small and several of them share a stage.
+    So whoever dies in between leaves true rows and kept promises, and what is missing is done when it is run again.
+    That is what is in flight: batches are small, and several of them are in one stage.
+
     A context manager; for one thread.
     """
 

@@ -33,8 +33,8 @@ _TIMEOUT_S: Final = 2.0
     "gateways",
     multiple=True,
     metavar="HOST:PORT",
-    help="The metrics port of a gateway; may be given several times. That of the configuration, else "
-    f"{GATEWAY_DEFAULT}, where neither --gateway nor --workers is given.",
+    help="The metrics port of a gateway; may be given several times. That of the configuration or of the stack of "
+    f"`make up`, else {GATEWAY_DEFAULT}, where neither --gateway nor --workers is given.",
 )
 @click.option(
     "--workers",
@@ -99,7 +99,7 @@ def top(
 
 def _sources(gateways: Sequence[str], workers: Sequence[str], config: Path | None) -> list[Source]:
     if not gateways and not workers:
-        document = ConfigDocument.load(config)
+        document = ConfigDocument.load(config, profile=True)
         gateways = _configured(document, GATEWAY, GATEWAY_DEFAULT)
         workers = _configured(document, RABBITMQ, WORKERS_DEFAULT)
     return [

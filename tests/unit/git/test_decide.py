@@ -75,6 +75,18 @@ def test_a_dated_directory_gets_no_rows_again() -> None:
     assert not added.directory_dates
 
 
+@pytest.mark.parametrize("date", [None, AFTER])
+def test_a_content_that_is_older_by_its_directory_alone_counts_with_the_date_of_the_revision(
+    date: datetime | None,
+) -> None:
+    inner: Mapping[bytes, Node] = {b"a": X}
+    outer: Mapping[bytes, Node] = {b"b": Y, b"i": inner}
+    known = {Y: BEFORE} if date is None else {Y: BEFORE, X: date}
+    added = decided({b"d": outer}, known, {tree_id(inner): BEFORE})
+    assert added.frontiers == [(tree_id(outer), b"d")]
+    assert added.directory_dates == {tree_id(outer): DAY}
+
+
 def test_a_directory_with_a_later_date_is_a_frontier_all_the_same_where_its_contents_are_older() -> None:
     inner: Mapping[bytes, Node] = {b"a": X}
     added = decided({b"d": inner}, {X: BEFORE}, {tree_id(inner): AFTER})

@@ -20,8 +20,8 @@ FILES = 1_000
 # Those of its contents, and the one of its parent.
 ROWS_OF_REVISION = FILES + 1
 
-# Two seconds of work where 50,000 rows are taken a second, five on a machine that takes 17,000.
-REPEATED_MAX = 4 * (20_000 + ROWS_OF_REVISION)
+# A second of work where 50,000 rows are taken a second, five on a machine that takes 12,000.
+REPEATED_MAX = 3 * (20_000 + ROWS_OF_REVISION)
 
 _QUIET_S = 1.0
 
