@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -41,6 +42,9 @@ _START_MAX_BYTES: Final = len(_BODY_START) + 5
 
 # No row is shorter than a list of one empty path.
 _ROW_MIN_BYTES: Final = 3
+
+# More than fit into a package of a gateway, 1 MiB, or of any sender that is known.
+_MAX_ROWS: Final = 400_000
 _ROW_MAX_LENGTH: Final = 3
 _TAGGED_MAX_LENGTH: Final = 3
 _TIMESTAMP_MAX_BYTES: Final = 12
@@ -60,7 +64,7 @@ def package_body(rows: Sequence[bytes]) -> bytes:
 def decode_package(body: bytes, operation: Operation) -> list[Row]:
     """Returns the rows of a body, each as the storage writes it.
 
-    Sizes are bounded before anything is built of them: what is allocated is in proportion to the body's own size.
+    Sizes and rows are bounded before anything is built of them.
 
     Args:
         body: as it came.
@@ -88,7 +92,7 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
         uniform = read_uniform_rows(memoryview(body)[unpacker.tell() :], row_count, operation)
         if uniform is not None:
             return uniform
-        rows = _READERS[operation](list(unpacker))
+        rows = _READERS[operation](list(islice(unpacker, row_count)))
         trailing = unpacker.tell() != len(body)
     except InvalidValueError as error:
         raise MalformedPackageError(str(error)) from error
@@ -97,7 +101,7 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
             f"the body is not msgpack that a package may hold ({type(error).__name__})"
         ) from error
     if trailing or len(rows) != row_count:
-        raise MalformedPackageError(f"the body says {row_count} rows and holds {len(rows)}, or ends in the middle")
+        raise MalformedPackageError(f"the body says {row_count} rows, and holds more or fewer, or ends in the middle")
     return rows
 
 
@@ -119,6 +123,8 @@ def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:
     row_count: int = unpacker.read_array_header()
     if row_count > body_bytes // _ROW_MIN_BYTES:
         raise MalformedPackageError(f"the body says {row_count} rows, more than its {body_bytes} bytes can hold")
+    if row_count > _MAX_ROWS:
+        raise MalformedPackageError(f"the body says {row_count} rows: more than a package may hold, {_MAX_ROWS}")
     return row_count
 
 
