@@ -118,7 +118,7 @@ def test_a_body_over_the_bound_is_a_dead_letter_that_costs_little_memory(
     (nack,) = sender.replies[refused]
     assert isinstance(nack, Nack)
     assert (nack.error, nack.rejected_count) == ("malformed", 0)
-    assert nack.message == "the body has 99000010 bytes: more than package_max_bytes, 8388608"
+    assert nack.message == f"the body has {len(body)} bytes: more than package_max_bytes, 8388608"
     properties, letter = sender.take(DEAD_LETTER_QUEUE)
     assert (properties.headers or {})[REASON_HEADER] == "malformed"
     assert letter == body
