@@ -87,6 +87,15 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         int, Meta(ge=_MIB, description="How much a work queue holds before it refuses more.")
     ] = 1024 * _MIB
 
+    package_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=2 * _MIB,
+            description="How large the body of a package may be: a larger one becomes a dead letter before it is "
+            "decoded. A gateway's have at most 1 MiB.",
+        ),
+    ] = 8 * _MIB
+
     heartbeat_s: Annotated[int, Meta(ge=1, description="Seconds between heartbeats on a connection.")] = field(
         default=10, name="heartbeat"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -42,6 +43,9 @@ _START_MAX_BYTES: Final = len(_BODY_START) + 5
 
 # No row is shorter than a list of one empty path.
 _ROW_MIN_BYTES: Final = 3
+
+# More than fit into a package of a gateway, 1 MiB, or of any sender that is known.
+_MAX_ROWS: Final = 400_000
 _ROW_MAX_LENGTH: Final = 3
 _TAGGED_MAX_LENGTH: Final = 3
 _TIMESTAMP_MAX_BYTES: Final = 12
@@ -61,7 +65,7 @@ def package_body(rows: Sequence[bytes]) -> bytes:
 def decode_package(body: bytes, operation: Operation) -> list[Row]:
     """Returns the rows of a body, each as the storage writes it.
 
-    Sizes are bounded before anything is built of them: what is allocated is in proportion to the body's own size.
+    Sizes and rows are bounded before anything is built of them.
 
     Args:
         body: as it came.
@@ -89,7 +93,7 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
         uniform = read_uniform_rows(memoryview(body)[unpacker.tell() :], row_count, operation)
         if uniform is not None:
             return uniform
-        rows = _READERS[operation](list(unpacker))
+        rows = _READERS[operation](list(islice(unpacker, row_count)))
         trailing = unpacker.tell() != len(body)
     except InvalidValueError as error:
         raise MalformedPackageError(str(error)) from error
@@ -99,7 +103,7 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
         ) from error
     if trailing or len(rows) != row_count:
         raise MalformedPackageError(
-            f"the body says {counted(row_count, 'row')} and holds {len(rows)}, or ends in the middle"
+            f"the body says {counted(row_count, 'row')}, and holds more or fewer, or ends in the middle"
         )
     return rows
 
@@ -124,6 +128,8 @@ def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:
         raise MalformedPackageError(
             f"the body says {counted(row_count, 'row')}, more than its {counted(body_bytes, 'byte')} can hold"
         )
+    if row_count > _MAX_ROWS:
+        raise MalformedPackageError(f"the body says {row_count} rows: more than a package may hold, {_MAX_ROWS}")
     return row_count
 
 

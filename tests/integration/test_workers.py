@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pika.spec import BasicProperties
 
@@ -18,6 +19,7 @@ from provgate_broker.aside import (
 )
 from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
+from provgate_broker.wire import NACK_HEADER, Nack
 from provgate_stack.directory import StackDirectory
 from provgate_stack.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
@@ -28,6 +30,7 @@ from tests.entries import Entry, decode_entries, encode_package
 VECTORS = json.loads((Path(__file__).parent.parent / "data" / "wire_vectors.json").read_text())["vectors"]
 DATE = datetime(2020, 1, 2, 3, 4, 5, 678901, UTC)
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
+MIB = 2**20
 
 
 def content_id(text: str, range_number: int = 0xA) -> bytes:
@@ -91,6 +94,43 @@ def test_a_sender_that_understands_no_nack_gets_none(sender: AmqpSender) -> None
     sender.take(DEAD_LETTER_QUEUE)
     assert sender.call("content", "content_add.unknown.a", encode_package([(content_id("after"), DATE)])) == 1
     assert refused not in sender.replies
+
+
+def test_a_body_over_the_bound_is_a_dead_letter_that_costs_little_memory(
+    programs: Stack, sender: AmqpSender, storage: ProvenanceStorageInterface
+) -> None:
+    row_count = 33_000_000
+    body = b"\x81\xa4data\xdd" + struct.pack(">I", row_count) + b"\x91\xc4\x00" * row_count
+    children = psutil.Process(programs.workers[0].pid).children(recursive=True)
+
+    def held_bytes() -> int:
+        return sum(child.memory_info().rss for child in children)
+
+    before_bytes = peak_bytes = held_bytes()
+
+    def is_answered() -> bool:
+        nonlocal peak_bytes
+        peak_bytes = max(peak_bytes, held_bytes())
+        return refused in sender.replies
+
+    refused = sender.publish("location", "location_add.unknown.a", body, headers={NACK_HEADER: True})
+    sender.wait_until(is_answered, 120)
+    (nack,) = sender.replies[refused]
+    assert isinstance(nack, Nack)
+    assert (nack.error, nack.rejected_count) == ("malformed", 0)
+    assert nack.message == f"the body has {len(body)} bytes: more than package_max_bytes, 8388608"
+    properties, letter = sender.take(DEAD_LETTER_QUEUE)
+    assert (properties.headers or {})[REASON_HEADER] == "malformed"
+    assert letter == body
+    # The broker's frames, the body that pika joins, and its copy on the way out.
+    peak = f"{before_bytes / MIB:.0f} MiB before, {peak_bytes / MIB:.0f} MiB at most"
+    assert peak_bytes - before_bytes < 6 * len(body), peak
+    path = b"after the large one"
+    assert (
+        sender.call("location", f"location_add.unknown.{hashlib.sha1(path).hexdigest()[0]}", encode_package([(path,)]))
+        == 1
+    )
+    assert path in storage.location_get_all()
 
 
 def test_rows_of_another_operation_are_a_dead_letter(sender: AmqpSender) -> None:

@@ -71,6 +71,14 @@ class Refused:
     message: str
 
 
+def refusal_of_size(body: bytes, package_max_bytes: int) -> Refused | None:
+    """Returns the refusal of a body that is too large to be decoded; None for any other."""
+    if len(body) <= package_max_bytes:
+        return None
+    text = f"the body has {len(body)} bytes: more than package_max_bytes, {package_max_bytes}"
+    return Refused(DeadLetterReason.MALFORMED, text)
+
+
 Outcome: TypeAlias = Stored | Refused | None
 """What became of a package; None where it is to be tried again."""
 

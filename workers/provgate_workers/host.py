@@ -11,7 +11,7 @@ from provgate_broker.delivery import Delivery
 from provgate_broker.topology import Operation, binding_key, exchange_of, operations_of, parse_binding_key
 from provgate_broker.work_consumer import WorkConsumer
 from provgate_workers.assignment import Assignment
-from provgate_workers.batch import BatchReport
+from provgate_workers.batch import BatchReport, refusal_of_size
 from provgate_workers.child_order import ChildReport
 from provgate_workers.configuration import WorkerConfiguration
 from provgate_workers.gate import StorageGate
@@ -56,6 +56,7 @@ class RangeHost:
     ) -> None:
         settings = configuration.settings
         self._poison_after = settings.poison_after
+        self._package_max_bytes = settings.package_max_bytes
         self._on_ready = on_ready
         self._metrics = metrics
         self._workers = _workers_by_queue(assignment)
@@ -88,7 +89,12 @@ class RangeHost:
             self._gate, self._writer, settings.pause_limit_s, self._give_up, self._take_again
         )
         self._quarantine = QuarantineWorker(
-            self._consumer.getter, self._writer, self._gate, self._recovery, self._settlement
+            self._consumer.getter,
+            self._writer,
+            self._gate,
+            self._recovery,
+            self._settlement,
+            settings.package_max_bytes,
         )
 
     def take_stock(self) -> ChildReport:
@@ -145,8 +151,12 @@ class RangeHost:
             counted.deferred.inc(self._taking)
             self._memory.defer(delivery)
             return
-        if delivery.redelivery_count > self._poison_after:
-            self._settlement.quarantine(delivery, (delivery.exchange, delivery.routing_key), self._quarantine.look)
+        source = (delivery.exchange, delivery.routing_key)
+        refused = refusal_of_size(delivery.body, self._package_max_bytes)
+        if refused is not None:
+            self._settlement.settle(delivery, refused, source)
+        elif delivery.redelivery_count > self._poison_after:
+            self._settlement.quarantine(delivery, source, self._quarantine.look)
         else:
             worker = self._workers[delivery.queue]
             worker.add(delivery)

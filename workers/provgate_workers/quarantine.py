@@ -14,7 +14,7 @@ from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
 from provgate_broker.errors import ConnectionLostError, TopologyError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import parse_binding_key
-from provgate_workers.batch import Outcome, Refused, Stored
+from provgate_workers.batch import Outcome, Refused, Stored, refusal_of_size
 from provgate_workers.gate import StorageGate
 from provgate_workers.pace import is_of_operation
 from provgate_workers.recovery import StorageRecovery
@@ -54,12 +54,14 @@ class QuarantineWorker:
         gate: StorageGate,
         recovery: StorageRecovery,
         settlement: Settlement,
+        package_max_bytes: int,
     ) -> None:
         self._getter = getter
         self._writer = writer
         self._gate = gate
         self._recovery = recovery
         self._settlement = settlement
+        self._package_max_bytes = package_max_bytes
         self._survived: deque[str] = deque(maxlen=_REMEMBERED_COUNT)
         self._lost_unseen = False
         self._committed: set[Delivery] = set()
@@ -152,6 +154,9 @@ class QuarantineWorker:
             operation, range_number = parse_binding_key(source_of(delivery)[1])
         except TopologyError as error:
             return Refused(DeadLetterReason.MALFORMED, str(error))
+        refused = refusal_of_size(delivery.body, self._package_max_bytes)
+        if refused is not None:
+            return refused
         report = await self._writer.write(operation, range_number, delivery.body)
         if is_of_operation(report.trouble):
             # Everything else waited for it.

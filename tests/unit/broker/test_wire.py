@@ -16,6 +16,7 @@ from provgate_broker.errors import MalformedPackageError
 from provgate_broker.row_encoding import encode_rows
 from provgate_broker.topology import OPERATIONS, Operation, WriteMethod, parse_binding_key
 from provgate_broker.wire import Nack, claimed_row_count, decode_package, decode_reply, encode_reply, package_body
+from provgate_gateway.splitting import PACKAGE_MAX_BYTES
 from provgate_storage.model import RelationType, RevisionData
 from provgate_storage.rows import Row
 from tests.entries import DATED, Entry, decode_entries, encode_package, in_full, rows_of
@@ -208,6 +209,28 @@ def test_a_hostile_body_is_malformed_and_costs_no_memory(body: bytes) -> None:
         tracemalloc.stop()
     assert peak_bytes < 1024 * 1024
     assert ID.decode() not in str(raised.value)
+
+
+TINY_ROW = b"\x91\xc4\x00"
+
+
+@pytest.mark.parametrize(("claimed_count", "held_count"), [(2_700_000, 2_700_000), (1, 2_700_000), (400_001, 1)])
+def test_rows_are_counted_before_they_are_built(claimed_count: int, held_count: int) -> None:
+    body = b"\x81\xa4data\xdd" + struct.pack(">I", claimed_count) + TINY_ROW * held_count
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedPackageError):
+            decode_package(body, LOCATION_ADD)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1.5 * len(body) + 1024 * 1024, f"{peak_bytes / 2**20:.0f} MiB for {len(body) / 2**20:.1f} MiB"
+
+
+def test_a_gateway_s_largest_package_is_not_refused() -> None:
+    count = PACKAGE_MAX_BYTES // len(TINY_ROW)
+    body = package_body([TINY_ROW] * count)
+    assert decode_package(body, LOCATION_ADD) == [(b"",)] * count
 
 
 @pytest.mark.parametrize(

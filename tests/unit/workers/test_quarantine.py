@@ -33,6 +33,7 @@ from tests.unit.virtual_clock import InlineThreads, run_virtually
 from tests.unit.workers.eventually import until
 
 FULL = StorageFullError("full")
+PACKAGE_MAX_BYTES = 10_000
 
 
 class FakeGetter:
@@ -98,13 +99,14 @@ class Bench:
             self.gate,
             cast("StorageRecovery", FakeRecovery(self.gate)),
             cast("Settlement", self.settlement),
+            PACKAGE_MAX_BYTES,
         )
 
-    def package(self, id: str, *, redelivered: bool = False) -> Delivery:
+    def package(self, id: str, *, redelivered: bool = False, row_count: int = 1) -> Delivery:
         headers = {ID_HEADER: id, EXCHANGE_HEADER: "content", ROUTING_KEY_HEADER: "content_add.unknown.0"}
         return delivery(
             QUARANTINE_QUEUE,
-            encode_package([(b"\0" * 20,)]),
+            encode_package([(b"\0" * 20,)] * row_count),
             amqp_channel=self.amqp_channel,
             redelivered=redelivered,
             headers=headers,
@@ -143,6 +145,18 @@ def test_a_harmless_package_is_stored_and_one_that_was_tried_before_is_poison() 
             assert reasons(bench.settlement.settled) == [None, DeadLetterReason.POISON]
 
     run_virtually(test())
+
+
+def test_one_that_is_too_large_is_refused_before_it_is_decoded() -> None:
+    async def test() -> None:
+        async with running() as bench:
+            bench.come(bench.package("a", row_count=1000))
+            await until(lambda: len(bench.settlement.settled) == 1)
+            assert bench.settlement.settled == [
+                Refused(DeadLetterReason.MALFORMED, "the body has 23009 bytes: more than package_max_bytes, 10000")
+            ]
+
+    asyncio.run(test())
 
 
 def test_a_package_that_this_program_survived_is_no_poison() -> None:
