@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
+from unittest import mock
 
 import pytest
 
@@ -16,7 +17,7 @@ from provgate_broker.delivery import Delivery
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import RangePolicy
-from provgate_storage.errors import RetryableStorageError, StorageFullError
+from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageLockedError
 from provgate_storage.local import LocalStorage
 from provgate_workers import quarantine as quarantine_module
 from provgate_workers.batch import Refused, Stored
@@ -77,8 +78,8 @@ class Bench:
     """A quarantine worker with everything around it."""
 
     def __init__(self) -> None:
-        storage = InMemoryProvenanceStorage()
-        storage.open()
+        self.storage = InMemoryProvenanceStorage()
+        self.storage.open()
         self.gate = StorageGate()
         self.getter = FakeGetter()
         self.settlement = FakeSettlement()
@@ -86,7 +87,7 @@ class Bench:
         self.worker = QuarantineWorker(
             cast("Getter", self.getter),
             BatchWriter(
-                cast("LocalStorage", storage),
+                cast("LocalStorage", self.storage),
                 RangePolicy(),
                 self.gate,
                 thread_count=1,
@@ -140,6 +141,22 @@ def test_a_harmless_package_is_stored_and_one_that_was_tried_before_is_poison() 
             bench.come(bench.package("a"), bench.package("b", redelivered=True))
             await until(lambda: len(bench.settlement.settled) == 2)
             assert reasons(bench.settlement.settled) == [None, DeadLetterReason.POISON]
+
+    asyncio.run(test())
+
+
+def test_after_a_write_that_stalls_the_others_have_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with running() as bench:
+            locked = mock.Mock(side_effect=StorageLockedError("locked"))
+            monkeypatch.setattr(bench.storage, "write_rows", locked)
+            bench.come(bench.package("a"), bench.package("b"))
+            await until(lambda: len(bench.settlement.renewed) == 1)
+            # It looks, and does not take the next one, however often it is told to.
+            for _ in range(100):
+                bench.worker.look()
+                await asyncio.sleep(0)
+            assert (bench.gate.is_open, len(bench.getter.answers)) == (True, 1)
 
     asyncio.run(test())
 
