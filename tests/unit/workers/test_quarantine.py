@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
+from unittest import mock
 
 import pytest
 
@@ -16,7 +17,7 @@ from provgate_broker.delivery import Delivery
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import RangePolicy
-from provgate_storage.errors import RetryableStorageError, StorageFullError
+from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageLockedError
 from provgate_storage.local import LocalStorage
 from provgate_workers import quarantine as quarantine_module
 from provgate_workers import writer as writer_module
@@ -80,8 +81,8 @@ class Bench:
     """A quarantine worker with everything around it."""
 
     def __init__(self) -> None:
-        storage = InMemoryProvenanceStorage()
-        storage.open()
+        self.storage = InMemoryProvenanceStorage()
+        self.storage.open()
         self.gate = StorageGate()
         self.getter = FakeGetter()
         self.settlement = FakeSettlement()
@@ -89,7 +90,7 @@ class Bench:
         self.worker = QuarantineWorker(
             cast("Getter", self.getter),
             BatchWriter(
-                cast("LocalStorage", storage),
+                cast("LocalStorage", self.storage),
                 RangePolicy(),
                 self.gate,
                 thread_count=1,
@@ -155,6 +156,22 @@ def test_one_that_is_too_large_is_refused_before_it_is_decoded() -> None:
             assert bench.settlement.settled == [
                 Refused(DeadLetterReason.MALFORMED, "the body has 23009 bytes: more than package_max_bytes, 10000")
             ]
+
+    asyncio.run(test())
+
+
+def test_after_a_write_that_stalls_the_others_have_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with running() as bench:
+            locked = mock.Mock(side_effect=StorageLockedError("locked"))
+            monkeypatch.setattr(bench.storage, "write_rows", locked)
+            bench.come(bench.package("a"), bench.package("b"))
+            await until(lambda: len(bench.settlement.renewed) == 1)
+            # It looks, and does not take the next one, however often it is told to.
+            for _ in range(100):
+                bench.worker.look()
+                await asyncio.sleep(0)
+            assert (bench.gate.is_open, len(bench.getter.answers)) == (True, 1)
 
     asyncio.run(test())
 
