@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from enum import Enum
 from types import TracebackType
@@ -51,9 +51,11 @@ class Link:
         mode: what it does; may be set at any time.
         only: the mode is for those connections alone whose programs have said this; None: for all.
         held_count: how many pieces are held by the mode.
+        made_count: how many connections were made through it.
         delay_s: how long each piece is held.
         cut_after_bytes: a connection is reset once so many bytes went through it, in both directions together; None:
             never.
+        cut_count: how many connections were.
     """
 
     def __init__(self, host: str, port: int, source: str | None = None) -> None:
@@ -61,8 +63,10 @@ class Link:
         self.mode = Mode.PASS
         self.only: bytes | None = None
         self.held_count = 0
+        self.made_count = 0
         self.delay_s = 0.0
         self.cut_after_bytes: int | None = None
+        self.cut_count = 0
         self._target = (host, port)
         self._source = None if source is None else (source, 0)
         self._connections: set[_Connection] = set()
@@ -88,17 +92,22 @@ class Link:
         """The connections that are up."""
         return len(self._connections)
 
-    def reset(self) -> None:
-        """Resets every connection: both ends get RST."""
-        self._run(self._for_each(_Connection.reset))
+    def reset(self) -> int:
+        """Resets every connection: both ends get RST. Returns how many there were."""
+        return self._run(self._for_each(_Connection.reset))
 
-    def half_close(self) -> None:
-        """Ends the direction towards the program of every connection (FIN); the other direction goes on."""
-        self._run(self._for_each(_Connection.half_close))
+    def half_close(self) -> int:
+        """Ends the direction towards the program of every connection (FIN); the other direction goes on.
 
-    async def _for_each(self, act: Any) -> None:
-        for connection in list(self._connections):
+        Returns how many connections there were.
+        """
+        return self._run(self._for_each(_Connection.half_close))
+
+    async def _for_each(self, act: Callable[[_Connection], None]) -> int:
+        connections = list(self._connections)
+        for connection in connections:
             act(connection)
+        return len(connections)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode is Mode.REFUSE:
@@ -111,6 +120,7 @@ class Link:
             return
         connection = _Connection(self, writer, far_writer)
         self._connections.add(connection)
+        self.made_count += 1
         try:
             await asyncio.gather(connection.pump(reader, far_writer), connection.pump(far_reader, writer))
         finally:
@@ -168,6 +178,7 @@ class _Connection:
             await asyncio.sleep(self._link.delay_s)
         self._passed_bytes += len(piece)
         if self._link.cut_after_bytes is not None and self._passed_bytes > self._link.cut_after_bytes:
+            self._link.cut_count += 1
             self.reset()
             return
         if writer is self._near and self._half_closed:

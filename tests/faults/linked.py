@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,11 +55,13 @@ class LinkedStack:
     links: dict[str, Link]
     storage_config: StorageConfig
     checker: Checker
-    _log_bytes: int = 0
+    _log_bytes: tuple[int, int] = (0, 0)
 
     def mark(self) -> None:
-        """Has `noticed` look at what happens from now on."""
-        self._log_bytes = self.stack.workers[0].log_path.stat().st_size
+        """Has `noticed` and `told` look at what happens from now on."""
+        programs = (self.stack.gateways[0], self.stack.workers[0])
+        gateway_bytes, workers_bytes = (program.log_path.stat().st_size for program in programs)
+        self._log_bytes = (gateway_bytes, workers_bytes)
 
     def noticed(self, name: str) -> bool:
         """Whether the owner of a broken link knows: a gateway by its health, workers by their log."""
@@ -66,7 +69,14 @@ class LinkedStack:
         if program == "gateway":
             with grpc.insecure_channel(self.stack.address) as channel:
                 return health(channel, HEALTH[server]) == "NOT_SERVING"
-        said = self.stack.workers[0].log_path.read_bytes()[self._log_bytes :].decode()
+        return self.told(name)
+
+    def told(self, name: str) -> bool:
+        """Whether the owner of a broken link has written in its log that it lost the server."""
+        program, _, server = name.partition(" to ")
+        is_gateway = program == "gateway"
+        log_path = self.stack.gateways[0].log_path if is_gateway else self.stack.workers[0].log_path
+        said = log_path.read_bytes()[self._log_bytes[0 if is_gateway else 1] :].decode()
         return SIGNS[server] in said
 
     def mend(self) -> None:
@@ -133,6 +143,57 @@ def check_black_hole_is_noticed(linked: LinkedStack, name: str) -> None:
             assert outcome.code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             assert outcome.elapsed_s < 4
         eventually(lambda: linked.noticed(name), "the black hole is noticed", NOTICED_S)
+
+
+def check_broken_link_is_made_again(linked: LinkedStack, name: str, break_all: Callable[[Link], int]) -> None:
+    """Breaks the connections of a link three times, and checks that its owner notices and makes them again.
+
+    Args:
+        linked: the stack.
+        name: of the link.
+        break_all: breaks the connections of a link, and returns how many there were.
+    """
+    link = linked.links[name]
+    with under_load(linked) as (_, stub):
+        for _ in range(3):
+            eventually(lambda: link.connection_count > 0, "there is a connection", RECOVERED_S)
+            made_before = link.made_count
+            assert break_all(link) > 0
+            eventually(lambda made=made_before: _is_made_again(link, stub, made), "one is made again", RECOVERED_S)  # type: ignore[misc]  # mypy does not infer it
+        check_told(linked, name)
+
+
+def check_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedStack, name: str) -> None:
+    """Cuts the connections of a link anywhere: in a handshake, in a statement, in a reply."""
+    link = linked.links[name]
+    cut_before = link.cut_count
+    with under_load(linked) as (_, stub):
+        for limit_bytes in (500, 3_000, 20_000, 100_000):
+            link.cut_after_bytes = limit_bytes
+            made_before = link.made_count
+            for _ in range(5):
+                _is_made_again(link, stub, made_before)
+                time.sleep(0.1)
+        assert link.cut_count > cut_before
+        link.cut_after_bytes = None
+        eventually(lambda: _is_made_again(link, stub, made_before), "one is made again", RECOVERED_S)
+        check_told(linked, name)
+
+
+def check_told(linked: LinkedStack, name: str) -> None:
+    """Checks that the owner of a broken link has said so.
+
+    A gateway need not say it of its database: a connection that broke while nobody read is replaced by the next read.
+    """
+    if name != "gateway to database":
+        eventually(lambda: linked.told(name), "it is told in the log", NOTICED_S)
+
+
+def _is_made_again(link: Link, stub: ProvenanceStorageStub, made_before: int) -> bool:
+    # A gateway makes a connection to the database when it is asked something.
+    outcome = outcome_of(stub.EntityGetAll(CONTENTS, timeout=5))
+    assert outcome.code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
+    return link.made_count > made_before
 
 
 def write_few(linked: LinkedStack, stub: ProvenanceStorageStub) -> Outcome:

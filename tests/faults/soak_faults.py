@@ -64,7 +64,7 @@ class Scene:
         self._cluster = cluster
         self._watermark = node.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
         workers, gateways = self._worker, self._gateway
-        self.faults: Mapping[str, Callable[[Draw], None]] = {
+        self.faults: Mapping[str, Callable[[Draw], object]] = {
             "worker program killed": partial(_kill, workers),
             "worker program terminated": partial(_terminate, workers),
             "worker program suspended": partial(_suspend, workers),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
-import grpc
 import pytest
 
 from provgate_stack.directory import StackDirectory
@@ -16,17 +14,19 @@ from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.rabbitmq import RabbitMqNode
 from provgate_stack.stack import StorageConfig
 from tests.faults.checker import Checker
-from tests.faults.database_trouble import CONTENTS, FIND_FIRST, RECOVERED_S
+from tests.faults.database_trouble import FIND_FIRST, RECOVERED_S
 from tests.faults.link import Link
 from tests.faults.linked import (
     STORAGE_TIMEOUT_S,
     LinkedStack,
     check_black_hole_is_noticed,
+    check_broken_link_is_made_again,
+    check_link_that_breaks_after_some_bytes_is_made_again,
     over,
     start_linked,
     under_load,
 )
-from tests.integration.gateway_calls import outcome_of, outcome_of_unary
+from tests.integration.gateway_calls import outcome_of_unary
 
 pytestmark = pytest.mark.faults
 
@@ -86,28 +86,15 @@ def test_a_black_hole_is_noticed(linked: LinkedStack, name: str) -> None:
 
 
 def test_a_link_that_is_reset_is_made_again(linked: LinkedStack, name: str) -> None:
-    with under_load(linked):
-        for _ in range(3):
-            linked.links[name].reset()
-            time.sleep(0.5)
+    check_broken_link_is_made_again(linked, name, Link.reset)
 
 
 def test_a_link_that_is_half_closed_is_made_again(linked: LinkedStack, name: str) -> None:
-    with under_load(linked):
-        for _ in range(3):
-            linked.links[name].half_close()
-            time.sleep(0.5)
+    check_broken_link_is_made_again(linked, name, Link.half_close)
 
 
 def test_a_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedStack, name: str) -> None:
-    with under_load(linked) as (_, stub):
-        # Anywhere: in a handshake, in a statement, in a reply.
-        for limit_bytes in (500, 3_000, 20_000, 100_000):
-            linked.links[name].cut_after_bytes = limit_bytes
-            for _ in range(5):
-                outcome = outcome_of(stub.EntityGetAll(CONTENTS, timeout=5))
-                assert outcome.code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
-                time.sleep(0.1)
+    check_link_that_breaks_after_some_bytes_is_made_again(linked, name)
 
 
 def test_a_slow_link_is_used_as_it_is(linked: LinkedStack, name: str) -> None:

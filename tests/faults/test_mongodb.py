@@ -102,6 +102,7 @@ def test_a_killed_mongodb_is_waited_for(
     assert line_count(small_mongodb_stack.workers[0]) < 100
 
 
+@pytest.mark.long
 def test_a_suspended_mongodb_is_waited_for(
     broker_url: str,
     mongodb_server: MongoDbServer,
@@ -144,6 +145,7 @@ def test_write_conflicts_are_tried_again(
 
 
 # A shutdown, and no majority.
+@pytest.mark.long
 @pytest.mark.parametrize("code", [91, 134])
 def test_a_state_of_the_server_that_lasts_is_waited_for(
     small_mongodb_stack: Stack,
@@ -163,6 +165,7 @@ def test_a_state_of_the_server_that_lasts_is_waited_for(
         assert_idle(small_mongodb_stack, 5.0)
 
 
+@pytest.mark.long
 def test_more_connections_than_mongodb_has_are_waited_for(
     broker_url: str,
     mongodb_server: MongoDbServer,
@@ -206,6 +209,7 @@ def take_all_connections(server: MongoDbServer, taken: ExitStack) -> None:
             return
 
 
+@pytest.mark.long
 def test_a_full_disk_of_mongodb_is_waited_for(
     broker_url: str, stack_directory: StackDirectory, checker: Checker
 ) -> None:

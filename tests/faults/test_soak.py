@@ -176,6 +176,7 @@ def settings_of(address: str) -> Iterator[dict[str, Any]]:
     yield {"url": address, "retry_time_s": 2, "write_timeout_s": 20, "stream_timeout_s": 20, "raise_on_failure": True}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(MINUTES * 60 + 600)
 def test_faults_at_random_lose_nothing(
     soaked_stack: Stack,

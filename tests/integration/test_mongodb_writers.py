@@ -16,7 +16,7 @@ from tests.contract.reference import InMemoryProvenanceStorage
 from tests.contract.writes import state_of
 
 IDS: Final = 40
-CALLS: Final = 150
+CALLS: Final = 50
 SEEDS: Final = (1, 2)
 
 

@@ -30,16 +30,17 @@ RUNNING = (
     ["provgate-workers", "setup"],
 )
 ENDING = (["provgate-workers", "dlq", "list"], ["provgate", "get", "contents", "00" * 20])
-START_S = 30.0
+START_S = 120.0
 
 
 class Attempt:
     """A program that is started with debug logs, and everything that it lets others see."""
 
     def __init__(self, tmp_path: Path, command: list[str], sections: Mapping[str, Any], **environment: str) -> None:
-        config = tmp_path / "config.yaml"
+        name = "-".join(command)
+        config = tmp_path / f"{name}.yaml"
         config.write_text(yaml.safe_dump({"provenance": dict(sections)}), encoding="utf-8")
-        self._output = tmp_path / "output"
+        self._output = tmp_path / f"{name}.output"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROVGATE_")}
         self._seen = ""
         with self._output.open("wb") as output:
@@ -51,17 +52,16 @@ class Attempt:
                 stdin=subprocess.DEVNULL,
             )
 
-    def told(self, until: str = "") -> str:
-        """Returns what it told by the time that it ended, or wrote what `until` matches; it is ended then."""
-        deadline = time.monotonic() + START_S
-        while self._process.poll() is None and not (until and re.search(until, self._text())):
-            assert time.monotonic() < deadline, f"it neither ended nor said {until}: {self._text()}"
-            self._look_at_processes()
-            time.sleep(0.02)
+    def is_over(self, until: str) -> bool:
+        """Looks at its processes; returns whether it has ended, or written what `until` matches."""
         self._look_at_processes()
+        return self._process.poll() is not None or re.search(until, self._text()) is not None
+
+    def end(self, until: str) -> str:
+        """Ends it, and returns what it told. It must have written what `until` matches."""
         self._process.terminate()
         self._process.wait(30)
-        assert not until or re.search(until, self._text()), self._text()
+        assert re.search(until, self._text()), f"it did not say {until}: {self._text()}"
         return self._seen + self._text()
 
     def _text(self) -> str:
@@ -91,16 +91,26 @@ def sections(url: str, db: Any, cls: str = "postgresql") -> dict[str, Any]:
     return {"rabbitmq": {"url": url, "storage_config": {"cls": cls, "db": db}}}
 
 
-def check(text: str) -> None:
+def told(attempts: list[Attempt], until: str) -> list[str]:
+    """Returns what programs told that run side by side, by the time that each has ended or written what matches."""
+    deadline = time.monotonic() + START_S
+    while sum(attempt.is_over(until) for attempt in attempts) < len(attempts) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [attempt.end(until) for attempt in attempts]
+
+
+def check(texts: list[str]) -> None:
+    for text in texts:
+        check_text(text)
+
+
+def check_text(text: str) -> None:
     assert HUSH not in text, text[max(0, text.index(HUSH) - 300) : text.index(HUSH) + 100]
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("command", RUNNING, ids=" ".join)
 @pytest.mark.parametrize("form", ["string", "uri", "mapping", "file"])
-def test_a_wrong_password_of_postgresql(
-    tmp_path: Path, amqp_url: str, postgres_dsn: str, command: list[str], form: str
-) -> None:
+def test_a_wrong_password_of_postgresql(tmp_path: Path, amqp_url: str, postgres_dsn: str, form: str) -> None:
     given = parse_dsn(postgres_dsn) | {"password": DB_SECRET}
     (tmp_path / "secret").write_text(DB_SECRET + "\n")
     where = f"{given['host']}:{given['port']}/{given['dbname']}"
@@ -112,21 +122,15 @@ def test_a_wrong_password_of_postgresql(
         "file": {name: given[name] for name in given if name != "password"}
         | {"password_file": str(tmp_path / "secret")},
     }[form]
-    attempt = Attempt(tmp_path, command, sections(amqp_url, db))
+    attempts = [Attempt(tmp_path, command, sections(amqp_url, db)) for command in RUNNING]
     # A gateway asks the broker too, which has no queues yet.
-    check(attempt.told("password authentication failed"))
+    check(told(attempts, "password authentication failed"))
 
 
-@pytest.mark.parametrize("command", [*RUNNING, ENDING[0]], ids=" ".join)
 @pytest.mark.parametrize("form", ["setting", "file", "environment"])
-def test_a_wrong_password_of_rabbitmq(
-    tmp_path: Path, amqp_url: str, postgres_dsn: str, command: list[str], form: str
-) -> None:
+def test_a_wrong_password_of_rabbitmq(tmp_path: Path, amqp_url: str, postgres_dsn: str, form: str) -> None:
     url = re.sub(r"//[^@]*@", f"//provgate:{QUOTED_AMQP_SECRET}@", amqp_url)
     given = sections(url, postgres_dsn)
-    if command == ["provgate-gateway"]:
-        # It would ask the database first, which has no schema yet.
-        given["rabbitmq"]["topology"] = "existing"
     environment = {}
     if form != "setting":
         del given["rabbitmq"]["url"]
@@ -135,24 +139,29 @@ def test_a_wrong_password_of_rabbitmq(
         given["rabbitmq"]["url_file"] = str(tmp_path / "secret")
     if form == "environment":
         environment = {"PROVGATE_AMQP_URL": url}
-    text = Attempt(tmp_path, command, given, **environment).told("ACCESS_REFUSED")
-    check(text)
-    assert parse_dsn(postgres_dsn)["password"] not in text
+    # A gateway would ask the database first, which has no schema yet.
+    without_schema = {"rabbitmq": given["rabbitmq"] | {"topology": "existing"}}
+    attempts = [
+        Attempt(tmp_path, command, without_schema if command == ["provgate-gateway"] else given, **environment)
+        for command in (*RUNNING, ENDING[0])
+    ]
+    texts = told(attempts, "ACCESS_REFUSED")
+    check(texts)
+    assert not any(parse_dsn(postgres_dsn)["password"] in text for text in texts)
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-@pytest.mark.parametrize("command", [*RUNNING, *ENDING], ids=" ".join)
-def test_nobody_there(tmp_path: Path, closed: str, command: list[str], log_format: str) -> None:
+def test_nobody_there(tmp_path: Path, closed: str, log_format: str) -> None:
     db = f"postgresql://provgate:{QUOTED_DB_SECRET}@{closed}/provenance"
     given = sections(amqp(closed), db) | {"storage": {"cls": "grpc", "url": closed, "connect_timeout_s": 0.5}}
-    attempt = Attempt(tmp_path, command, given, PROVGATE_LOG_FORMAT=log_format)
-    check(attempt.told("refused|no gateway answers"))
+    attempts = [Attempt(tmp_path, command, given, PROVGATE_LOG_FORMAT=log_format) for command in (*RUNNING, *ENDING)]
+    check(told(attempts, "refused|no gateway answers"))
 
 
-@pytest.mark.parametrize("command", RUNNING, ids=" ".join)
-def test_nobody_there_of_mongodb(tmp_path: Path, closed: str, command: list[str]) -> None:
+def test_nobody_there_of_mongodb(tmp_path: Path, closed: str) -> None:
     db = f"mongodb://provgate:{QUOTED_DB_SECRET}@{closed}/provenance?serverSelectionTimeoutMS=300"
-    check(Attempt(tmp_path, command, sections(amqp(closed), db, "mongodb")).told("MongoDB: "))
+    attempts = [Attempt(tmp_path, command, sections(amqp(closed), db, "mongodb")) for command in RUNNING]
+    check(told(attempts, "MongoDB: "))
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -175,23 +184,21 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("command", RUNNING, ids=" ".join)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_configuration_that_is_wrong(tmp_path: Path, command: list[str], wrong: str) -> None:
-    check(Attempt(tmp_path, command, WRONG[wrong]).told(r"Error: provenance\.rabbitmq"))
+def test_a_configuration_that_is_wrong(tmp_path: Path, wrong: str) -> None:
+    attempts = [Attempt(tmp_path, command, WRONG[wrong]) for command in RUNNING]
+    check(told(attempts, r"Error: provenance\.rabbitmq"))
 
 
-@pytest.mark.parametrize("command", RUNNING, ids=" ".join)
-def test_a_file_that_is_no_yaml(tmp_path: Path, command: list[str]) -> None:
+def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
     config = tmp_path / "broken.yaml"
     config.write_text(f"provenance: {{rabbitmq: {{url: {AMQP_SECRET}: [", encoding="utf-8")
-    check(Attempt(tmp_path, command, {}, PROVGATE_CONFIG=str(config)).told("is not YAML"))
+    check(told([Attempt(tmp_path, command, {}, PROVGATE_CONFIG=str(config)) for command in RUNNING], "is not YAML"))
 
 
-@pytest.mark.parametrize("command", RUNNING, ids=" ".join)
-def test_a_wrong_option(tmp_path: Path, closed: str, command: list[str]) -> None:
+def test_a_wrong_option(tmp_path: Path, closed: str) -> None:
     given = sections(amqp(closed), {"host": "x", "password": DB_SECRET})
-    check(Attempt(tmp_path, [*command, "--no-such-option"], given).told("No such option"))
+    check(told([Attempt(tmp_path, [*command, "--no-such-option"], given) for command in RUNNING], "No such option"))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +213,7 @@ def test_a_wrong_option(tmp_path: Path, closed: str, command: list[str]) -> None
 )
 def test_a_wrong_token(tmp_path: Path, storage: dict[str, Any]) -> None:
     given = {"storage": {"cls": "grpc", "url": "localhost:1", **storage}}
-    check(Attempt(tmp_path, ENDING[1], given).told(r"provenance\.storage"))
+    check(told([Attempt(tmp_path, ENDING[1], given)], r"provenance\.storage"))
 
 
 def test_programs_that_run_show_no_secret_in_their_processes(shared_stack: Stack) -> None:
