@@ -101,6 +101,21 @@ def other(gateway: GatewayProgram) -> Iterator[ProvenanceStorageStub]:
         yield stub
 
 
+def _transactions(dsn: str, use: str) -> int:
+    """Returns how many transactions of one use (`read`, `stream`) there are in the database."""
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
+                " AND application_name LIKE '%%' || %s",
+                (use,),
+            )
+            return int(cursor.fetchone()[0])
+    finally:
+        connection.close()
+
+
 def _get(stub: ProvenanceStorageStub) -> Outcome:
     return outcome_of(stub.ContentGet(pb2.ContentGetRequest(ids=[HOT, COLD]), timeout=ANSWER_S))
 
@@ -147,12 +162,11 @@ def _looping(call: Callable[[], object], count: int) -> Iterator[Counter[str]]:
 
 
 def test_slow_listings_hold_up_neither_reads_by_id_nor_the_listings_of_others(
-    gateway: GatewayProgram, other: ProvenanceStorageStub
+    gateway: GatewayProgram, other: ProvenanceStorageStub, module_postgres_dsn: str
 ) -> None:
     with grpc.insecure_channel(gateway.address, NARROW) as channel:
         slow = [ProvenanceStorageStub(channel).RelationGetAll(LARGE) for _ in range(16)]
-        # Those that have a turn answer; nobody reads on.
-        next(slow[0])
+        eventually(lambda: _transactions(module_postgres_dsn, "stream") >= 8, "they have all turns that they may", 30)
         with connected(gateway.address) as (_, same_host):
             _check_answered(lambda: _get(same_host), lambda: _first(same_host), lambda: _write(same_host))
         _check_answered(lambda: _get(other), lambda: _first(other), lambda: _list(other))
@@ -174,12 +188,16 @@ def test_listings_of_a_hot_content_hold_up_neither_reads_by_id_nor_the_listings_
 
 
 def test_first_occurrences_of_a_hot_content_hold_one_thread(
-    gateway: GatewayProgram, other: ProvenanceStorageStub
+    gateway: GatewayProgram, other: ProvenanceStorageStub, module_postgres_dsn: str
 ) -> None:
     with grpc.insecure_channel(gateway.address, OF_ITS_OWN) as channel:
         stub = ProvenanceStorageStub(channel)
         with _looping(lambda: _first(stub, HOT, 90.0), 16) as ended:
             eventually(lambda: ended.total() > 0, "they have begun", 60)
+            running = [_transactions(module_postgres_dsn, "read") for _ in range(20)]
+            logger.info("queries at once: %s", running)
+            # One more is of the health service.
+            assert max(running) <= 2, f"queries at once: {running}"
             with connected(gateway.address) as (_, same_host):
                 _check_answered(lambda: _first(same_host))
             _check_answered(lambda: _first(other), lambda: _get(other))
