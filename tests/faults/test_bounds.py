@@ -64,7 +64,8 @@ def test_one_call_too_many_is_turned_away(stub: ProvenanceStorageStub) -> None:
     outcome = write(stub.ContentAdd, [contents(1)])
     check_turned_away(outcome, "TOO_MANY_CALLS")
     assert outcome.counts == (0, 0, 0)
-    check_turned_away(outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5)), "TOO_MANY_CALLS")
+    # Reads have bounds of their own.
+    assert outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5)).ok
     # The calls in flight are not disturbed, and what they leave is for others.
     assert all(call.end().ok for call in calls)
     assert write(stub.ContentAdd, [contents(1)]).ok

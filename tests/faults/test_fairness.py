@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import grpc
 import psycopg2
@@ -20,13 +21,13 @@ from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.programs import GatewayProgram
 from provgate_stack.stack import Stack
+from tests.faults.footprint import MIB, Footprint
 from tests.faults.link import Link
 from tests.faults.resetter import Resetter
 from tests.integration.gateway_calls import (
     SERVICE,
     OpenWrite,
     Outcome,
-    check_turned_away,
     connected,
     contents,
     eventually,
@@ -48,6 +49,12 @@ OCCURRENCES = 300_000
 FIRST_WAIT_S = 4.0
 # Far more than a call takes that waits for nobody, far less than what the others hold.
 ANSWER_S = 10.0
+
+# The most ids of a request: 2.2 MB as they come, and some 10 MB more when they are taken apart.
+IDS = 100_000
+READS = 100
+# Eight that have their turn take all of that, those that wait and what is refused only what came.
+READS_GROWTH_MAX_BYTES = 400 * MIB
 
 LARGE = pb2.RelationGetAllRequest(relation=model_pb2.RELATION_TYPE_REV_BEFORE_REV)
 
@@ -101,6 +108,22 @@ def other(gateway: GatewayProgram) -> Iterator[ProvenanceStorageStub]:
         yield stub
 
 
+def _transactions(dsn: str, use: str) -> int:
+    """Returns how many transactions of one use (`read`, `stream`) there are in the database."""
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
+                " AND application_name LIKE '%%' || %s",
+                (use,),
+            )
+            (count,) = cursor.fetchone() or (0,)
+            return int(count)
+    finally:
+        connection.close()
+
+
 def _get(stub: ProvenanceStorageStub) -> Outcome:
     return outcome_of(stub.ContentGet(pb2.ContentGetRequest(ids=[HOT, COLD]), timeout=ANSWER_S))
 
@@ -147,12 +170,11 @@ def _looping(call: Callable[[], object], count: int) -> Iterator[Counter[str]]:
 
 
 def test_slow_listings_hold_up_neither_reads_by_id_nor_the_listings_of_others(
-    gateway: GatewayProgram, other: ProvenanceStorageStub
+    gateway: GatewayProgram, other: ProvenanceStorageStub, module_postgres_dsn: str
 ) -> None:
     with grpc.insecure_channel(gateway.address, NARROW) as channel:
         slow = [ProvenanceStorageStub(channel).RelationGetAll(LARGE) for _ in range(16)]
-        # Those that have a turn answer; nobody reads on.
-        next(slow[0])
+        eventually(lambda: _transactions(module_postgres_dsn, "stream") >= 8, "they have all turns that they may", 30)
         with connected(gateway.address) as (_, same_host):
             _check_answered(lambda: _get(same_host), lambda: _first(same_host), lambda: _write(same_host))
         _check_answered(lambda: _get(other), lambda: _first(other), lambda: _list(other))
@@ -174,12 +196,16 @@ def test_listings_of_a_hot_content_hold_up_neither_reads_by_id_nor_the_listings_
 
 
 def test_first_occurrences_of_a_hot_content_hold_one_thread(
-    gateway: GatewayProgram, other: ProvenanceStorageStub
+    gateway: GatewayProgram, other: ProvenanceStorageStub, module_postgres_dsn: str
 ) -> None:
     with grpc.insecure_channel(gateway.address, OF_ITS_OWN) as channel:
         stub = ProvenanceStorageStub(channel)
         with _looping(lambda: _first(stub, HOT, 90.0), 16) as ended:
             eventually(lambda: ended.total() > 0, "they have begun", 60)
+            running = [_transactions(module_postgres_dsn, "read") for _ in range(20)]
+            logger.info("queries at once: %s", running)
+            # One more is of the health service.
+            assert max(running) <= 2, f"queries at once: {running}"
             with connected(gateway.address) as (_, same_host):
                 _check_answered(lambda: _first(same_host))
             _check_answered(lambda: _first(other), lambda: _get(other))
@@ -295,16 +321,31 @@ def test_beside_a_client_that_resets_its_calls_the_others_are_answered(
         assert set(ended) <= {"OK", "RESOURCE_EXHAUSTED"}, ended
 
 
-def test_a_call_more_than_a_class_takes_is_refused_and_the_other_classes_go_on(
-    workerless_stack: Stack, scripted_workers: ScriptedWorkers, database: None
+def test_reads_that_wait_for_their_turn_hold_their_requests_as_they_came_and_no_more(
+    gateway: GatewayProgram, module_postgres_dsn: str
 ) -> None:
-    program = workerless_stack.start_gateway(max_calls=3)
-    with connected(program.address) as (_, stub):
-        calls = [OpenWrite(stub) for _ in range(3)]
-        for call in calls:
-            call.send(contents(1))
-            call.wait_for(lambda progress: progress.acked_count == 1)
-        check_turned_away(write(stub.ContentAdd, [contents(1)]), "TOO_MANY_CALLS")
-        _check_answered(lambda: _first(stub), lambda: _get(stub), lambda: _list(stub))
-        assert all(call.end().ok for call in calls)
-    assert program.terminate() == 0
+    request = pb2.ContentGetRequest(ids=[number.to_bytes(20, "big") for number in range(IDS)])
+    locked = psycopg2.connect(module_postgres_dsn)
+    try:
+        with locked.cursor() as cursor:
+            cursor.execute("LOCK TABLE content IN ACCESS EXCLUSIVE MODE")
+        with connected(gateway.address) as (_, stub):
+            before = Footprint.of(gateway.pid)
+            ended = Counter[str]()
+            calls: list[Any] = [stub.ContentGet(request, timeout=60) for _ in range(READS)]
+            for call in calls:
+                call.add_done_callback(lambda call: ended.update([call.code().name]))
+            peak = before
+            # All but those that have a turn are refused: at once, or when no turn came in time.
+            give_up_at = time.monotonic() + 60
+            while ended["RESOURCE_EXHAUSTED"] < READS - 16 and time.monotonic() < give_up_at:
+                peak = max(peak, Footprint.of(gateway.pid), key=lambda each: each.memory_bytes)
+                time.sleep(0.05)
+            figures = f"{dict(ended)}; {before}; at most {peak}"
+            logger.info(figures)
+            assert ended["RESOURCE_EXHAUSTED"] >= READS - 16, figures
+            assert peak.memory_bytes - before.memory_bytes < READS_GROWTH_MAX_BYTES, figures
+            for call in calls:
+                call.cancel()
+    finally:
+        locked.close()
