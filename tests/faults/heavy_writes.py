@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,9 @@ class HeavyWrites:
 
 
 def _main(address: str, load: str, call_count: int) -> None:
+    # A thread that waits for gRPC looks ten times a second whether it still has to: a thousand of them take two cores.
+    waits: Any = import_module("grpc._common")
+    waits.MAXIMUM_WAIT_TIMEOUT = 10.0
     method, make_body = LOADS[load]
     body = make_body()
     calls: list[Callable[..., Any]] = [

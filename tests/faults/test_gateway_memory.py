@@ -116,7 +116,7 @@ def test_300_calls_of_a_message_of_4_mib(small_stack: Stack) -> None:
 
 def test_1000_calls_while_workers_are_suspended(small_stack: Stack) -> None:
     workers = small_stack.start_workers()
-    program = small_stack.start_gateway(max_calls=1100)
+    program = small_stack.start_gateway(max_calls=1100, wait_per_batch=60.0)
     workers.stop()
     try:
         with loaded(program, "long paths", 1000) as writes:
