@@ -111,7 +111,8 @@ def loaded(program: GatewayProgram, name: str, call_count: int) -> Iterator[Heav
 def test_300_calls_of_a_message_of_4_mib(small_stack: Stack) -> None:
     small_stack.start_workers()
     with loaded(small_stack.start_gateway(), "contents", 300) as writes:
-        assert writes.outcomes()["OK"] >= 30
+        # As many as are in hand at once.
+        assert writes.outcomes()["OK"] >= 10
 
 
 def test_1000_calls_while_workers_are_suspended(small_stack: Stack) -> None:
