@@ -1,4 +1,4 @@
-"""Heavy writes from a process of their own: `python -m tests.faults.heavy_writes ADDRESS LOAD CALLS TIMEOUT`.
+"""Heavy writes from a process of their own: `python -m tests.faults.heavy_writes ADDRESS LOAD CALLS`.
 
 Every call sends one message of its load and half-closes. How many calls ended in which way goes to standard output as
 JSON.
@@ -6,21 +6,20 @@ JSON.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from provgate.v1 import provenance_storage_pb2 as pb2
-from tests.integration.gateway_calls import contents
+from tests.integration.gateway_calls import contents, outcome_of
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent
 _CHANNELS: Final = 10
@@ -31,13 +30,18 @@ def _full_contents() -> bytes:
     return contents(4 * 2**20 // _CONTENT_BYTES - 1).SerializeToString()
 
 
+def _long_paths() -> bytes:
+    return pb2.LocationAddRequest(paths=[b"%04000d" % number for number in range(1040)]).SerializeToString()
+
+
 def _empty_paths() -> bytes:
     return pb2.LocationAddRequest(paths=[b""] * 2_000_000).SerializeToString()
 
 
 LOADS: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
     "contents": ("ContentAdd", _full_contents),
-    "paths": ("LocationAdd", _empty_paths),
+    "long paths": ("LocationAdd", _long_paths),
+    "empty paths": ("LocationAdd", _empty_paths),
 }
 """By name: the RPC, and what makes its message."""
 
@@ -45,8 +49,9 @@ LOADS: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
 class HeavyWrites:
     """The program, started. A context manager; at the end it is gone."""
 
-    def __init__(self, address: str, load: str, call_count: int, timeout_s: float) -> None:
-        command = [sys.executable, "-m", "tests.faults.heavy_writes", address, load, str(call_count), str(timeout_s)]
+    def __init__(self, address: str, load: str, call_count: int) -> None:
+        command = [sys.executable, "-m", "tests.faults.heavy_writes", address, load, str(call_count)]
+        self._outcomes: Counter[str] | None = None
         self._process = subprocess.Popen(command, cwd=_CLONE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> HeavyWrites:
@@ -56,49 +61,36 @@ class HeavyWrites:
         self._process.kill()
         self._process.wait()
 
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
     def outcomes(self) -> Counter[str]:
-        """Returns how many calls ended in which way: "OK", or status code and reason."""
-        return Counter(json.loads(self._process.communicate()[0]))
+        """Waits for the end, and returns how many calls ended in which way: "OK", or status code and reason."""
+        if self._outcomes is None:
+            self._outcomes = Counter(json.loads(self._process.communicate()[0]))
+        return self._outcomes
 
 
-async def _main(address: str, load: str, call_count: int, timeout_s: float) -> None:
+def _main(address: str, load: str, call_count: int) -> None:
+    # A thread that waits for gRPC looks ten times a second whether it still has to: a thousand of them take two cores.
+    waits: Any = import_module("grpc._common")
+    waits.MAXIMUM_WAIT_TIMEOUT = 10.0
     method, make_body = LOADS[load]
     body = make_body()
-    channels = [
-        grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+    calls: list[Callable[..., Any]] = [
+        grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]).stream_stream(
+            f"/provgate.v1.ProvenanceStorage/{method}"
+        )
         for _ in range(min(_CHANNELS, call_count))
     ]
-    calls: list[Callable[..., Any]] = [
-        channel.stream_stream(f"/provgate.v1.ProvenanceStorage/{method}") for channel in channels
-    ]
-    outcomes = await asyncio.gather(
-        *(_outcome(calls[number % len(calls)], body, timeout_s) for number in range(call_count))
-    )
-    sys.stdout.write(json.dumps(Counter(outcomes)))
+    with ThreadPoolExecutor(call_count) as threads:
+        outcomes = threads.map(lambda number: _outcome(calls[number % len(calls)], body), range(call_count))
+        sys.stdout.write(json.dumps(Counter(outcomes)))
 
 
-async def _outcome(call: Callable[..., Any], body: bytes, timeout_s: float) -> str:
-    async def messages() -> AsyncIterator[bytes]:
-        yield body
-
-    try:
-        async for _ in call(messages(), timeout=timeout_s):
-            pass
-    except grpc.aio.AioRpcError as error:
-        return f"{error.code().name} {_reason(error)}"
-    return "OK"
-
-
-def _reason(error: grpc.aio.AioRpcError) -> str:
-    info = error_details_pb2.ErrorInfo()
-    status = rpc_status.from_call(error)
-    found = status is not None and any(detail.Unpack(info) for detail in status.details)
-    return info.reason if found else str(error.details())
+def _outcome(call: Callable[..., Any], body: bytes) -> str:
+    outcome = outcome_of(call(iter([body])))
+    if outcome.ok:
+        return "OK"
+    return f"{outcome.code.name} {outcome.reason if outcome.details else outcome.message}"
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
