@@ -12,6 +12,7 @@ from provgate_gateway import errors
 from provgate_gateway.access.limits import PrincipalLimits
 from provgate_gateway.access.principals import Callers, Principal, set_principal
 from provgate_gateway.access.roles import Role, needed_role
+from provgate_gateway.call_end import at_end_of_call
 from provgate_gateway.entering import entered
 from provgate_gateway.errors import CallError
 
@@ -53,7 +54,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         try:
             principal = self._callers.identify(context.invocation_metadata(), context.auth_context)
             _check_role(principal, needed)
-            self._limits.begin_call(principal, context)
+            at_end_of_call(self._limits.begin_call(principal))
         except CallError as error:
             # Strangers can cause as many as they like: metrics count them.
             logger.debug(

@@ -17,7 +17,7 @@ the same entries again and again and never come to an end.
 - Entries a second (`entry_rate`): the first message of a call that would wait for more than `TURN_MAX_S` is refused,
   and told for how long; later ones wait for their turn. While one waits its call counts as going on.
 
-What waits is part of the bytes that may wait in the gateway (`max_waiting_bytes`). When the gateway is started again
+What waits is part of the gateway's bytes (`max_unacked_bytes`). When the gateway is started again
 all counts start at nothing, as do all calls.
 """
 
@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from provgate.v1 import errors_pb2
 from provgate_gateway import errors
@@ -50,24 +51,20 @@ class PrincipalLimits:
         self._running: Counter[str] = Counter()
         self._quotas: dict[str, Quota] = {}
 
-    def begin_call(self, principal: Principal, context: Any) -> None:
-        """Counts a call of a principal until its RPC ends.
-
-        Args:
-            principal: who calls.
-            context: of the RPC.
+    def begin_call(self, principal: Principal) -> Callable[[], None]:
+        """Counts a call of a principal. Returns what counts it out, to be called once, when its RPC has ended.
 
         Raises:
-            CallError: as many of its calls run as may.
+            CallError: the principal's limit of concurrent calls is reached.
         """
         if principal.role is Role.ADMIN or self._settings.max_calls is None:
-            return
+            return lambda: None
         if self._running[principal.name] >= self._settings.max_calls:
             raise errors.exhausted(
                 errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT, "this caller's limit of concurrent calls is reached"
             )
         self._running[principal.name] += 1
-        context.add_done_callback(lambda _: self._running.subtract([principal.name]))
+        return lambda: self._running.subtract([principal.name])
 
     def quota(self, principal: Principal) -> Quota | None:
         """Returns what the writes of a principal share; None where they are not limited."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import grpc
 import pytest
 
@@ -20,41 +17,25 @@ WEB = Principal("web", Role.READER)
 ROOT = Principal("root", Role.ADMIN)
 
 
-class Rpc:
-    """What limits need of an RPC's context."""
-
-    def __init__(self) -> None:
-        self._callbacks: list[Callable[[Any], None]] = []
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self._callbacks.append(callback)
-
-    def end(self) -> None:
-        for callback in self._callbacks:
-            callback(self)
-
-
 def test_calls_at_once_are_counted_for_each_principal_until_they_end() -> None:
     limits = PrincipalLimits(LimitSettings(max_calls=2))
-    calls = [Rpc(), Rpc()]
-    for call in calls:
-        limits.begin_call(CI, call)
+    end, _ = limits.begin_call(CI), limits.begin_call(CI)
     for _ in range(2):
         with pytest.raises(CallError) as raised:
-            limits.begin_call(CI, Rpc())
+            limits.begin_call(CI)
     assert raised.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert raised.value.reason == errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT
     assert raised.value.retry_delay_s == 1
-    limits.begin_call(WEB, Rpc())
-    calls[0].end()
-    limits.begin_call(CI, Rpc())
+    limits.begin_call(WEB)
+    end()
+    limits.begin_call(CI)
 
 
 def test_admins_and_what_is_not_set_have_no_limits() -> None:
     limited = PrincipalLimits(LimitSettings(max_calls=1, max_unacked_entries=1, entries_per_second=1))
     for _ in range(5):
-        limited.begin_call(ROOT, Rpc())
-        PrincipalLimits(LimitSettings()).begin_call(CI, Rpc())
+        limited.begin_call(ROOT)
+        PrincipalLimits(LimitSettings()).begin_call(CI)
     assert limited.quota(ROOT) is None
     assert PrincipalLimits(LimitSettings(max_calls=1)).quota(CI) is None
 
