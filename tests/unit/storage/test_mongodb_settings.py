@@ -82,7 +82,7 @@ NEITHER = (
         ),
         (
             {"db": "mongodb://h", "conections": 1},
-            "storage_config.conections: Object contains unknown field `conections`",
+            "storage_config.conections: Object contains unknown field `conections`; did you mean `read_connections`?",
         ),
         ({"db": "mongodb://h", "connect_timeout_s": 0}, "storage_config.connect_timeout_s: Expected `float` > 0.0"),
     ],

@@ -61,7 +61,10 @@ def test_values_of_db_go_before_our_own() -> None:
             {"db": f"postgresql://me:{SECRET}@h/db?nonsense=1"},
             "storage_config.db: it is neither a libpq connection string nor a URI",
         ),
-        ({"db": "", "conections": 1}, "storage_config.conections: Object contains unknown field `conections`"),
+        (
+            {"db": "", "conections": 1},
+            "storage_config.conections: Object contains unknown field `conections`; did you mean `read_connections`?",
+        ),
         ({"db": "", "write_connections": 0}, "storage_config.write_connections: Expected `int` >= 1"),
         ({"db": "", "connect_timeout_s": 1}, "storage_config.connect_timeout_s: Expected `int` >= 2"),
         ({"db": "", "read_timeout_s": 0}, "storage_config.read_timeout_s: Expected `float` > 0.0"),
