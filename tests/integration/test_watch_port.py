@@ -52,7 +52,7 @@ def test_programs_say_why_they_wait_at_their_start(stack_directory: StackDirecto
     stack = Stack("amqp://guest:guest@127.0.0.1:1/%2f", nowhere, stack_directory, name="stack-nowhere")
     programs = [stack.start_gateway(wait=False), stack.start_workers(wait=False)]
     try:
-        _expect_waiting(programs[0].metrics_address, "ranges")
+        _expect_waiting(programs[0].metrics_address, "broker")
         _expect_waiting(programs[1].metrics_address, "preparation")
         assert [program.terminate() for program in programs] == [0, 0]
     finally:
