@@ -27,7 +27,6 @@ from provgate_storage import RelationData, RelationType, RevisionData
 from tests import least_rights
 from tests.amqp_sender import AmqpSender
 from tests.integration.gateway_calls import content_id, eventually
-from tests.integration.gateway_programs import end_of
 from tests.integration.worker_commands import run
 from tests.least_rights import GATEWAY, OPERATOR, SETUP, WORKERS
 
@@ -255,7 +254,7 @@ def test_dead_letters_are_for_the_operator(users: Users, gateway: Stack) -> None
     assert listed() == ""
 
 
-def test_workers_without_the_right_to_declare_say_what_is_missing(users: Users) -> None:
+def test_workers_without_the_right_to_declare_wait_for_what_is_missing(users: Users) -> None:
     done = run(users.stacks[WORKERS].config, "setup")
     assert done.returncode == 1
     assert "may not declare exchange content: run `provgate-workers setup` as one that may" in done.stderr
@@ -263,12 +262,15 @@ def test_workers_without_the_right_to_declare_say_what_is_missing(users: Users) 
     queue = "location_add.unknown.7"
     with pika.BlockingConnection(pika.URLParameters(users.urls[SETUP])) as connection:
         connection.channel().queue_delete(queue)
+    said = f"on the broker queue {queue} cannot be used: run `provgate-workers setup` as a user that may"
+    program = users.stacks[WORKERS].start_workers(wait=False)
     try:
-        code, log = end_of(users.stacks[WORKERS].start_workers(wait=False))
-        assert code == 1
-        assert f"on the broker queue {queue} cannot be used: run `provgate-workers setup` as a user that may" in log
+        eventually(lambda: said in program.log_path.read_text("utf-8"), "it says what it waits for", 60)
+        assert program.alive
     finally:
         assert run(users.stacks[SETUP].config, "setup").returncode == 0
+    program.wait_ready()
+    assert program.terminate() == 0
 
 
 def test_a_right_that_workers_lose_is_waited_for(
