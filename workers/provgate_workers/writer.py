@@ -31,8 +31,8 @@ STALLED_MAX_COUNT: Final = 4
 # When a batch counts as one that stalls.
 _STALLS_AFTER_S: Final = 2.0
 
-# How long everything waits for a batch that runs, so that a package can be written alone.
-_ALONE_S: Final = 30.0
+ALONE_S: Final = 30.0
+"""How long everything waits for the batches that run, so that a package can be written alone."""
 
 # When a package alone is tried again for which the time limit passed.
 _APART_FIRST_S: Final = 0.5
@@ -196,7 +196,7 @@ class BatchWriter:
         async with self._lone:
             self._held = True
             try:
-                async with asyncio.timeout(_ALONE_S):
+                async with asyncio.timeout(ALONE_S):
                     await self._idle.wait()
                 yield
             finally:
