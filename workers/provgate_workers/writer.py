@@ -316,7 +316,8 @@ class BatchWriter:
         is_lone_timeout = len(batch.deliveries) == 1 and isinstance(report.trouble, StorageTimeoutError)
         if is_lone_timeout and run.apart and self._stored_counts[batch.operation] > run.stored_count:
             run.timeout_count += 1
-        if run.timeout_count >= _TIMEOUTS_MAX_COUNT:
+        if run.timeout_count >= _TIMEOUTS_MAX_COUNT and batch.deliveries[0].in_hand:
+            # One that the broker has taken back is in other hands, which may store it.
             is_lone_timeout = False
             refused = Refused(DeadLetterReason.UNEXPECTED, _TOO_SLOW)
             report = BatchReport([refused], None, report.stray_row_counts)

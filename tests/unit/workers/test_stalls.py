@@ -24,7 +24,7 @@ from provgate_workers.pace import OperationPace
 from provgate_workers.range_worker import RangeWorker
 from provgate_workers.writer import Batch, BatchWriter
 from tests.entries import encode_package
-from tests.unit.deliveries import delivery
+from tests.unit.deliveries import FakeAmqpChannel, delivery
 from tests.unit.virtual_clock import InlineThreads, run_virtually
 from tests.unit.workers.eventually import until
 
@@ -255,6 +255,26 @@ def test_a_package_is_not_refused_where_others_are_stored_only_between_its_tries
         await asyncio.sleep(10)
         assert process.stored_count(others) == len(others)
         assert slow not in process.outcomes
+
+    run_virtually(test())
+
+
+def test_a_package_that_the_broker_took_back_meanwhile_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "ThreadPoolExecutor", InlineThreads)
+    monkeypatch.setattr(writer_module, "_TIMEOUTS_MAX_COUNT", 0)
+
+    async def test() -> None:
+        process = Process()
+
+        def failure(_name: str, _rows: Sequence[Row]) -> StorageError:
+            cast("FakeAmqpChannel", slow.amqp_channel).is_lost = True
+            return StorageTimeoutError("too long")
+
+        process.storage.failure = failure
+        slow = process.deliver(1)
+        await asyncio.sleep(600)
+        assert len(process.storage.calls) == 1
+        assert not process.outcomes
 
     run_virtually(test())
 
