@@ -70,9 +70,9 @@ class OperationPace:
         return pause_s * random.uniform(0.5, 1.0)
 
     def resume(self, *, waiting: bool) -> None:
-        """Ends a pause. Where nothing waits to be tried, what comes next is no trial."""
+        """Ends a pause. What comes next is no trial where nothing waits to be tried, or something was stored since."""
         self.paused = False
-        self.stalled = waiting
+        self.stalled = self.stalled and waiting
 
     def stored(self) -> None:
         """Notes that a batch is stored."""

@@ -114,7 +114,7 @@ async def _prepare_with(
     )
     try:
         await retrying(once)
-    except (SchemaMismatchError, StorageForbiddenError, TopologyError, NotPermittedError) as error:
+    except (SchemaMismatchError, TopologyError, NotPermittedError) as error:
         raise FatalError(str(error)) from error
     outage.ended("database and broker can be used")
 

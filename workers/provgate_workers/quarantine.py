@@ -19,7 +19,7 @@ from provgate_workers.gate import StorageGate
 from provgate_workers.pace import is_of_operation
 from provgate_workers.recovery import StorageRecovery
 from provgate_workers.settlement import Settlement
-from provgate_workers.writer import BatchWriter
+from provgate_workers.writer import ALONE_S, BatchWriter
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 _LOOK_MIN_S: Final = 8.0
 _LOOK_MAX_S: Final = 12.0
 
-# How long no package of the quarantine is tried after one whose write stalled.
-_REST_S: Final = 60.0
+# How long no package of the quarantine is tried after one for which everything else waited in vain: so many times as
+# long as that, and no less than so long.
+_REST_TIMES: Final = 9
+_REST_MIN_S: Final = 60.0
 
 # How many packages that were handled are remembered, in case their delivery acks were lost with a connection.
 _REMEMBERED_COUNT: Final = 1000
@@ -79,6 +81,8 @@ class QuarantineWorker:
                 while self._may_write and await self._getter.message_count(QUARANTINE_QUEUE):
                     await self._handle_next()
             except (ConnectionLostError, TimeoutError) as error:
+                if isinstance(error, TimeoutError):
+                    self._rest(ALONE_S)
                 logger.debug(
                     "no look into the quarantine: %r",
                     error,
@@ -106,6 +110,10 @@ class QuarantineWorker:
         # else would wait for.
         is_rested = asyncio.get_running_loop().time() >= self._rests_until
         return is_rested and self._gate.admits(0) and not self._writer.stalled_count
+
+    def _rest(self, waited_s: float) -> None:
+        pause_s = max(_REST_MIN_S, _REST_TIMES * waited_s)
+        self._rests_until = asyncio.get_running_loop().time() + pause_s
 
     async def _pause(self) -> None:
         try:
@@ -157,10 +165,11 @@ class QuarantineWorker:
         refused = refusal_of_size(delivery.body, self._package_max_bytes)
         if refused is not None:
             return refused
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
         report = await self._writer.write(operation, range_number, delivery.body)
         if is_of_operation(report.trouble):
-            # Everything else waited for it.
-            self._rests_until = asyncio.get_running_loop().time() + _REST_S
+            self._rest(loop.time() - began_at)
             self._gate.note_success()
         elif report.trouble is None:
             self._gate.note_success()

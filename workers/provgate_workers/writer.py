@@ -31,8 +31,8 @@ STALLED_MAX_COUNT: Final = 4
 # When a batch counts as one that stalls.
 _STALLS_AFTER_S: Final = 2.0
 
-# How long everything waits for a batch that runs, so that a package can be written alone.
-_ALONE_S: Final = 30.0
+ALONE_S: Final = 30.0
+"""How long everything waits for the batches that run, so that a package can be written alone."""
 
 # When a package alone is tried again for which the time limit passed.
 _APART_FIRST_S: Final = 0.5
@@ -90,7 +90,7 @@ class _Run:
         apart: whether it is a package alone for which the time limit passed before.
         try_count: of such a package, how often it was tried.
         timeout_count: of these, how often others of its operation were stored meanwhile.
-        stored_count: how many batches of its operation had been stored when it was tried last.
+        stored_count: how many batches of its operation had been stored when it was started.
     """
 
     batch: Batch
@@ -164,7 +164,13 @@ class BatchWriter:
     def stalled_count(self) -> int:
         """How many operations are slowed down, or have a package written alone since it takes too long."""
         apart = {run.batch.operation for run in self._runs if run.apart}
-        return len(apart | {operation for operation, pace in self._paces.items() if pace.stalled})
+        # One whose packages are gone, to another process say, is tried again only with the next that comes.
+        slow = {
+            operation
+            for operation, pace in self._paces.items()
+            if pace.stalled and (pace.paused or self._is_in_work(operation))
+        }
+        return len(apart | slow)
 
     def offer(self, worker: RangeWorker) -> None:
         """Gives a range worker its turn where something waits for it."""
@@ -190,7 +196,7 @@ class BatchWriter:
         async with self._lone:
             self._held = True
             try:
-                async with asyncio.timeout(_ALONE_S):
+                async with asyncio.timeout(ALONE_S):
                     await self._idle.wait()
                 yield
             finally:
@@ -273,6 +279,7 @@ class BatchWriter:
         self._runs.add(run)
         self._idle.clear()
         batch = run.batch
+        run.stored_count = self._stored_counts[batch.operation]
         bodies = [(share.worker.range.number, delivery.body) for share in batch.shares for delivery in share.deliveries]
         timer = asyncio.get_running_loop().call_later(_STALLS_AFTER_S, self._on_stall, run)
         stored = self._store(batch.operation, bodies)
@@ -309,7 +316,8 @@ class BatchWriter:
         is_lone_timeout = len(batch.deliveries) == 1 and isinstance(report.trouble, StorageTimeoutError)
         if is_lone_timeout and run.apart and self._stored_counts[batch.operation] > run.stored_count:
             run.timeout_count += 1
-        if run.timeout_count >= _TIMEOUTS_MAX_COUNT:
+        if run.timeout_count >= _TIMEOUTS_MAX_COUNT and batch.deliveries[0].in_hand:
+            # One that the broker has taken back is in other hands, which may store it.
             is_lone_timeout = False
             refused = Refused(DeadLetterReason.UNEXPECTED, _TOO_SLOW)
             report = BatchReport([refused], None, report.stray_row_counts)
@@ -332,7 +340,6 @@ class BatchWriter:
 
     def _set_apart(self, run: _Run) -> None:
         again = replace(run, stalls=True, apart=True, try_count=run.try_count + 1)
-        again.stored_count = self._stored_counts[run.batch.operation]
         pause_s = min(_APART_MAX_S, _APART_FIRST_S * 2.0 ** min(run.try_count, _APART_DOUBLINGS))
         asyncio.get_running_loop().call_later(pause_s, self._fall_due, again)
 
@@ -350,7 +357,10 @@ class BatchWriter:
             asyncio.get_running_loop().call_later(pause_s, self._resume, operation)
 
     def _resume(self, operation: Operation) -> None:
-        running = any(run.batch.operation == operation and not run.apart for run in self._runs)
-        waiting = operation in self._turns and self._waiting_row_count(operation) > 0
-        self._paces[operation].resume(waiting=running or waiting)
+        self._paces[operation].resume(waiting=self._is_in_work(operation))
         self.go_on()
+
+    def _is_in_work(self, operation: Operation) -> bool:
+        """Returns whether packages of an operation wait, or are being stored, but for those apart."""
+        running = any(run.batch.operation == operation and not run.apart for run in self._runs)
+        return running or (operation in self._turns and self._waiting_row_count(operation) > 0)

@@ -17,11 +17,11 @@ from provgate_broker.delivery import Delivery
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.getter import Getter
 from provgate_broker.topology import RangePolicy
-from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageLockedError
+from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageLockedError, StorageTimeoutError
 from provgate_storage.local import LocalStorage
 from provgate_workers import quarantine as quarantine_module
 from provgate_workers import writer as writer_module
-from provgate_workers.batch import Refused, Stored
+from provgate_workers.batch import BatchReport, Refused, Stored
 from provgate_workers.gate import StorageGate
 from provgate_workers.quarantine import QuarantineWorker
 from provgate_workers.recovery import StorageRecovery
@@ -174,6 +174,47 @@ def test_after_a_write_that_stalls_the_others_have_their_time(monkeypatch: pytes
             assert (bench.gate.is_open, len(bench.getter.answers)) == (True, 1)
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("write_s", [10.0, 120.0])
+def test_a_package_that_takes_too_long_each_time_holds_the_others_a_small_part_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, write_s: float
+) -> None:
+    hour_s = 3600.0
+
+    async def test() -> None:
+        async with running() as bench:
+            held: list[float] = []
+
+            async def slow(*_arguments: object) -> BatchReport:
+                held.append(write_s)
+                await asyncio.sleep(write_s)
+                return BatchReport([None], StorageTimeoutError("too long"), {})
+
+            monkeypatch.setattr(bench.worker._writer, "write", slow)
+            for _ in range(100):
+                bench.come(bench.package("a"))
+            await asyncio.sleep(hour_s)
+            assert len(held) > 1
+            assert sum(held) / hour_s <= 0.15
+
+    run_virtually(test())
+
+
+def test_a_write_that_the_quarantine_cannot_wait_for_holds_the_others_a_small_part_of_the_time() -> None:
+    hour_s = 3600.0
+
+    async def test() -> None:
+        async with running() as bench:
+            bench.worker._writer._idle.clear()
+            bench.come(bench.package("a"))
+            held_s = 0
+            for _ in range(int(hour_s)):
+                await asyncio.sleep(1)
+                held_s += bench.worker._writer._held
+            assert 0 < held_s / hour_s <= 0.15
+
+    run_virtually(test())
 
 
 def test_a_package_that_this_program_survived_is_no_poison() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from provgate_broker.delivery import Delivery
 from provgate_broker.topology import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
-from provgate_storage.errors import StorageError, StorageLockedError, StorageTimeoutError
+from provgate_storage.errors import StorageError, StorageLockedError, StorageTimeoutError, StorageUnavailableError
 from provgate_storage.local import LocalStorage
 from provgate_storage.model import RelationType
 from provgate_storage.rows import Row
@@ -20,10 +20,12 @@ from provgate_workers import writer as writer_module
 from provgate_workers.assignment import Range
 from provgate_workers.batch import BatchReport, Refused, Stored
 from provgate_workers.gate import StorageGate
+from provgate_workers.pace import OperationPace
 from provgate_workers.range_worker import RangeWorker
 from provgate_workers.writer import Batch, BatchWriter
 from tests.entries import encode_package
-from tests.unit.deliveries import delivery
+from tests.unit.deliveries import FakeAmqpChannel, delivery
+from tests.unit.virtual_clock import InlineThreads, run_virtually
 from tests.unit.workers.eventually import until
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
@@ -60,10 +62,11 @@ class Process:
         self.outcomes: dict[Delivery, Stored | Refused] = {}
         self.operations = {binding_key(operation, 0): operation for operation in operations_of(Exchange.CONTENT)}
         self.worker = RangeWorker(Range(Exchange.CONTENT, 0), self.operations)
+        self.gate = StorageGate()
         self.writer = BatchWriter(
             cast("LocalStorage", self.storage),
             RangePolicy(),
-            StorageGate(),
+            self.gate,
             thread_count=1,
             batch_size=FULL,
             on_written=self.on_written,
@@ -154,9 +157,17 @@ def test_a_batch_that_takes_too_long_is_halved() -> None:
 def test_a_package_that_takes_too_long_is_refused_while_others_are_stored() -> None:
     async def scenario(process: Process) -> None:
         slow_id = b"\x01" * 20
-        process.storage.failure = lambda _, rows: (
-            StorageTimeoutError("too long") if any(row[0] == slow_id for row in rows) else None
-        )
+        # The first try alone is over at once, each other one when something is stored.
+        may_fail = threading.Semaphore(1)
+
+        def failure(_name: str, rows: Sequence[Row]) -> StorageError | None:
+            if all(row[0] != slow_id for row in rows):
+                return None
+            if len(rows) == 1:
+                assert may_fail.acquire(timeout=10)
+            return StorageTimeoutError("too long")
+
+        process.storage.failure = failure
         slow = process.deliver(1)
         others = [process.deliver(number) for number in range(2, 2 + FULL)]
         await until(lambda: process.stored_count(others) == FULL)
@@ -164,6 +175,7 @@ def test_a_package_that_takes_too_long_is_refused_while_others_are_stored() -> N
         while slow not in process.outcomes:
             other = process.deliver(2 + number % 200)
             await until(lambda other=other: process.stored_count([other]) == 1)  # type: ignore[misc]
+            may_fail.release()
             number += 1
         refused = process.outcomes[slow]
         assert isinstance(refused, Refused)
@@ -196,6 +208,75 @@ def test_nothing_is_refused_while_nothing_is_stored() -> None:
         await until(lambda: process.stored_count(packages) == 3)
 
     run(scenario)
+
+
+def test_an_operation_whose_packages_went_elsewhere_stalls_no_more() -> None:
+    async def scenario(process: Process) -> None:
+        process.storage.failure = lambda _name, _rows: StorageLockedError("locked")
+        process.deliver(1)
+        await until(lambda: process.writer.stalled_count == 1)
+        # The storage goes away before the trial, the ranges are given up, and another process takes them.
+        process.gate.note_trouble(StorageUnavailableError("away"))
+        await until(lambda: not process.writer._paces[CONTENT_ADD].paused)
+        assert process.writer.stalled_count == 1
+        process.worker.drop(binding_key(CONTENT_ADD, 0))
+        assert process.writer.stalled_count == 0
+
+    run(scenario)
+
+
+def test_a_pause_that_a_later_success_ended_slows_nothing_down() -> None:
+    pace = OperationPace(CONTENT_ADD, FULL)
+    pace.failed(StorageLockedError("locked"), 1)
+    # Of two batches that ran at once.
+    pace.stored()
+    pace.resume(waiting=True)
+    assert not pace.stalled
+
+
+def test_a_package_is_not_refused_where_others_are_stored_only_between_its_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Each write is over before anything else is begun: the database does nothing else while it is tried.
+    monkeypatch.setattr(writer_module, "ThreadPoolExecutor", InlineThreads)
+    monkeypatch.setattr(writer_module, "_APART_FIRST_S", 10.0)
+
+    async def test() -> None:
+        process = Process()
+        slow_id = b"\x01" * 20
+        process.storage.failure = lambda _, rows: (
+            StorageTimeoutError("too long") if any(row[0] == slow_id for row in rows) else None
+        )
+        slow = process.deliver(1)
+        others = []
+        for number in range(2, 200):
+            await asyncio.sleep(10)
+            others.append(process.deliver(number))
+        await asyncio.sleep(10)
+        assert process.stored_count(others) == len(others)
+        assert slow not in process.outcomes
+
+    run_virtually(test())
+
+
+def test_a_package_that_the_broker_took_back_meanwhile_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "ThreadPoolExecutor", InlineThreads)
+    monkeypatch.setattr(writer_module, "_TIMEOUTS_MAX_COUNT", 0)
+
+    async def test() -> None:
+        process = Process()
+
+        def failure(_name: str, _rows: Sequence[Row]) -> StorageError:
+            cast("FakeAmqpChannel", slow.amqp_channel).is_lost = True
+            return StorageTimeoutError("too long")
+
+        process.storage.failure = failure
+        slow = process.deliver(1)
+        await asyncio.sleep(600)
+        assert len(process.storage.calls) == 1
+        assert not process.outcomes
+
+    run_virtually(test())
 
 
 def test_a_fault_in_what_follows_a_batch_ends_the_program() -> None:
