@@ -8,6 +8,7 @@ its packages' size when it is cut.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,10 @@ MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
 # What messages that are read or wait may hold of a caller with a quota: a fourth of all.
 _QUOTA_SHARE: Final = 4
+
+# A caller may have one more message read while those of its calls hold less than this many times what is free, as in
+# `call_limits`: calls that send nothing do not keep those of others from being read.
+_FREE_SHARE: Final = 3
 
 # How long the next message of a call may take to come while other calls wait to be read.
 _NEXT_MESSAGE_S: Final = 10.0
@@ -120,6 +125,8 @@ class QuotaError(Exception):
 class FlowControl:
     """Lets calls be read, and admits their messages, in the order in which they ask, as far as the bounds let them.
 
+    Of several callers the one that holds least is read next.
+
     A message larger than a bound is admitted when nothing else is in hand, so that it is slow but not stuck. A call at
     its own bound, or at that of its caller, does not hold the others up. Belongs to one event loop.
 
@@ -134,9 +141,12 @@ class FlowControl:
         self._in_hand = Load()
         self._waiters: deque[_Waiter] = deque()
         self._waiting_bytes = 0
-        self._readers: deque[_Reader] = deque()
-        # The limits of the calls whose next message has not come, and when each was asked for.
-        self._expected: dict[asyncio.Timeout, float] = {}
+        # Those of each caller in the order in which they ask.
+        self._readers: dict[str, deque[_Reader]] = {}
+        self._waiting_bytes_by_caller: dict[str, int] = {}
+        # The limits of the calls whose next message has not come, when each was asked for, and whose it is.
+        self._expected: dict[asyncio.Timeout, tuple[float, str]] = {}
+        self._limits_expected = False
 
     @property
     def in_hand(self) -> Load:
@@ -148,31 +158,35 @@ class FlowControl:
         """What messages hold that are not admitted: those that are read, taken apart, or wait."""
         return self._waiting_bytes
 
-    def share(self, quota: Quota | None = None) -> CallShare:
+    def share(self, caller: str = "", quota: Quota | None = None) -> CallShare:
         """Returns the share of a new call. `quota` is its caller's, None for no bound."""
-        return CallShare(self, quota)
+        return CallShare(self, caller, quota)
 
     async def reserve(self, share: CallShare, size_bytes: int) -> None:
         """Waits until a message that takes `size_bytes` fits, and counts it as waiting."""
         reader = _Reader(share, size_bytes, asyncio.get_running_loop().create_future())
-        self._readers.append(reader)
+        self._readers.setdefault(share.caller, deque()).append(reader)
         self._reserve_for_readers()
         try:
             await reader.reserved
         except asyncio.CancelledError:
-            if not reader.reserved.cancelled():
-                self.hold(share, 0)
-            else:
+            if reader.reserved.cancelled():
+                self._stop_waiting(reader)
                 self._reserve_for_readers()
+            else:
+                self.hold(share, 0)
             raise
 
-    async def expect(self, read: Callable[[], Awaitable[object]]) -> object:
-        """Returns the next message of a call. Raises `TimeoutError` if it does not come while other calls wait."""
+    async def expect(self, share: CallShare, read: Callable[[], Awaitable[object]]) -> object:
+        """Returns the next message of a call.
+
+        Raises:
+            TimeoutError: it does not come while calls wait whose callers hold no more than this call's.
+        """
         async with asyncio.timeout(None) as limit:
-            self._expected[limit] = asyncio.get_running_loop().time()
+            self._expected[limit] = asyncio.get_running_loop().time(), share.caller
             try:
-                if self._readers:
-                    limit.reschedule(self._expected[limit] + _NEXT_MESSAGE_S)
+                self._limit_expected()
                 return await read()
             finally:
                 del self._expected[limit]
@@ -188,6 +202,9 @@ class FlowControl:
             raise CrowdedError
         share.waiting_bytes += more_bytes
         self._waiting_bytes += more_bytes
+        held_bytes = self._waiting_bytes_by_caller.pop(share.caller, 0) + more_bytes
+        if held_bytes:
+            self._waiting_bytes_by_caller[share.caller] = held_bytes
         if share.quota is not None:
             share.quota.waiting_bytes += more_bytes
         if more_bytes < 0:
@@ -201,25 +218,50 @@ class FlowControl:
         return self._used_bytes == 0 or self._used_bytes + size_bytes <= self._total.size_bytes
 
     def _reserve_for_readers(self) -> None:
-        held_up: deque[_Reader] = deque()
-        while self._readers:
-            reader = self._readers.popleft()
-            if reader.reserved.cancelled():
-                continue
-            quota = reader.share.quota
-            most_bytes = self._total.size_bytes // _QUOTA_SHARE
-            if quota is not None and quota.waiting_bytes and quota.waiting_bytes + reader.size_bytes > most_bytes:
-                # Who is slowed down by limits of their own must not hold all that those need who have none.
-                held_up.append(reader)
-            elif not self._fits(reader.size_bytes):
-                held_up.append(reader)
-                break
-            else:
+        over_share: set[str] = set()
+        while waiting := self._readers.keys() - over_share:
+            caller = min(waiting, key=self._held_bytes)
+            readers = self._readers[caller]
+            reader = readers[0]
+            if not reader.reserved.cancelled():
+                if self._is_over_share(reader):
+                    over_share.add(caller)
+                    continue
+                if not self._fits(reader.size_bytes):
+                    break
                 self.hold(reader.share, reader.size_bytes)
                 reader.reserved.set_result(None)
-        self._readers.extendleft(reversed(held_up))
-        for limit, asked_at in self._expected.items():
-            ends_at = asked_at + _NEXT_MESSAGE_S if self._readers else None
+            self._stop_waiting(reader)
+        self._limit_expected()
+
+    def _stop_waiting(self, reader: _Reader) -> None:
+        readers = self._readers.get(reader.share.caller, deque())
+        if reader in readers:
+            readers.remove(reader)
+            if not readers:
+                del self._readers[reader.share.caller]
+
+    def _is_over_share(self, reader: _Reader) -> bool:
+        quota = reader.share.quota
+        most_bytes = self._total.size_bytes // _QUOTA_SHARE
+        if quota is not None and quota.waiting_bytes and quota.waiting_bytes + reader.size_bytes > most_bytes:
+            # Who is slowed down by limits of their own must not hold all that those need who have none.
+            return True
+        held_bytes = self._held_bytes(reader.share.caller)
+        free_bytes = self._total.size_bytes - self._used_bytes
+        return held_bytes > 0 and held_bytes + reader.size_bytes > _FREE_SHARE * free_bytes
+
+    def _held_bytes(self, caller: str) -> int:
+        return self._waiting_bytes_by_caller.get(caller, 0)
+
+    def _limit_expected(self) -> None:
+        """Has calls end that send nothing while calls wait whose callers hold no more than theirs."""
+        if not self._readers and not self._limits_expected:
+            return
+        self._limits_expected = bool(self._readers)
+        least_bytes = min(map(self._held_bytes, self._readers), default=sys.maxsize)
+        for limit, (asked_at, caller) in self._expected.items():
+            ends_at = asked_at + _NEXT_MESSAGE_S if self._held_bytes(caller) >= least_bytes else None
             if limit.when() != ends_at and not limit.expired():
                 limit.reschedule(ends_at)
 
@@ -290,12 +332,14 @@ class CallShare:
         in_hand: the entries and bytes of the call that were admitted and neither acked nor dropped.
         waiting_bytes: what its message holds that is read, or waits to be admitted.
         waiting: whether the call waits to be read or admitted.
+        caller: who makes the call.
         turn_at: when the last message that had to wait has, or had, its turn by its caller's rate, on the monotonic
             clock; 0 where there is none.
         quota: what the call shares with others of its caller; None for nothing.
     """
 
-    def __init__(self, flow_control: FlowControl, quota: Quota | None) -> None:
+    def __init__(self, flow_control: FlowControl, caller: str, quota: Quota | None) -> None:
+        self.caller = caller
         self.in_hand = Load()
         self.waiting_bytes = 0
         self.waiting = False
@@ -325,7 +369,7 @@ class CallShare:
             self.waiting = False
         body: bytes | None = None
         try:
-            received = await self._flow_control.expect(read)
+            received = await self._flow_control.expect(self, read)
             body = received if isinstance(received, bytes) else None
         except TimeoutError:
             raise CrowdedError from None

@@ -249,7 +249,7 @@ class Gateway:
         inspected = Inspected(backends.parameters, backends.policy, backends.rabbitmq, settings.tls_certificate)
         return Inspection(inspected, settings.inspection_interval_s, lambda: dispatcher.blocked)
 
-    def _write_calls(self, dispatcher: Dispatcher, intake: Intake) -> Callable[[], WriteCall]:
+    def _write_calls(self, dispatcher: Dispatcher, intake: Intake) -> Callable[[str], WriteCall]:
         settings = self._settings
         bound = Load(settings.max_unacked_entries, settings.max_unacked_bytes)
         flow_control = FlowControl(
@@ -258,7 +258,7 @@ class Gateway:
         )
         self._metrics.show_flow(flow_control, bound)
         policy = WritePolicy(settings.wait_min_s, settings.wait_per_batch_s, settings.first_message_wait_s, intake)
-        return lambda: WriteCall(dispatcher, flow_control.share(self._quota()), policy, self._metrics)
+        return lambda caller: WriteCall(dispatcher, flow_control.share(caller, self._quota()), policy, self._metrics)
 
     def _quota(self) -> Quota | None:
         return None if self._access is None else self._access.limits.quota(current_principal())

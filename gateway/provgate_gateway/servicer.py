@@ -36,7 +36,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     """Serves `provgate.v1.ProvenanceStorage` on one event loop. Requests come as bytes (`decoding`).
 
     Args:
-        new_write: makes a write call.
+        new_write: makes a write call of a caller.
         storage: what is read from; None where reads are not available.
         limits: bound the calls of each class.
         unary_reads: runs ContentFindFirst.
@@ -47,7 +47,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
 
     def __init__(
         self,
-        new_write: Callable[[], WriteCall],
+        new_write: Callable[[str], WriteCall],
         storage: LocalStorage | None,
         limits: CallLimits,
         unary_reads: UnaryReads[ProvenanceResult | None],
@@ -170,9 +170,10 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             return pb2.WithPathResponse(with_path=self._readable().with_path())
 
     async def _write(self, kind: MessageKind[Any], context: Any) -> AsyncIterator[pb2.AddProgress]:
-        write = self._new_write()
+        caller = caller_of(context)
+        write = self._new_write(caller)
         async with self._call(context, write):
-            write.hold(self._limits.writes.enter(caller_of(context)))
+            write.hold(self._limits.writes.enter(caller))
             # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
             at_end_of_call(write.close)
             async for progress in write.responses(kind, context):

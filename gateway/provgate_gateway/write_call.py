@@ -297,7 +297,7 @@ class WriteCall:
         if turn_in_s > 0:
             return errors.exhausted(_PRINCIPAL_LIMIT, "this caller sends more entries a second than it may", turn_in_s)
         if self._share.waiting and not self._packages_in_hand:
-            return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too much is not acked")
+            return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait")
         return errors.timed_out(
             errors_pb2.ERROR_REASON_NO_PROGRESS, "the write waited for as long as it may, and no more of it was acked"
         )

@@ -37,7 +37,7 @@ NOTICED_S: Final = 20.0
 
 # How each program tells that it has lost a server.
 HEALTH: Final = {"broker": "provgate.broker", "database": "provgate.storage"}
-SIGNS: Final = {"broker": "connection lost", "database": "the storage is in trouble"}
+SIGNS: Final = {"broker": " lost: ", "database": "the storage is in trouble"}
 
 
 @dataclass
@@ -160,7 +160,9 @@ def check_broken_link_is_made_again(linked: LinkedStack, name: str, break_all: C
             made_before = link.made_count
             assert break_all(link) > 0
             eventually(lambda made=made_before: _is_made_again(link, stub, made), "one is made again", RECOVERED_S)  # type: ignore[misc]  # mypy does not infer it
-        check_told(linked, name)
+        # Of a database it need not be said: one that broke between two statements is replaced by the next statement.
+        if name.endswith("to broker"):
+            check_told(linked, name)
 
 
 def check_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedStack, name: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provgate_gateway.entry_rate import EntryRate
-from provgate_gateway.flow_control import CrowdedError, FlowControl, Load, Quota, QuotaError
+from provgate_gateway.flow_control import MESSAGE_MAX_BYTES, CrowdedError, FlowControl, Load, Quota, QuotaError
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -32,7 +32,7 @@ class Call:
 
     def __init__(self, flow_control: FlowControl, quota: Quota | None = None) -> None:
         self.flow_control = flow_control
-        self.share = flow_control.share(quota)
+        self.share = flow_control.share("" if quota is None else f"with quota {id(quota)}", quota)
         self.admitted: list[Load] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -322,9 +322,9 @@ def test_the_first_message_of_a_call_is_refused_where_others_of_its_caller_leave
         holder, other = Call(flow_control, quota), Call(flow_control)
         await holder.ask(8)
         with pytest.raises(QuotaError) as raised:
-            await flow_control.share(quota).admit(Load(3))
+            await flow_control.share(quota=quota).admit(Load(3))
         assert raised.value.retry_delay_s == 1
-        await flow_control.share(quota).admit(Load(2))
+        await flow_control.share(quota=quota).admit(Load(2))
         await other.ask(50)
         assert other.admitted
 
@@ -422,7 +422,7 @@ def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> 
         assert call.waits
         assert call.share.turn_at > 0
         with pytest.raises(QuotaError) as raised:
-            await flow_control.share(quota).admit(Load(1))
+            await flow_control.share(quota=quota).admit(Load(1))
         assert raised.value.retry_delay_s == 9.01
         # What waits for its turn is held in memory as well.
         assert flow_control.waiting_bytes == 25
@@ -434,9 +434,56 @@ def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> 
         assert other.admitted
         assert flow_control.in_hand == Load(1, 75)
         clock[0] = 4
-        begun = flow_control.share(quota)
+        begun = flow_control.share(quota=quota)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await begun.admit(Load(1))
 
     run(test)
+
+
+def test_calls_that_send_nothing_do_not_keep_those_of_another_caller_from_being_read() -> None:
+    async def main() -> None:
+        message_bytes = MESSAGE_MAX_BYTES
+        flow_control = FlowControl(Load(1000, 1000 * message_bytes), Load(1000, 16 * message_bytes))
+
+        async def never() -> object:
+            return await asyncio.Event().wait()
+
+        async def message() -> object:
+            return b"message"
+
+        idle = [asyncio.create_task(flow_control.share("idle").next_message(never, 1.0)) for _ in range(100)]
+        await asyncio.sleep(0)
+        # Three quarters of the bytes.
+        assert flow_control.waiting_bytes == 12 * message_bytes
+        assert await flow_control.share("other").next_message(message, 1.0) == b"message"
+        for task in idle:
+            task.cancel()
+        await asyncio.gather(*idle, return_exceptions=True)
+        assert not flow_control._readers
+
+    asyncio.run(main())
+
+
+def test_a_slow_call_is_not_ended_for_calls_of_a_caller_that_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provgate_gateway.flow_control._NEXT_MESSAGE_S", 0.0)
+
+    async def main() -> None:
+        flow_control = FlowControl(Load(1000, 1000 * MESSAGE_MAX_BYTES), Load(1000, 16 * MESSAGE_MAX_BYTES))
+
+        async def never() -> object:
+            return await asyncio.Event().wait()
+
+        slow = asyncio.create_task(flow_control.share("slow").next_message(never, 1.0))
+        await asyncio.sleep(0)
+        many = [asyncio.create_task(flow_control.share("many").next_message(never, 1.0)) for _ in range(100)]
+        # Those of the other caller end, one after the other, until none of them waits.
+        ended, _ = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
+        assert all(isinstance(task.exception(), CrowdedError) for task in ended)
+        assert not slow.done()
+        for task in (slow, *many):
+            task.cancel()
+        await asyncio.gather(slow, *many, return_exceptions=True)
+
+    asyncio.run(main())
