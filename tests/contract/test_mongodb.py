@@ -15,5 +15,5 @@ class TestMongoDb(ProvenanceStorageContract):
     @pytest.fixture
     def storage(self, mongodb_url: str) -> Iterator[ProvenanceStorageInterface]:
         with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
-            storage.setup({})
+            storage.setup({"content": 16})
             yield storage

@@ -20,7 +20,7 @@ def test_a_content_in_many_revisions_is_found_first_and_found_all(mongodb_url: s
     # The higher its number, the earlier a revision.
     dates = {entry_id(number): DAY - timedelta(seconds=number) for number in range(COUNT)}
     with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
-        storage.setup({})
+        storage.setup({"content": 16})
         storage.revision_add({revision: RevisionData(date, None) for revision, date in dates.items()})
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {CONTENT: {row(number, b"a/b") for number in range(COUNT)}})
         expected = [

@@ -22,7 +22,7 @@ SEEDS: Final = (1, 2)
 
 def test_two_writers_leave_what_either_order_leaves(mongodb_url: str) -> None:
     with ProvenanceStorageMongoDb(db=mongodb_url) as storage:
-        storage.setup({})
+        storage.setup({"content": 16})
         context = multiprocessing.get_context("spawn")
         start = context.Barrier(len(SEEDS))
         writers = [context.Process(target=write, args=(mongodb_url, start, seed)) for seed in SEEDS]
