@@ -141,7 +141,7 @@ class FlowControl:
         self._in_hand = Load()
         self._waiters: deque[_Waiter] = deque()
         self._waiting_bytes = 0
-        # Those of each caller in the order in which they ask.
+        # Those of each caller in the order in which they ask; of callers that hold as little, the first is next.
         self._readers: dict[str, deque[_Reader]] = {}
         self._waiting_bytes_by_caller: dict[str, int] = {}
         # The limits of the calls whose next message has not come, when each was asked for, and whose it is.
@@ -219,10 +219,9 @@ class FlowControl:
 
     def _reserve_for_readers(self) -> None:
         over_share: set[str] = set()
-        while waiting := self._readers.keys() - over_share:
+        while waiting := [caller for caller in self._readers if caller not in over_share]:
             caller = min(waiting, key=self._held_bytes)
-            readers = self._readers[caller]
-            reader = readers[0]
+            reader = self._readers[caller][0]
             if not reader.reserved.cancelled():
                 if self._is_over_share(reader):
                     over_share.add(caller)
@@ -235,11 +234,12 @@ class FlowControl:
         self._limit_expected()
 
     def _stop_waiting(self, reader: _Reader) -> None:
-        readers = self._readers.get(reader.share.caller, deque())
+        readers = self._readers.pop(reader.share.caller, deque())
         if reader in readers:
             readers.remove(reader)
-            if not readers:
-                del self._readers[reader.share.caller]
+        if readers:
+            # At the end: the others that hold as little come before it.
+            self._readers[reader.share.caller] = readers
 
     def _is_over_share(self, reader: _Reader) -> bool:
         quota = reader.share.quota
