@@ -68,6 +68,7 @@ class Dispatcher:
             lambda: self._publisher.connected, lambda: self._replies.queue is not None, lambda: self._publisher.blocked
         )
         self._told_blocked = False
+        self._told_connected = False
 
     @property
     def connected(self) -> bool:
@@ -105,14 +106,13 @@ class Dispatcher:
         if self._told_blocked:
             self._told_blocked = False
             logger.info("the broker takes publishes again", extra={"action": "broker.block", "state": "working"})
-        self._on_change()
+        self._note_change()
         self._publish_waiting()
 
     def publisher_blocked(self) -> None:
         """The broker holds publishes back."""
         self._told_blocked = True
         logger.warning("the broker blocks publishers", extra={"action": "broker.block", "state": "failing"})
-        self._on_change()
 
     def publisher_lost(self) -> None:
         """What is not confirmed may not have reached the broker, or has no exchange to go to."""
@@ -121,17 +121,17 @@ class Dispatcher:
                 opened.owner.returned(opened.package)
             else:
                 self._wait([opened])
-        self._on_change()
+        self._note_change()
 
     def reply_queue_ready(self) -> None:
         """Replies can come."""
-        self._on_change()
+        self._note_change()
         self._publish_waiting()
 
     def reply_queue_lost(self) -> None:
         """Replies on their way are lost."""
         self._wait(self._ledger.unacked())
-        self._on_change()
+        self._note_change()
 
     def confirmed(self, token: str) -> None:
         """A publication is safe in the broker."""
@@ -179,6 +179,12 @@ class Dispatcher:
         elif opened not in self._ledger:
             self._waiting.pop(opened, None)
             self._note_acked(opened, was_published=was_published)
+
+    def _note_change(self) -> None:
+        connected = self.connected
+        if connected is not self._told_connected:
+            self._told_connected = connected
+            self._on_change()
 
     def _note_acked(self, opened: OpenPackage, *, was_published: bool) -> None:
         if not was_published:

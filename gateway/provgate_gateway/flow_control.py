@@ -1,8 +1,8 @@
 """Bounds on what writes hold, by count and by bytes: of each call, of the calls of one caller, of all together.
 
 One budget of bytes covers a message from before it is read until its last package is acked. A call reserves what a
-message of the largest size becomes before it asks gRPC for one; the message's own size replaces that when it has come,
-its packages' size when it is cut.
+message of the largest size becomes before it asks gRPC for one; what its own size becomes replaces that when it has
+come, its packages' size when it is cut.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from provgate_gateway.entry_rate import EntryRate
 
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 """The largest request message."""
+
+# What the packages of a message may take beside what is in it, one of each range.
+_PACKAGES_BYTES: Final = 16 * 1024
 
 # What messages that are read or wait may hold of a caller with a quota: a fourth of all.
 _QUOTA_SHARE: Final = 4
@@ -141,7 +144,7 @@ class FlowControl:
         self._in_hand = Load()
         self._waiters: deque[_Waiter] = deque()
         self._waiting_bytes = 0
-        # Those of each caller in the order in which they ask.
+        # Those of each caller in the order in which they ask; of callers that hold as little, the first is next.
         self._readers: dict[str, deque[_Reader]] = {}
         self._waiting_bytes_by_caller: dict[str, int] = {}
         # The limits of the calls whose next message has not come, when each was asked for, and whose it is.
@@ -219,10 +222,9 @@ class FlowControl:
 
     def _reserve_for_readers(self) -> None:
         over_share: set[str] = set()
-        while waiting := self._readers.keys() - over_share:
+        while waiting := [caller for caller in self._readers if caller not in over_share]:
             caller = min(waiting, key=self._held_bytes)
-            readers = self._readers[caller]
-            reader = readers[0]
+            reader = self._readers[caller][0]
             if not reader.reserved.cancelled():
                 if self._is_over_share(reader):
                     over_share.add(caller)
@@ -235,11 +237,12 @@ class FlowControl:
         self._limit_expected()
 
     def _stop_waiting(self, reader: _Reader) -> None:
-        readers = self._readers.get(reader.share.caller, deque())
+        readers = self._readers.pop(reader.share.caller, deque())
         if reader in readers:
             readers.remove(reader)
-            if not readers:
-                del self._readers[reader.share.caller]
+        if readers:
+            # At the end: the others that hold as little come before it.
+            self._readers[reader.share.caller] = readers
 
     def _is_over_share(self, reader: _Reader) -> bool:
         quota = reader.share.quota
@@ -354,7 +357,7 @@ class CallShare:
 
         Args:
             read: reads it; returns `grpc.aio.EOF` where none follows.
-            growth: by how much a message's packages are larger than it is, at most.
+            growth: by how much a message's packages are larger than it is, at most, beside what each takes anyway.
 
         Returns:
             The message, encoded; None where none follows.
@@ -364,7 +367,7 @@ class CallShare:
         """
         self.waiting = True
         try:
-            await self._flow_control.reserve(self, int(MESSAGE_MAX_BYTES * growth))
+            await self._flow_control.reserve(self, _packages_bytes(MESSAGE_MAX_BYTES, growth))
         finally:
             self.waiting = False
         body: bytes | None = None
@@ -374,7 +377,7 @@ class CallShare:
         except TimeoutError:
             raise CrowdedError from None
         finally:
-            self._flow_control.hold(self, 0 if body is None else int(len(body) * growth))
+            self._flow_control.hold(self, 0 if body is None else _packages_bytes(len(body), growth))
         return body
 
     async def admit(self, load: Load) -> None:
@@ -419,3 +422,8 @@ class CallShare:
         self._flow_control.hold(self, 0)
         self.release(Load(self.in_hand.entry_count, self.in_hand.size_bytes))
         self._closed = True
+
+
+def _packages_bytes(message_bytes: int, growth: float) -> int:
+    """Returns what the packages of a message take, at most."""
+    return int(message_bytes * growth) + _PACKAGES_BYTES

@@ -259,7 +259,11 @@ ORIGIN_ADD: Final = MessageKind(
     provenance_storage_pb2.OriginAddRequest.COLUMNS_FIELD_NUMBER,
 )
 LOCATION_ADD: Final = MessageKind(
-    provenance_storage_pb2.LocationAddRequest.FromString, _always(WriteMethod.LOCATION_ADD), location_rows
+    provenance_storage_pb2.LocationAddRequest.FromString,
+    _always(WriteMethod.LOCATION_ADD),
+    location_rows,
+    # An empty path takes three bytes of a package, and two of a message.
+    growth=1.6,
 )
 RELATION_ADD: Final = MessageKind(
     provenance_storage_pb2.RelationAddRequest.FromString,

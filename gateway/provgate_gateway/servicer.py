@@ -159,9 +159,9 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     async def ContentFindFirst(self, body: Any, context: Any) -> pb2.ContentFindFirstResponse:
         async with self._call(context):
             storage = self._readable()
-            id = requests.checked(check_id, requests.decoded(pb2.ContentFindFirstRequest, body).id, "id")
             caller = caller_of(context)
-            with self._limits.unary_reads.enter(caller):
+            with self._limits.unary_reads.enter(caller, len(body)):
+                id = requests.checked(check_id, requests.decoded(pb2.ContentFindFirstRequest, body).id, "id")
                 return answers.first(await self._unary_reads.run(caller, id, lambda: storage.content_find_first(id)))
 
     async def WithPath(self, body: Any, context: Any) -> pb2.WithPathResponse:

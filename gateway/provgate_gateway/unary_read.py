@@ -25,7 +25,8 @@ class _LookUp(Generic[T]):
     def __init__(self, read: Callable[[], T], after: _LookUp[T] | None) -> None:
         self.read = read
         self.after = after
-        self.callers: set[str] = set()
+        # Those who have it begin, by the callers whose turns they wait for.
+        self.starting: dict[str, asyncio.Task[None]] = {}
         self.asking_count = 0
         self.begun = False
         self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -44,7 +45,6 @@ class UnaryReads(Generic[T]):
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="unary-read")
         self._failures = ReadFailures("unary")
         self._last: dict[Hashable, _LookUp[T]] = {}
-        self._starting: set[asyncio.Task[None]] = set()
 
     async def run(self, caller: str, key: Hashable, read: Callable[[], T]) -> T:
         """Returns what `read` does on a thread.
@@ -60,12 +60,9 @@ class UnaryReads(Generic[T]):
         look_up = self._last.get(key)
         if look_up is None or look_up.begun:
             look_up = self._last[key] = _LookUp(read, look_up)
-        if caller not in look_up.callers:
+        if caller not in look_up.starting:
             # Of several callers the one that has a turn first begins: nobody waits for the share of another.
-            look_up.callers.add(caller)
-            task = asyncio.create_task(self._start(look_up, caller, key))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            look_up.starting[caller] = asyncio.create_task(self._start(look_up, caller, key))
         look_up.asking_count += 1
         try:
             # Who leaves does not take it from the others.
@@ -75,6 +72,8 @@ class UnaryReads(Generic[T]):
             raise errors.of_storage(error) from error
         finally:
             look_up.asking_count -= 1
+            if not (look_up.asking_count or look_up.begun):
+                self._forget(look_up, key)
 
     def close(self) -> None:
         """Gives the threads back."""
@@ -85,16 +84,26 @@ class UnaryReads(Generic[T]):
             await asyncio.wait([look_up.after.answer])
         # Until the thread is done, also where those who asked have gone: only then is the turn free.
         with await self._limit.turn(caller):
-            if look_up.begun:
-                return
             look_up.begun = True
             look_up.after = None
-            if look_up.asking_count:
-                await self._ask(look_up)
-            else:
-                look_up.answer.cancel()
+            own = look_up.starting.pop(caller)
+            for other in look_up.starting.values():
+                other.cancel()
+            look_up.starting = {caller: own}
+            await self._ask(look_up)
         if self._last.get(key) is look_up:
             del self._last[key]
+
+    def _forget(self, look_up: _LookUp[T], key: Hashable) -> None:
+        """Leaves out a look-up that nobody waits for any more."""
+        for task in look_up.starting.values():
+            task.cancel()
+        look_up.starting.clear()
+        if look_up.after is None or look_up.after.answer.done():
+            del self._last[key]
+        else:
+            # Nobody joins it, and none runs beside it.
+            self._last[key] = look_up.after
 
     async def _ask(self, look_up: _LookUp[T]) -> None:
         try:

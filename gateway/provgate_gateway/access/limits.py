@@ -5,9 +5,9 @@ tokens and the configuration had. All of it belongs to the gateway's event loop.
 
 How a limit is met depends on what would be lost. A call, or a write that begins, is refused with RESOURCE_EXHAUSTED
 and RetryInfo: nothing of it was taken, and to repeat it costs nothing. A write that has begun is not refused but read
-more slowly (unless a quarter of all that may wait in the gateway is this principal's): its client repeats a write
-from its last checkpoint, and two large writes of one principal that could refuse each other in the middle would send
-the same entries again and again and never come to an end.
+more slowly, and not at all while a quarter of all that may wait in the gateway is this principal's: its client repeats
+a write from its last checkpoint, and two large writes of one principal that could refuse each other in the middle would
+send the same entries again and again and never come to an end.
 
 - Calls at once: one more is refused. The place is free when the RPC has ended, however it did.
 - Unacked entries: the first message of a call that does not fit beside what the principal's other calls have in hand is
@@ -17,8 +17,8 @@ the same entries again and again and never come to an end.
 - Entries a second (`entry_rate`): the first message of a call that would wait for more than `TURN_MAX_S` is refused,
   and told for how long; later ones wait for their turn. While one waits its call counts as going on.
 
-What waits is part of the gateway's bytes (`max_unacked_bytes`). When the gateway is started again
-all counts start at nothing, as do all calls.
+What waits is part of the gateway's bytes (`max_unacked_bytes`). When the gateway is started again all counts start at
+nothing, as do all calls.
 """
 
 from __future__ import annotations

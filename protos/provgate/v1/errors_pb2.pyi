@@ -84,11 +84,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_FLOW_CONTROL: _ErrorReason.ValueType  # 43
     """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries or bytes as it may, and the write waited
-    for as long as it may; or its next message did not come within 10 s while other writes waited to be read.
+    for as long as it may; or its next message did not come within 10 s while writes waited to be read, of callers that
+    held no more.
     """
     ERROR_REASON_PRINCIPAL_LIMIT: _ErrorReason.ValueType  # 44
     """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
-    wrote leaves no room for a write that begins. A write that has begun is slowed down instead.
+    wrote leaves no room for a write that begins, or it sends more entries a second than it may. A write that has begun is
+    slowed down instead.
     """
     ERROR_REASON_BROKER_REFUSED: _ErrorReason.ValueType  # 47
     """RESOURCE_EXHAUSTED with RetryInfo: the broker refused a package, without a reason, and its queue is not known to be
@@ -97,7 +99,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BROKER_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 61
-    """UNAVAILABLE with RetryInfo: the local storage cannot be reached."""
+    """UNAVAILABLE with RetryInfo: the local storage cannot be reached, or the gateway has been started and waits for its
+    broker or its storage.
+    """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 62
     """UNAVAILABLE with RetryInfo: the gateway is shutting down."""
     ERROR_REASON_NO_PROGRESS: _ErrorReason.ValueType  # 80
@@ -173,11 +177,13 @@ gateway takes, or as are this caller's share.
 """
 ERROR_REASON_FLOW_CONTROL: ErrorReason.ValueType  # 43
 """RESOURCE_EXHAUSTED with RetryInfo: the gateway holds as many unacked entries or bytes as it may, and the write waited
-for as long as it may; or its next message did not come within 10 s while other writes waited to be read.
+for as long as it may; or its next message did not come within 10 s while writes waited to be read, of callers that
+held no more.
 """
 ERROR_REASON_PRINCIPAL_LIMIT: ErrorReason.ValueType  # 44
 """RESOURCE_EXHAUSTED with RetryInfo: as many calls of this caller run as it may have at once, or what its other calls
-wrote leaves no room for a write that begins. A write that has begun is slowed down instead.
+wrote leaves no room for a write that begins, or it sends more entries a second than it may. A write that has begun is
+slowed down instead.
 """
 ERROR_REASON_BROKER_REFUSED: ErrorReason.ValueType  # 47
 """RESOURCE_EXHAUSTED with RetryInfo: the broker refused a package, without a reason, and its queue is not known to be
@@ -186,7 +192,9 @@ full; the metadata names "exchange" and "routing_key".
 ERROR_REASON_BROKER_UNAVAILABLE: ErrorReason.ValueType  # 60
 """UNAVAILABLE with RetryInfo: the broker cannot be reached, and the write waited for as long as it may."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 61
-"""UNAVAILABLE with RetryInfo: the local storage cannot be reached."""
+"""UNAVAILABLE with RetryInfo: the local storage cannot be reached, or the gateway has been started and waits for its
+broker or its storage.
+"""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 62
 """UNAVAILABLE with RetryInfo: the gateway is shutting down."""
 ERROR_REASON_NO_PROGRESS: ErrorReason.ValueType  # 80

@@ -132,3 +132,26 @@ def test_packages_go_out_in_the_order_in_which_they_came_and_dropped_ones_do_not
         assert len(bench.publisher.tokens) == 2 * SLICE
 
     run(test)
+
+
+def test_only_a_broker_that_becomes_reachable_or_stops_being_so_is_told_of() -> None:
+    async def main() -> None:
+        told: list[bool] = []
+        parameters = AmqpParameters("amqp://localhost", 10)
+        dispatcher = Dispatcher(
+            parameters,
+            "test",
+            GatewayMetrics(CollectorRegistry()),
+            on_change=lambda: told.append(dispatcher.connected),
+        )
+        publisher = cast("FakePublisher", dispatcher._publisher)
+        publisher.connected = publisher.ready = True
+        # A publisher says that it is ready whenever it has caught up: many times a second, under load.
+        for _ in range(100):
+            dispatcher.publisher_ready()
+        dispatcher.publisher_blocked()
+        publisher.connected = publisher.ready = False
+        dispatcher.publisher_lost()
+        assert told == [True, False]
+
+    asyncio.run(main())

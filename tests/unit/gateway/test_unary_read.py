@@ -102,3 +102,50 @@ def test_a_failure_is_told_to_all_and_the_next_look_up_is_a_new_one() -> None:
         reads.close()
 
     asyncio.run(main())
+
+
+def test_what_nobody_waits_for_any_more_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 1), 1)
+        running = asyncio.create_task(reads.run("a", "running", database.read("running")))
+        await _until(lambda: database.begun == ["running"])
+        tasks_before = len(asyncio.all_tasks())
+        # A client that resets its calls while the database is slow: their places are free at once.
+        for number in range(1000):
+            call = asyncio.create_task(reads.run("b", number % 500, lambda: "of nobody"))
+            again = asyncio.create_task(reads.run("b", "running", lambda: "of nobody"))
+            await asyncio.sleep(0)
+            for each in (call, again):
+                each.cancel()
+            await asyncio.wait([call, again])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) - tasks_before == 0
+        # One that comes next does not run beside the one that runs.
+        late = asyncio.create_task(reads.run("b", "running", database.read("running")))
+        await asyncio.sleep(0)
+        database.may_end.set()
+        assert (await running, await late) == ("running, read 1", "running, read 2")
+        assert len(asyncio.all_tasks()) == 1
+        reads.close()
+
+    asyncio.run(main())
+
+
+def test_callers_of_one_look_up_wait_no_longer_than_it() -> None:
+    async def main() -> None:
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 4), 4)
+        slow = [asyncio.create_task(reads.run("b", key, database.read(key))) for key in "xyz"]
+        await _until(lambda: len(database.begun) == 3)
+        tasks_before = len(asyncio.all_tasks())
+        for _ in range(100):
+            hot = [asyncio.create_task(reads.run(caller, "hot", lambda: "hot")) for caller in "ba"]
+            assert await asyncio.gather(*hot) == ["hot", "hot"]
+        await asyncio.sleep(0)
+        # None of them had a turn, the answers came by those of the other.
+        assert len(asyncio.all_tasks()) - tasks_before == 0
+        database.may_end.set()
+        await asyncio.gather(*slow)
+        reads.close()
+
+    asyncio.run(main())

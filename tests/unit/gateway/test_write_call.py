@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import grpc
+import pytest
 from prometheus_client import CollectorRegistry
 
 from provgate.v1 import model_pb2, provenance_storage_pb2
 from provgate_broker.session import AmqpParameters
 from provgate_broker.topology import RangePolicy
 from provgate_gateway.dispatcher import Dispatcher
-from provgate_gateway.flow_control import FlowControl, Load
+from provgate_gateway.flow_control import MESSAGE_MAX_BYTES, CrowdedError, FlowControl, Load
 from provgate_gateway.intake import Intake
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.requests import CONTENT_ADD
+from provgate_gateway.requests import CONTENT_ADD, LOCATION_ADD, ORIGIN_ADD, REVISION_ADD, MessageKind
 from provgate_gateway.splitting import Package
 from provgate_gateway.write_call import WriteCall, WritePolicy
 
@@ -102,3 +104,44 @@ def test_a_call_that_is_acked_while_its_client_pauses_ends_well() -> None:
         assert [progress.acked_count async for progress in responses] == [1]
 
     asyncio.run(main())
+
+
+def _messages(count: int) -> list[tuple[MessageKind[Any], Any]]:
+    ids = [number.to_bytes(2, "big") * 10 for number in range(0, 65536, 65536 // count)]
+    return [
+        (CONTENT_ADD, provenance_storage_pb2.ContentAddRequest(contents=[model_pb2.Content(id=id) for id in ids])),
+        (REVISION_ADD, provenance_storage_pb2.RevisionAddRequest(revisions=[model_pb2.Revision(id=id) for id in ids])),
+        (ORIGIN_ADD, provenance_storage_pb2.OriginAddRequest(origins=[model_pb2.Origin(id=id, url="a") for id in ids])),
+        (LOCATION_ADD, provenance_storage_pb2.LocationAddRequest(paths=[b""] * count)),
+        (LOCATION_ADD, provenance_storage_pb2.LocationAddRequest(paths=[b"%d" % number for number in range(count)])),
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 32, 1024, 32768])
+def test_a_message_that_was_read_is_not_refused_for_what_its_packages_take(count: int) -> None:
+    async def main() -> list[str]:
+        intake, refused = Intake(RangePolicy(), 5000), []
+        for kind, request in _messages(count):
+            body = request.SerializeToString()
+
+            async def message(body: bytes = body) -> object:
+                return body
+
+            # What the message leaves of its room is given to others at once: as much as they can use.
+            flow_control = FlowControl(Load(10**6, 2**30), Load(10**6, 2 * MESSAGE_MAX_BYTES * 4))
+            share = flow_control.share()
+            assert await share.next_message(message, kind.growth) == body
+            await flow_control.reserve(
+                flow_control.share("other"), 2 * MESSAGE_MAX_BYTES * 4 - flow_control.waiting_bytes
+            )
+            load = Load()
+            for package in await intake.packages(body, kind):
+                load.add(package.load)
+            try:
+                await share.admit(load)
+            except CrowdedError:
+                refused.append(f"{kind.operation(request).method}: {len(body)} bytes become {load.size_bytes}")
+        intake.close()
+        return refused
+
+    assert asyncio.run(main()) == []
