@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,10 +92,7 @@ def top(
         if all(program.problem for program in told.programs):
             raise click.ClickException("no program answers")
         return
-    try:
-        _show(sources, interval_s)
-    except KeyboardInterrupt:
-        return
+    _show(sources, interval_s)
 
 
 def _sources(gateways: Sequence[str], workers: Sequence[str], config: Path | None) -> list[Source]:
@@ -130,10 +128,14 @@ def _print(told: Figures, output_format: str) -> None:
 
 
 def _show(sources: Sequence[Source], interval_s: float) -> None:
-    now = scrape_all(sources, _TIMEOUT_S)
-    with Live(view(figures(since_start(now), now)), screen=True, auto_refresh=False) as live:
-        while True:
+    # Ctrl-C is waited for rather than raised: an exception within the display would leave its lock taken, and hang.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        now = scrape_all(sources, _TIMEOUT_S)
+        with Live(view(figures(since_start(now), now)), screen=True, auto_refresh=False) as live:
             live.refresh()
-            time.sleep(interval_s)
-            before, now = now, scrape_all(sources, _TIMEOUT_S)
-            live.update(view(figures(before, now)))
+            while signal.sigtimedwait({signal.SIGINT}, interval_s) is None:
+                before, now = now, scrape_all(sources, _TIMEOUT_S)
+                live.update(view(figures(before, now)), refresh=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
