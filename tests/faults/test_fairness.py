@@ -56,7 +56,7 @@ IDS = 100_000
 READS = 100
 # 100 requests of 2 MiB, each once in gRPC's core and once as bytes, and those that have a turn decoded, 11 MiB each.
 # Decoded all at once they took 1,067 MiB.
-READS_GROWTH_MAX_BYTES = 550 * 1024 * 1024
+READS_GROWTH_MAX_BYTES = 550 * MIB
 
 LARGE = pb2.RelationGetAllRequest(relation=model_pb2.RELATION_TYPE_REV_BEFORE_REV)
 
