@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
+import grpc
+
 Enter: TypeAlias = Callable[[Any], Awaitable[None]]
 """Is given the context of a call, which it may end."""
 
@@ -26,20 +28,38 @@ def entered(handler: Any, enter: Enter) -> Any:
 
 def _entered_unary(behavior: Any, enter: Enter, decode: Callable[[Any], Any]) -> Any:
     async def entered_behavior(request: Any, context: Any) -> Any:
-        await enter(context)
-        return await behavior(decode(request), context)
+        try:
+            await enter(context)
+            return await behavior(decode(request), context)
+        except grpc.aio.AbortError as error:
+            request = context = None
+            raise _without_frames(error) from None
 
     return entered_behavior
 
 
 def _entered_stream(behavior: Any, enter: Enter, decode: Callable[[Any], Any]) -> Any:
     async def entered_behavior(request: Any, context: Any) -> AsyncIterator[Any]:
-        await enter(context)
-        async with aclosing(behavior(decode(request), context)) as responses:
-            async for response in responses:
-                yield response
+        try:
+            await enter(context)
+            async with aclosing(behavior(decode(request), context)) as responses:
+                async for response in responses:
+                    yield response
+        except grpc.aio.AbortError as error:
+            request = context = None
+            raise _without_frames(error) from None
 
     return entered_behavior
+
+
+def _without_frames(error: grpc.aio.AbortError) -> grpc.aio.AbortError:
+    """Returns the error that ends an aborted call, without what it passed.
+
+    gRPC keeps the error with the call. Frames that its traceback names keep the call, and the request with it, until a
+    garbage collection.
+    """
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _as_it_is(request: Any) -> Any:
