@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -79,9 +78,13 @@ class CallLimit:
         places: how many calls there are at once; one more is refused.
         turns: how many of them ask the storage at once; the others wait.
         wait_s: how long a call waits for its turn; None for as long as its RPC lasts.
+
+    Attributes:
+        turns: as given.
     """
 
     def __init__(self, kind: str, places: int, turns: int = 0, wait_s: float | None = None) -> None:
+        self.turns = turns
         self._kind = kind
         self._places = _Shares(places)
         self._request_bytes = _Shares(REQUESTS_MAX_BYTES)
@@ -170,13 +173,3 @@ class _Shares:
         left = self._held.pop(caller, 0) - amount
         if left:
             self._held[caller] = left
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """The bounds of all classes."""
-
-    writes: CallLimit
-    unary_reads: CallLimit
-    by_id_reads: CallLimit
-    listings: CallLimit

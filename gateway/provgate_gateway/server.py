@@ -21,7 +21,7 @@ from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
 from provgate_gateway.address import host_and_port, is_taken, server_credentials
 from provgate_gateway.call_counting import CallCountingInterceptor
-from provgate_gateway.call_limits import CallLimit, CallLimits
+from provgate_gateway.call_limits import CallLimit
 from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
 from provgate_gateway.decoding import DecodingInterceptor
 from provgate_gateway.dispatcher import Dispatcher
@@ -190,22 +190,17 @@ class Gateway:
         watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)
         inspection = self._inspection(dispatcher)
         self._registry.register(inspection)
-        limits = CallLimits(
-            CallLimit("writes", settings.max_calls),
-            CallLimit("unary reads", settings.max_calls, settings.unary_reads),
-            CallLimit("reads by id", settings.max_calls, settings.by_id_reads, settings.streamed_read_wait_s),
-            CallLimit("listings", settings.max_calls, settings.listings, settings.streamed_read_wait_s),
+        unary_reads = UnaryReads[ProvenanceResult | None](
+            CallLimit("unary reads", settings.max_calls, settings.unary_reads)
         )
-        unary_reads = UnaryReads[ProvenanceResult | None](limits.unary_reads, settings.unary_reads)
-        idle_s, rate = settings.streamed_read_idle_s, settings.streamed_read_rate
-        by_id_reads = StreamedReads(limits.by_id_reads, settings.by_id_reads, idle_s, rate)
-        listings = StreamedReads(limits.listings, settings.listings, idle_s, rate)
+        by_id_reads = self._streamed_reads("reads by id", settings.by_id_reads)
+        listings = self._streamed_reads("listings", settings.listings)
         intake = Intake(backends.policy, settings.batch_size)
         in_flight = CallsInFlight()
         servicer = ProvenanceStorageServicer(
             self._write_calls(dispatcher, intake),
             backends.storage,
-            limits,
+            CallLimit("writes", settings.max_calls),
             unary_reads,
             by_id_reads,
             listings,
@@ -248,6 +243,11 @@ class Gateway:
         backends, settings = self._backends, self._settings
         inspected = Inspected(backends.parameters, backends.policy, backends.rabbitmq, settings.tls_certificate)
         return Inspection(inspected, settings.inspection_interval_s, lambda: dispatcher.blocked)
+
+    def _streamed_reads(self, kind: str, turns: int) -> StreamedReads:
+        settings = self._settings
+        limit = CallLimit(kind, settings.max_calls, turns, settings.streamed_read_wait_s)
+        return StreamedReads(limit, settings.streamed_read_idle_s, settings.streamed_read_rate)
 
     def _write_calls(self, dispatcher: Dispatcher, intake: Intake) -> Callable[[str], WriteCall]:
         settings = self._settings

@@ -14,7 +14,7 @@ from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1 import provenance_storage_pb2_grpc as pb2_grpc
 from provgate_gateway import answers, errors, requests
 from provgate_gateway.call_end import at_end_of_call
-from provgate_gateway.call_limits import CallLimit, CallLimits, caller_of
+from provgate_gateway.call_limits import CallLimit, caller_of
 from provgate_gateway.calls_in_flight import CallsInFlight
 from provgate_gateway.errors import CallError
 from provgate_gateway.requests import MessageKind
@@ -38,7 +38,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     Args:
         new_write: makes a write call of a caller.
         storage: what is read from; None where reads are not available.
-        limits: bound the calls of each class.
+        writes: bounds the writes; each class of reads is bounded by what runs it.
         unary_reads: runs ContentFindFirst.
         by_id_reads: runs reads by id.
         listings: runs reads of everything of a kind, and of all occurrences.
@@ -49,7 +49,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         self,
         new_write: Callable[[str], WriteCall],
         storage: LocalStorage | None,
-        limits: CallLimits,
+        writes: CallLimit,
         unary_reads: UnaryReads[ProvenanceResult | None],
         by_id_reads: StreamedReads,
         listings: StreamedReads,
@@ -57,7 +57,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
     ) -> None:
         self._new_write = new_write
         self._storage = storage
-        self._limits = limits
+        self._writes = writes
         self._unary_reads = unary_reads
         self._by_id_reads = by_id_reads
         self._listings = listings
@@ -92,7 +92,7 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             to_response = answers.content_columns if request.columns else answers.contents
             return storage.content_get_stream(requests.ids(request.ids)), to_response
 
-        async for response in self._get(body, pb2.ContentGetRequest, read, context):
+        async for response in self._stream(self._by_id_reads, body, pb2.ContentGetRequest, read, context):
             yield response
 
     async def DirectoryGet(self, body: Any, context: Any) -> AsyncIterator[pb2.DirectoryGetResponse]:
@@ -100,21 +100,21 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             to_response = answers.directory_columns if request.columns else answers.directories
             return storage.directory_get_stream(requests.ids(request.ids)), to_response
 
-        async for response in self._get(body, pb2.DirectoryGetRequest, read, context):
+        async for response in self._stream(self._by_id_reads, body, pb2.DirectoryGetRequest, read, context):
             yield response
 
     async def RevisionGet(self, body: Any, context: Any) -> AsyncIterator[pb2.RevisionGetResponse]:
         def read(storage: LocalStorage, request: pb2.RevisionGetRequest) -> Answer[Any, pb2.RevisionGetResponse]:
             return storage.revision_get_stream(requests.ids(request.ids)), answers.revisions
 
-        async for response in self._get(body, pb2.RevisionGetRequest, read, context):
+        async for response in self._stream(self._by_id_reads, body, pb2.RevisionGetRequest, read, context):
             yield response
 
     async def OriginGet(self, body: Any, context: Any) -> AsyncIterator[pb2.OriginGetResponse]:
         def read(storage: LocalStorage, request: pb2.OriginGetRequest) -> Answer[Any, pb2.OriginGetResponse]:
             return storage.origin_get_stream(requests.ids(request.ids)), answers.origins
 
-        async for response in self._get(body, pb2.OriginGetRequest, read, context):
+        async for response in self._stream(self._by_id_reads, body, pb2.OriginGetRequest, read, context):
             yield response
 
     async def RelationGet(self, body: Any, context: Any) -> AsyncIterator[pb2.RelationGetResponse]:
@@ -123,28 +123,28 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             stream = storage.relation_get_stream(relation, requests.ids(request.ids), request.reverse)
             return stream, answers.relations
 
-        async for response in self._get(body, pb2.RelationGetRequest, read, context):
+        async for response in self._stream(self._by_id_reads, body, pb2.RelationGetRequest, read, context):
             yield response
 
     async def RelationGetAll(self, body: Any, context: Any) -> AsyncIterator[pb2.RelationGetAllResponse]:
         def read(storage: LocalStorage, request: pb2.RelationGetAllRequest) -> Answer[Any, pb2.RelationGetAllResponse]:
             return storage.relation_get_all_stream(requests.relation_type(request.relation)), answers.all_relations
 
-        async for response in self._list(body, pb2.RelationGetAllRequest, read, context):
+        async for response in self._stream(self._listings, body, pb2.RelationGetAllRequest, read, context):
             yield response
 
     async def EntityGetAll(self, body: Any, context: Any) -> AsyncIterator[pb2.EntityGetAllResponse]:
         def read(storage: LocalStorage, request: pb2.EntityGetAllRequest) -> Answer[Any, pb2.EntityGetAllResponse]:
             return storage.entity_get_all_stream(requests.entity_type(request.entity)), answers.entities
 
-        async for response in self._list(body, pb2.EntityGetAllRequest, read, context):
+        async for response in self._stream(self._listings, body, pb2.EntityGetAllRequest, read, context):
             yield response
 
     async def LocationGetAll(self, body: Any, context: Any) -> AsyncIterator[pb2.LocationGetAllResponse]:
         def read(storage: LocalStorage, _: pb2.LocationGetAllRequest) -> Answer[Any, pb2.LocationGetAllResponse]:
             return storage.location_get_all_stream(), answers.locations
 
-        async for response in self._list(body, pb2.LocationGetAllRequest, read, context):
+        async for response in self._stream(self._listings, body, pb2.LocationGetAllRequest, read, context):
             yield response
 
     async def ContentFindAll(self, body: Any, context: Any) -> AsyncIterator[pb2.ContentFindAllResponse]:
@@ -153,14 +153,14 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
             limit = requests.checked(check_limit, request.limit if request.HasField("limit") else None, "limit")
             return storage.content_find_all_stream(id, limit), answers.occurrences
 
-        async for response in self._list(body, pb2.ContentFindAllRequest, read, context):
+        async for response in self._stream(self._listings, body, pb2.ContentFindAllRequest, read, context):
             yield response
 
     async def ContentFindFirst(self, body: Any, context: Any) -> pb2.ContentFindFirstResponse:
         async with self._call(context):
             storage = self._readable()
             caller = caller_of(context)
-            with self._limits.unary_reads.enter(caller, len(body)):
+            with self._unary_reads.enter(caller, len(body)):
                 id = requests.checked(check_id, requests.decoded(pb2.ContentFindFirstRequest, body).id, "id")
                 return answers.first(await self._unary_reads.run(caller, id, lambda: storage.content_find_first(id)))
 
@@ -173,33 +173,14 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         caller = caller_of(context)
         write = self._new_write(caller)
         async with self._call(context, write):
-            write.hold(self._limits.writes.enter(caller))
+            write.hold(self._writes.enter(caller))
             # A cancelled RPC may leave this generator suspended: what it holds is given back by the callback.
             at_end_of_call(write.close)
             async for progress in write.responses(kind, context):
                 yield progress
 
-    def _get(
-        self,
-        body: bytes,
-        kind: type[Q],
-        read: Callable[[LocalStorage, Q], Answer[T, M]],
-        context: Any,
-    ) -> AsyncIterator[M]:
-        return self._stream(self._limits.by_id_reads, self._by_id_reads, body, kind, read, context)
-
-    def _list(
-        self,
-        body: bytes,
-        kind: type[Q],
-        read: Callable[[LocalStorage, Q], Answer[T, M]],
-        context: Any,
-    ) -> AsyncIterator[M]:
-        return self._stream(self._limits.listings, self._listings, body, kind, read, context)
-
     async def _stream(
         self,
-        limit: CallLimit,
         reads: StreamedReads,
         body: bytes,
         kind: type[Q],
@@ -209,9 +190,8 @@ class ProvenanceStorageServicer(pb2_grpc.ProvenanceStorageServicer):
         async with self._call(context):
             storage = self._readable()
             caller = caller_of(context)
-            place = limit.enter(caller, len(body))
             # A cancelled RPC may leave this generator suspended: what it holds is given back by callbacks.
-            at_end_of_call(place.release)
+            at_end_of_call(reads.enter(caller, len(body)).release)
             open_read = lambda: read(storage, requests.decoded(kind, body))
             async for response in reads.responses(caller, open_read, at_end_of_call):
                 yield response

@@ -41,19 +41,22 @@ class StreamedReads:
     """Runs the streamed reads of one class. Belongs to one event loop.
 
     Args:
-        limit: gives the turns.
-        count: how many turns there are.
+        limit: gives places and turns.
         idle_s: how long a read waits for its client, beside what the client has earned.
         min_rate: how many bytes a client takes to earn a second.
     """
 
-    def __init__(self, limit: CallLimit, count: int, idle_s: float, min_rate: int) -> None:
+    def __init__(self, limit: CallLimit, idle_s: float, min_rate: int) -> None:
         self._limit = limit
         self._idle_s = idle_s
         self._min_rate = min_rate
         self._failures = ReadFailures("streamed")
         # One thread more for each read: a query is ended from another thread than the one it runs on.
-        self._threads = ThreadPoolExecutor(2 * count, thread_name_prefix="streamed-read")
+        self._threads = ThreadPoolExecutor(2 * limit.turns, thread_name_prefix="streamed-read")
+
+    def enter(self, caller: str, request_bytes: int) -> Slot:
+        """Takes a place for a read whose request is of so many bytes. Raises `CallError` where there is none."""
+        return self._limit.enter(caller, request_bytes)
 
     async def responses(
         self, caller: str, open_read: OpenRead[T, M], on_end: Callable[[Callable[[], None]], None]

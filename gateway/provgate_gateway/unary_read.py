@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from provgate_gateway import errors
-from provgate_gateway.call_limits import CallLimit
+from provgate_gateway.call_limits import CallLimit, Slot
 from provgate_gateway.read_failures import ReadFailures
 from provgate_storage.errors import StorageError
 
@@ -36,15 +36,18 @@ class UnaryReads(Generic[T]):
     """Runs unary reads of one kind. Belongs to one event loop.
 
     Args:
-        limit: gives the turns.
-        thread_count: how many turns there are.
+        limit: gives places and turns.
     """
 
-    def __init__(self, limit: CallLimit, thread_count: int) -> None:
+    def __init__(self, limit: CallLimit) -> None:
         self._limit = limit
-        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="unary-read")
+        self._threads = ThreadPoolExecutor(limit.turns, thread_name_prefix="unary-read")
         self._failures = ReadFailures("unary")
         self._last: dict[Hashable, _LookUp[T]] = {}
+
+    def enter(self, caller: str, request_bytes: int) -> Slot:
+        """Takes a place for a read whose request is of so many bytes. Raises `CallError` where there is none."""
+        return self._limit.enter(caller, request_bytes)
 
     async def run(self, caller: str, key: Hashable, read: Callable[[], T]) -> T:
         """Returns what `read` does on a thread.

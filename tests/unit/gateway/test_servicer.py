@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from provgate.v1.provenance_storage_pb2 import ContentFindFirstRequest
-from provgate_gateway.call_limits import REQUESTS_MAX_BYTES, CallLimit, CallLimits
+from provgate_gateway.call_limits import REQUESTS_MAX_BYTES, CallLimit
 from provgate_gateway.calls_in_flight import CallsInFlight
 from provgate_gateway.servicer import ProvenanceStorageServicer
 from provgate_gateway.unary_read import UnaryReads
@@ -48,11 +48,10 @@ def test_requests_of_unary_reads_that_wait_are_bounded_by_their_bytes() -> None:
     async def main() -> int:
         storage = Storage()
         limit = CallLimit("unary reads", 1000, 1)
-        reads = UnaryReads[ProvenanceResult | None](limit, 1)
+        reads = UnaryReads[ProvenanceResult | None](limit)
         nothing = cast("Any", None)
-        limits = CallLimits(nothing, limit, nothing, nothing)
         servicer = ProvenanceStorageServicer(
-            nothing, cast("LocalStorage", storage), limits, reads, nothing, nothing, CallsInFlight()
+            nothing, cast("LocalStorage", storage), nothing, reads, nothing, nothing, CallsInFlight()
         )
         body_bytes = 3 * 1024 * 1024
         calls = [
@@ -75,12 +74,12 @@ def test_requests_of_unary_reads_that_wait_are_bounded_by_their_bytes() -> None:
 def test_a_unary_read_that_is_refused_gives_its_place_back(body: bytes) -> None:
     async def main() -> None:
         nothing = cast("Any", None)
-        limit = CallLimit("unary reads", 1)
+        reads = UnaryReads[ProvenanceResult | None](CallLimit("unary reads", 1, 1))
         servicer = ProvenanceStorageServicer(
             nothing,
             cast("LocalStorage", Storage()),
-            CallLimits(nothing, limit, nothing, nothing),
             nothing,
+            reads,
             nothing,
             nothing,
             CallsInFlight(),

@@ -38,7 +38,7 @@ def test_one_may_end_after_the_threads_were_given_back() -> None:
     stream = Stream()
 
     async def run() -> None:
-        reads = StreamedReads(CallLimit("listings", 4, 4), 1, 1.0, 1)
+        reads = StreamedReads(CallLimit("listings", 4, 1), 1.0, 1)
         ends: list[Callable[[], None]] = []
         responses = reads.responses(
             "caller",

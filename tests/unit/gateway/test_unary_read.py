@@ -38,7 +38,7 @@ async def _until(reached: Callable[[], bool]) -> None:
 
 def test_one_content_holds_one_thread_and_the_others_go_on() -> None:
     async def main() -> list[str]:
-        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 8), 8)
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 8))
         hot = [asyncio.create_task(reads.run("a", "hot", database.read("hot"))) for _ in range(16)]
         await _until(lambda: database.begun == ["hot"])
         late = asyncio.create_task(reads.run("b", "hot", database.read("hot")))
@@ -55,7 +55,7 @@ def test_one_content_holds_one_thread_and_the_others_go_on() -> None:
 
 def test_nobody_waits_for_the_share_of_another_caller() -> None:
     async def main() -> None:
-        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 4), 4)
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 4))
         greedy = [asyncio.create_task(reads.run("a", str(key), database.read(str(key)))) for key in range(3)]
         await _until(lambda: len(database.begun) == 3)
         waiting = asyncio.create_task(reads.run("a", "same", lambda: "same"))
@@ -71,7 +71,7 @@ def test_nobody_waits_for_the_share_of_another_caller() -> None:
 
 def test_who_leaves_takes_nothing_from_the_others_and_a_look_up_of_nobody_is_left_out() -> None:
     async def main() -> list[str]:
-        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 1), 1)
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 1))
         first = asyncio.create_task(reads.run("a", "first", database.read("first")))
         shared = [asyncio.create_task(reads.run("a", "shared", database.read("shared"))) for _ in range(2)]
         lost = asyncio.create_task(reads.run("a", "lost", database.read("lost")))
@@ -93,7 +93,7 @@ def test_a_failure_is_told_to_all_and_the_next_look_up_is_a_new_one() -> None:
         raise StorageUnavailableError("the database is away")
 
     async def main() -> None:
-        reads = UnaryReads[str](CallLimit("reads", 100, 2), 2)
+        reads = UnaryReads[str](CallLimit("reads", 100, 2))
         answers = await asyncio.gather(*(reads.run("a", "x", fails) for _ in range(3)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [CallError] * 3
         assert await reads.run("a", "x", lambda: "back") == "back"
@@ -106,7 +106,7 @@ def test_a_failure_is_told_to_all_and_the_next_look_up_is_a_new_one() -> None:
 
 def test_what_nobody_waits_for_any_more_leaves_nothing_behind() -> None:
     async def main() -> None:
-        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 1), 1)
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 1))
         running = asyncio.create_task(reads.run("a", "running", database.read("running")))
         await _until(lambda: database.begun == ["running"])
         tasks_before = len(asyncio.all_tasks())
@@ -134,7 +134,7 @@ def test_what_nobody_waits_for_any_more_leaves_nothing_behind() -> None:
 
 def test_callers_of_one_look_up_wait_no_longer_than_it() -> None:
     async def main() -> None:
-        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 4), 4)
+        database, reads = _Database(), UnaryReads[str](CallLimit("reads", 100, 4))
         slow = [asyncio.create_task(reads.run("b", key, database.read(key))) for key in "xyz"]
         await _until(lambda: len(database.begun) == 3)
         tasks_before = len(asyncio.all_tasks())
