@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,24 +26,26 @@ def interruptible(storage: ProvenanceStorageGrpc) -> Iterator[None]:
     Those of other threads too, for which the main thread would then wait, perhaps for minutes. Where the main thread
     may hold a lock, its call is what ends the block, within `_PATIENCE_S`; a second Ctrl-C raises at once. Only the
     main thread may enter it.
+
+    A thread learns of the signal and closes the storage. The handler alone would not do: Python runs it when the main
+    thread runs, and a signal that comes just before the main thread begins to wait does not wake it.
     """
     happened = False
-    ended = threading.Event()
-
-    def insist() -> None:
-        if not ended.wait(_PATIENCE_S):
-            os.kill(os.getpid(), signal.SIGINT)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal happened
         again, happened = happened, True
-        threading.Thread(target=storage.close, name="close", daemon=True).start()
-        if not again:
-            threading.Thread(target=insist, name="insist", daemon=True).start()
         if again or not _may_hold_a_lock(frame):
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
+    ended = threading.Event()
+    threading.Thread(
+        target=_close_at_signal, args=(storage, told, threading.get_ident(), ended), name="interrupt", daemon=True
+    ).start()
+    fd_before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    handler_before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except Exception as error:
@@ -51,8 +53,24 @@ def interruptible(storage: ProvenanceStorageGrpc) -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        signal.signal(signal.SIGINT, handler_before)
+        signal.set_wakeup_fd(fd_before)
         ended.set()
-        signal.signal(signal.SIGINT, before)
+        tells.close()
+
+
+def _close_at_signal(
+    storage: ProvenanceStorageGrpc, told: socket.socket, main_thread: int, ended: threading.Event
+) -> None:
+    """Closes the storage when the signal has come, and insists where the block does not end then."""
+    with told:
+        while number := told.recv(1):
+            if number[0] == signal.SIGINT:
+                storage.close()
+                if not ended.wait(_PATIENCE_S):
+                    signal.pthread_kill(main_thread, signal.SIGINT)
+                ended.wait()
+                return
 
 
 def _may_hold_a_lock(frame: FrameType | None) -> bool:

@@ -18,16 +18,27 @@ class Closable:
     def __init__(self) -> None:
         self.condition = threading.Condition()
         self.closed_count = 0
+        self.given_up = False
 
     def close(self) -> None:
         with self.condition:
             self.closed_count += 1
             self.condition.notify_all()
 
-    def call(self) -> None:
+    def give_up(self) -> None:
         with self.condition:
-            threading.Timer(0.1, press).start()
-            assert self.condition.wait_for(lambda: self.closed_count, timeout=10)
+            self.given_up = True
+            self.condition.notify_all()
+
+    def call(self) -> None:
+        limit = threading.Timer(10, self.give_up)
+        with self.condition:
+            limit.start()
+            threading.Timer(0.1, lambda: press()).start()
+            # Without a time of its own, at whose end the main thread would run and see the signal.
+            self.condition.wait_for(lambda: self.closed_count or self.given_up)
+        limit.cancel()
+        assert not self.given_up
         raise OSError("closed")
 
 
@@ -46,6 +57,17 @@ def test_where_a_lock_may_be_held_the_call_ends_by_itself(storage: Any) -> None:
     # Raised in the place of the call's own error: nothing was raised while it waited.
     assert isinstance(caught.value.__cause__, OSError)
     assert storage.condition.acquire(timeout=1)
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_the_call_too(
+    storage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As one does that comes just before the main thread begins to wait.
+    monkeypatch.setattr(f"{__name__}.press", lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(storage):
+        storage.call()
+    # Not the end of its own patience.
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_elsewhere_it_is_raised_at_once_and_the_storage_is_closed(storage: Any) -> None:
