@@ -7,7 +7,7 @@ from typing import Final
 
 import psutil
 
-from provgate_stack.leftovers import processes_of, role_of
+from provgate_stack.processes.leftovers import processes_of, role_of
 
 _ROLES: Final = {"rabbitmq": "broker", "postgresql": "database", "mongodb": "database"}
 

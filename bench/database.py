@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from bench.expected import Rows, WrongRowsError
-from provgate_storage.configured import local_storage
+from provgate_storage.registry import local_storage
 
 
 class Database(Protocol):

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from bench.loads import Write
 from provgate_storage import EntityType, RelationType, RevisionData
-from provgate_storage.rows import LOCATION
+from provgate_storage.rows.rows import LOCATION
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = set[Row]

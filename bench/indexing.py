@@ -13,7 +13,7 @@ from bench.history import URL, repository, revision_count
 from bench.results import Indexing
 from bench.session import Session
 from bench.subjects import GATEWAY
-from provgate_stack.programs import program_path
+from provgate_stack.processes.programs import program_path
 from provgate_storage import EntityType
 
 _USUAL: Final = 3

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, RevisionData
-from provgate_storage.rows import LOCATION
+from provgate_storage.rows.rows import LOCATION
 
 _FIRST_DATE: Final = datetime(2005, 4, 7, tzinfo=UTC)
 _SECONDS: Final = 600_000_000

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from provgate_stack.installed import postgresql_programs, rabbitmq_programs
+from provgate_stack.servers.installed import postgresql_programs, rabbitmq_programs
 
 _CLONE: Final = Path(__file__).resolve().parent.parent
 _LIBRARIES: Final = ("grpcio", "protobuf", "pika", "msgpack", "psycopg2-binary", "pymongo", "secantusdb")

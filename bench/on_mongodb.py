@@ -14,7 +14,7 @@ from bench.database import set_up_like
 from bench.expected import Rows
 from bench.loads import TABLES
 from provgate_storage import EntityType, RelationType
-from provgate_storage.rows import LOCATION
+from provgate_storage.rows.rows import LOCATION
 
 
 class MongoDbDatabase:

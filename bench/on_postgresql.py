@@ -12,8 +12,8 @@ from psycopg2.extensions import make_dsn
 
 from bench.database import set_up_like
 from bench.expected import Rows
-from provgate_stack.postgresql import create_database
-from provgate_storage.postgresql.tables import TABLES
+from provgate_stack.servers.postgresql import create_database
+from provgate_storage.postgresql.schema import TABLES
 
 
 class PostgreSqlDatabase:

@@ -14,8 +14,8 @@ from bench.parts import Part
 from bench.results import Results, Written
 from bench.session import Session, Sizes
 from bench.subjects import Subjects
-from provgate_stack.existing import AMQP_VARIABLE, POSTGRES_VARIABLE
 from provgate_stack.launcher import temporary_stack
+from provgate_stack.servers.selection import AMQP_VARIABLE, POSTGRES_VARIABLE
 
 _ROOT: Final = Path(__file__).resolve().parent.parent / ".stack"
 

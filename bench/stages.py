@@ -11,20 +11,19 @@ from typing import Any, Final, TypeVar
 from bench import loads
 from bench.loads import Write
 from bench.session import Session
-from provgate_broker.row_encoding import encode_rows
-from provgate_broker.topology import Operation, RangePolicy, WriteMethod
-from provgate_broker.wire import decode_package
-from provgate_client.adapter import entries
-from provgate_client.adapter.entries import EntryKind
-from provgate_client.adapter.messages import check_entries, requests_of
-from provgate_config.garbage_collection import collect_seldom
-from provgate_gateway import requests
-from provgate_gateway.requests import MessageKind
-from provgate_gateway.splitting import split
+from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod
+from provgate_broker.wire.package import decode_package
+from provgate_broker.wire.rows import encode_rows
+from provgate_client.adapter import messages as entries
+from provgate_client.adapter.messages import EntryKind, check_entries, requests_of
+from provgate_gateway.rpc import requests
+from provgate_gateway.rpc.requests import MessageKind
+from provgate_gateway.write.splitting import split
+from provgate_runtime.program import collect_seldom
 from provgate_storage import RelationType
-from provgate_storage.postgresql.encoding import copy_document
-from provgate_storage.postgresql.tables import TABLES
-from provgate_storage.rows import merged
+from provgate_storage.postgresql.schema import TABLES
+from provgate_storage.postgresql.writes import copy_document
+from provgate_storage.rows.rows import merged
 
 T = TypeVar("T")
 

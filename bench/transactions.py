@@ -12,10 +12,10 @@ from bench.cpu import cpu_seconds, spent
 from bench.session import Session
 from bench.subjects import DIRECT, Subject
 from provgate_storage import EntityType, RelationType
-from provgate_storage.arguments import dated_rows, relation_rows
-from provgate_storage.configured import local_storage
-from provgate_storage.local import LocalStorage
-from provgate_storage.rows import Row
+from provgate_storage.database.local import LocalStorage
+from provgate_storage.registry import local_storage
+from provgate_storage.rows.arguments import dated_rows, relation_rows
+from provgate_storage.rows.rows import Row
 
 _RELATION: Final = RelationType.CNT_EARLY_IN_REV
 _ENTRIES: Final = 100_000

@@ -12,7 +12,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.spec import Basic, BasicProperties
 
-from provgate_broker.wire import CONTENT_TYPE, Reply, decode_reply
+from provgate_broker.wire.package import CONTENT_TYPE, Reply, decode_reply
 
 REPLY_S = 20.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.integration.gateway_calls import eventually
 
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import trustme
 
-from provgate_stack.ports import LOOPBACK
+from provgate_stack.processes.process import LOOPBACK
 
 # What every certificate is for: servers of tests are reached by address.
 _HOSTS: Final = (LOOPBACK, "localhost")

@@ -17,12 +17,12 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from provgate_broker.topology import OPERATIONS, Operation, WriteMethod
-from provgate_broker.wire import decode_package
+from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod
+from provgate_broker.wire.package import decode_package
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
-from provgate_storage.rows import Row
-from provgate_storage.values import to_date, to_microseconds
+from provgate_storage.rows.rows import Row
+from provgate_storage.rows.values import to_date, to_microseconds
 from tests.contract.merging import add_dates, add_origins, add_relations, add_revisions
 
 Entry: TypeAlias = tuple[Any, ...]

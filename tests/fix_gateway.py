@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import postgresql_storage
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
 from tests.integration.scripted_workers import ScriptedWorkers, set_up
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 import pytest
 
 from provgate_gateway.access.roles import Role
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.ports import LOOPBACK
-from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import LOOPBACK
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.private import ServerTls
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from provgate_stack.tls import ServerTls
 from tests.certificates import Authority, PemFiles
 from tests.integration.access_calls import issue
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.existing import ExistingMongoDb, ExistingPostgreSql, ExistingRabbitMq
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.postgresql import PostgreSqlCluster
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import PostgreSqlCluster
+from provgate_stack.servers.rabbitmq import RabbitMqNode
+from provgate_stack.servers.selection import ExistingMongoDb, ExistingPostgreSql, ExistingRabbitMq
 
 CLONE = Path(__file__).resolve().parent.parent
 

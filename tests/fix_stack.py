@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import mongodb_storage
-from provgate_stack.postgresql import postgresql_storage
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import mongodb_storage
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
 
 # A topology of 19 queues, which is set up and removed sooner than one of 160.

@@ -13,9 +13,9 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 from pymongo import MongoClient
 
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.postgresql import PostgreSqlCluster
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import PostgreSqlCluster
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.fix_servers import CLONE
 
 SETUP: Final = "provgate_setup"

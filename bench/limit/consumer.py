@@ -16,7 +16,7 @@ from psycopg2.extras import execute_values
 from bench.limit.copying import document, encode
 from bench.limit.pipeline import RANGE_COUNT, Pipeline
 from bench.limit.publisher import declare, parameters
-from provgate_storage.postgresql.tables import TABLES, Table
+from provgate_storage.postgresql.schema import TABLES, Table
 
 _PREFETCH: Final = 10
 

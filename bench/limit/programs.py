@@ -11,7 +11,7 @@ from typing import Final
 
 from bench.limit.pipeline import Pipeline
 from provgate_stack.layout import DIRECTORY_VARIABLE, ROLE_VARIABLE
-from provgate_stack.programs import ReadyFileProgram
+from provgate_stack.processes.programs import ReadyFileProgram
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent
 

@@ -13,7 +13,7 @@ import pika
 from bench.limit.pipeline import RANGE_COUNT, Pipeline
 from bench.loads import Write
 from provgate_storage import EntityType, RelationType
-from provgate_storage.rows import LOCATION
+from provgate_storage.rows.rows import LOCATION
 
 _SLICE_ENTRIES: Final = 100_000
 _RANGES: Final = [byte * RANGE_COUNT // 256 for byte in range(256)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from provgate_broker.session import AmqpParameters
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_broker.amqp.tls import TlsFiles
 from provgate_broker.settings import SECTION, RabbitMqSettings
-from provgate_broker.tls import TlsFiles
-from provgate_broker.topology import RangePolicy
-from provgate_config import ConfigurationError
+from provgate_broker.topology.policy import RangePolicy
+from provgate_runtime import ConfigurationError
 
 PATH: Final = f"provenance.{SECTION}"
 """The path of the section in the configuration file."""

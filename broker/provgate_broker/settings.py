@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
 
-from provgate_config import Settings
-from provgate_config.addresses import Address, AddressOrOff
+from provgate_runtime import Settings
+from provgate_runtime.addresses import Address, AddressOrOff
 
 SECTION: Final = "rabbitmq"
 

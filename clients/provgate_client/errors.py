@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from provgate_client.progress import WriteProgress
+from provgate_client.adapter.progress import WriteProgress
 from provgate_storage.errors import RetryableStorageError, StorageError
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from provgate_config.program import start_program
+from provgate_runtime.program import start_program
 
 
 def main() -> None:

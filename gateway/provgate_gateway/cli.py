@@ -12,24 +12,23 @@ from typing import Any, Final
 
 import click
 
+from provgate_broker.amqp.pika_workarounds import log_network_errors_briefly
 from provgate_broker.configured import PATH, amqp_parameters, range_policy
 from provgate_broker.errors import TopologyError
-from provgate_broker.loop_errors import tell_network_errors_shortly
 from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
-from provgate_config import ConfigDocument, load_section, setting_options
-from provgate_config.garbage_collection import collect_seldom
-from provgate_config.help_text import keep_names_whole
-from provgate_config.logs import log_format_option, log_level_option, set_up_logging
-from provgate_config.ready_file import write_ready_file
+from provgate_gateway.rpc.handler_wrappers import log_vanished_clients_shortly
 from provgate_gateway.server import Backends, Gateway, ListenError
 from provgate_gateway.settings import SECTION, GatewaySettings
-from provgate_gateway.vanished_clients import log_vanished_clients_shortly
-from provgate_storage.configured import local_storage
+from provgate_runtime import ConfigDocument, load_section, setting_options
+from provgate_runtime.logs import log_format_option, log_level_option, set_up_logging
+from provgate_runtime.options import keep_names_whole
+from provgate_runtime.program import collect_seldom, write_ready_file
+from provgate_runtime.watch.statsd import DurationSender, statsd_address
+from provgate_runtime.watch.watching import WatchPortError
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import SchemaMismatchError
-from provgate_storage.local import LocalStorage
-from provgate_telemetry.statsd import DurationSender, statsd_address
-from provgate_telemetry.watching import WatchPortError
+from provgate_storage.registry import local_storage
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ def main(
 
 
 async def _run(gateway: Gateway, ready_file: Path | None) -> None:
-    tell_network_errors_shortly()
+    log_network_errors_briefly()
     # Large messages are taken apart on a thread: the loop gets its turn sooner than after Python's 5 ms.
     sys.setswitchinterval(0.001)
     loop = asyncio.get_running_loop()

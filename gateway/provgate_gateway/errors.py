@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from provgate.v1 import errors_pb2
-from provgate_broker.wire import Nack
+from provgate_broker.wire.package import Nack
 from provgate_storage.errors import (
     DataRefusedError,
     InvalidValueError,

@@ -11,11 +11,35 @@ from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
 
-from provgate_broker.topology import Exchange, WriteMethod, parse_binding_key
-from provgate_gateway.flow_control import FlowControl, Load
-from provgate_gateway.splitting import Package
-from provgate_telemetry.metric_set import COUNT_BUCKETS, DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES, MetricSet
+from provgate_broker.topology.inspection import TopologyReport
+from provgate_broker.topology.policy import Exchange, WriteMethod, parse_binding_key
+from provgate_gateway.write.flow_control import FlowControl, Load
+from provgate_gateway.write.splitting import Package
+from provgate_runtime.watch.metric_set import COUNT_BUCKETS, DURATION_BUCKETS_S, SIZE_BUCKETS_BYTES, MetricSet
+
+_LABELS: Final = ("exchange", "operation", "range")
+
+
+def queue_metrics(report: TopologyReport | None) -> list[Metric]:
+    """Returns the gauges of an inspection; empty ones where there was none."""
+    depth = GaugeMetricFamily("provgate_gateway_queue_depth", "Packages that wait in a work queue.", labels=_LABELS)
+    consumers = GaugeMetricFamily("provgate_gateway_queue_consumers", "Consumers of a work queue.", labels=_LABELS)
+    aside = GaugeMetricFamily(
+        "provgate_gateway_aside_depth", "Packages in the dead-letter and the quarantine queue.", labels=("queue",)
+    )
+    if report is not None:
+        for queue, found in report.work.items():
+            if found.state is not None:
+                labels = (queue.exchange.value, queue.operation.label, f"{queue.range_number:x}")
+                depth.add_metric(labels, found.state.message_count)
+                consumers.add_metric(labels, found.state.consumer_count)
+        for found in report.aside.values():
+            if found.state is not None:
+                aside.add_metric((found.name,), found.state.message_count)
+    return [depth, consumers, aside]
+
 
 PREFIX: Final = "provgate_gateway"
 

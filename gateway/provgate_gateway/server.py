@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,36 +16,98 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from provgate.v1 import provenance_storage_pb2_grpc
-from provgate_broker.session import AmqpParameters
+from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import RangePolicy
+from provgate_broker.topology.policy import RangePolicy
+from provgate_gateway.access.certificates import TlsFiles, reloaded_credentials
 from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
-from provgate_gateway.address import host_and_port, is_taken, server_credentials
-from provgate_gateway.call_counting import CallCountingInterceptor
-from provgate_gateway.call_limits import CallLimit
-from provgate_gateway.calls_in_flight import LAST_WORDS_S, CallsInFlight
-from provgate_gateway.decoding import DecodingInterceptor
-from provgate_gateway.dispatcher import Dispatcher
-from provgate_gateway.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load, Quota
-from provgate_gateway.health import SERVICE, HealthServicer, HealthWatch
-from provgate_gateway.inspection import Inspected, Inspection
-from provgate_gateway.intake import Intake
+from provgate_gateway.health.health import SERVICE, HealthServicer, HealthWatch
+from provgate_gateway.health.range_agreement import agree_on_ranges
+from provgate_gateway.health.readiness import Readiness
+from provgate_gateway.health.start_gate import StartGate
+from provgate_gateway.health.topology_monitor import Inspected, Inspection
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.range_agreement import agree_on_ranges
-from provgate_gateway.readiness import Readiness
-from provgate_gateway.servicer import ProvenanceStorageServicer
+from provgate_gateway.publish.dispatcher import Dispatcher
+from provgate_gateway.read.streamed import StreamedReads
+from provgate_gateway.read.unary import UnaryReads
+from provgate_gateway.rpc.call_limits import CallLimit
+from provgate_gateway.rpc.handler_wrappers import LAST_WORDS_S, CallCountingInterceptor, CallsInFlight
+from provgate_gateway.rpc.requests import DecodingInterceptor
+from provgate_gateway.rpc.servicer import ProvenanceStorageServicer
 from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
-from provgate_gateway.start_gate import StartGate
-from provgate_gateway.streamed_read import StreamedReads
-from provgate_gateway.unary_read import UnaryReads
-from provgate_gateway.write_call import WriteCall, WritePolicy
-from provgate_storage.local import LocalStorage
+from provgate_gateway.write.call import WriteCall, WritePolicy
+from provgate_gateway.write.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load, Quota
+from provgate_gateway.write.intake import Intake
+from provgate_runtime import ConfigurationError
+from provgate_runtime.addresses import is_loopback
+from provgate_runtime.watch.statsd import Durations
+from provgate_runtime.watch.watching import WatchAddress, watched
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.model import ProvenanceResult
-from provgate_telemetry.statsd import Durations
-from provgate_telemetry.watching import WatchAddress, watched
 
 logger = logging.getLogger(__name__)
+
+_PATH: Final = "provenance.gateway"
+_PORT_MAX: Final = 65535
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Returns the two parts of an address; the host of an IPv6 address keeps its brackets.
+
+    Raises:
+        ConfigurationError: there is no such port: gRPC would take another one.
+    """
+    host, _, port = listen.rpartition(":")
+    if int(port) > _PORT_MAX:
+        raise ConfigurationError(f"{_PATH}.listen: a port is at most {_PORT_MAX}, not {port}")
+    return host, int(port)
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Returns whether somebody serves on a port at any of a host's addresses; gRPC is content with one that is free."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        return False
+    return any(_is_in_use(family, address) for family, _, _, _, address in found)
+
+
+def _is_in_use(family: socket.AddressFamily, address: tuple[object, ...]) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def server_credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
+    """Returns the credentials to serve with; None for plain text.
+
+    Raises:
+        ConfigurationError: the address is none, plain text is not allowed on it, or a file cannot be read or is not
+            what it is said to be.
+    """
+    host, _ = host_and_port(settings.listen)
+    if settings.tls_certificate is None and settings.tls_key is None:
+        _check_plain_text(settings, host)
+        return None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        raise ConfigurationError(f"{_PATH}.tls_certificate and tls_key: give both or neither")
+    return reloaded_credentials(TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca))
+
+
+def _check_plain_text(settings: GatewaySettings, host: str) -> None:
+    if settings.tls_client_ca is not None:
+        raise ConfigurationError(f"{_PATH}.tls_client_ca: it needs tls_certificate and tls_key")
+    if not settings.insecure and not is_loopback(host):
+        raise ConfigurationError(
+            f"{_PATH}.listen: {settings.listen} can be reached from other machines, in plain text: give tls_certificate"
+            " and tls_key, or --insecure"
+        )
+
 
 UNREAD_MAX_BYTES: Final = 64 * 1024
 METADATA_MAX_BYTES: Final = 16 * 1024

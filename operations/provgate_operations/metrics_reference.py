@@ -10,9 +10,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.queue_metrics import queue_metrics
-from provgate_telemetry.metric_set import Described
+from provgate_gateway.metrics import GatewayMetrics, queue_metrics
+from provgate_runtime.watch.metric_set import Described
 from provgate_workers.metrics import ProgramMetrics, WorkerMetrics
 
 _TABLE: Final = re.compile(r"(<!-- metrics of the (\w+) -->\n)(?:\|.*\n)*")

@@ -9,13 +9,11 @@ from typing import Any, Final
 import click
 
 from provgate_stack.command_line import run_command_line
-from provgate_stack.demo import run_demo
+from provgate_stack.demo import lines_to_paste, run_demo, sample_file
 from provgate_stack.errors import StackError
 from provgate_stack.launcher import PREFERRED_PORT, running_stack, start_in_background, stop_background
-from provgate_stack.packages import install_what_tests_need
-from provgate_stack.paste import lines_to_paste
-from provgate_stack.repository import sample_file
-from provgate_stack.servers import STORAGES
+from provgate_stack.servers.packages import install_what_tests_need
+from provgate_stack.servers.selection import STORAGES
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent
 # git's id of an empty file.

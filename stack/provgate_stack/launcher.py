@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import psutil
 
-from provgate_stack.directory import StackDirectory, remove_running, running
+from provgate_stack.command_line import uninterrupted
 from provgate_stack.errors import StackError
-from provgate_stack.interrupts import uninterrupted
-from provgate_stack.leftovers import processes_of, role_of, wait_gone
-from provgate_stack.packages import install_missing_servers
-from provgate_stack.ports import free_port
-from provgate_stack.servers import STORAGES, Servers
+from provgate_stack.processes.directory import StackDirectory, remove_running, running
+from provgate_stack.processes.leftovers import processes_of, role_of, wait_gone
+from provgate_stack.processes.process import free_port
+from provgate_stack.servers.packages import install_missing_servers
+from provgate_stack.servers.selection import STORAGES, Servers
 from provgate_stack.stack import Stack
 
 # The directory's name of the stack that runs in the background.

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from provgate_config.profile import profile_name
-from provgate_stack.directory import StackDirectory
-from provgate_stack.ports import LOOPBACK, free_ports
-from provgate_stack.programs import GatewayProgram, WorkerProgram, program_environment
+from provgate_runtime.document import profile_name
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import LOOPBACK, free_ports
+from provgate_stack.processes.programs import GatewayProgram, WorkerProgram, program_environment
 
 Sections = Mapping[str, Mapping[str, Any]]
 StorageConfig = Mapping[str, Any]

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from provgate_config import Settings
+from provgate_runtime import Settings
 
 CONFIG_PATH: Final = "storage_config"
 """Where the settings of a storage stand, as messages name it."""

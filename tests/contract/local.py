@@ -14,8 +14,8 @@ from typing import Final
 
 import pytest
 
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import SchemaMismatchError
-from provgate_storage.local import LocalStorage
 from tests.contract.examples import entry_id
 
 RANGES: Final = {"content": 16, "directory": 16, "location": 4, "origin": 1, "revision": 256}

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.rows import Row
-from provgate_storage.values import (
+from provgate_storage.rows.rows import Row
+from provgate_storage.rows.values import (
     check_date,
     check_entity,
     check_id,

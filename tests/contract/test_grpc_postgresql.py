@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
 from tests.contract.contract import ProvenanceStorageContract

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_client.storage import ProvenanceStorageGrpc
 
 _GROUP_SIZE: Final = 3_000
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent

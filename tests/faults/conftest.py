@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.fix_stack import FEW_RANGES

@@ -13,7 +13,7 @@ import psutil
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.process import ChildProgram
+from provgate_stack.processes.process import ChildProgram
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.load import Load, check_all_acked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from provgate_broker.aside import (
+from provgate_broker.dead_letters.messages import (
     EXCHANGE_HEADER,
     MESSAGE_HEADER,
     REASON_HEADER,
@@ -13,7 +13,7 @@ from provgate_broker.aside import (
     ROUTING_KEY_HEADER,
     TIME_HEADER,
 )
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from tests.amqp_sender import AmqpSender
 from tests.faults.packages import content_queue
 

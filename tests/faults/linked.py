@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.directory import StackDirectory
+from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Call, Checker
 from tests.faults.database_trouble import CONTENTS, FIND_FIRST, RECOVERED_S

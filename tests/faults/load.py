@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_client.adapter.progress import WriteProgress
 from provgate_client.errors import CallError, StorageClosedError
-from provgate_client.progress import WriteProgress
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import StorageConfig
 from provgate_storage import RelationData, RelationType, RevisionData, get_provenance_storage
 from tests.faults.checker import Checker

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from provgate_stack.programs import WorkerProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.programs import WorkerProgram
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 
 # Of each queue with an active consumer: its name, and the name of the connection that consumes it. A connection may be
 # gone meanwhile.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from provgate_stack.ports import free_ports
+from provgate_stack.processes.process import free_ports
 from provgate_stack.stack import Stack
 from tests.integration.gateway_programs import failed_start
 from tests.integration.worker_commands import run

@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2.errors import DiskFull
 from psycopg2.extensions import cursor
 
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.servers.postgresql import PostgreSqlCluster
 
 # An empty database takes 8 MB.
 _SIZE: Final = "48m"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from provgate_stack.postgresql import PostgreSqlCluster
-from provgate_stack.programs import ReadyFileProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.programs import ReadyFileProgram
+from provgate_stack.servers.postgresql import PostgreSqlCluster
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.faults.link import Link, Mode
 

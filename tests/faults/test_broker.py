@@ -14,11 +14,11 @@ import pytest
 
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_client.errors import GatewayBusyError
-from provgate_stack.directory import StackDirectory
-from provgate_stack.programs import WorkerProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.programs import WorkerProgram
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender

@@ -13,10 +13,10 @@ import grpc
 import pytest
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import postgresql_storage
-from provgate_stack.programs import GatewayProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.programs import GatewayProgram
+from provgate_stack.servers.postgresql import postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.client_program import group, running_client

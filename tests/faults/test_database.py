@@ -12,9 +12,9 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.database_trouble import (

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate_stack.programs import GatewayProgram
+from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
 from tests.faults.heavy_writes import HeavyWrites

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import connected, eventually
 from tests.integration.json_logs import records_of, start_logging_json

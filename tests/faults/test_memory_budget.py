@@ -11,11 +11,11 @@ import psutil
 import psycopg2
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.topology import Exchange, Operation, RangePolicy, binding_key, operations_of
-from provgate_stack.directory import StackDirectory
-from provgate_stack.programs import WorkerProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, binding_key, operations_of
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.programs import WorkerProgram
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package

@@ -17,9 +17,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from provgate_client.errors import InvalidRequestError
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import MongoDbServer, mongodb_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import MongoDbServer, mongodb_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package

@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import MongoDbServer, mongodb_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import MongoDbServer, mongodb_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.link import Link

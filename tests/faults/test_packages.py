@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from provgate_broker.topology import Operation, RangePolicy, WriteMethod, binding_key, exchange_of, location_id
+from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod, binding_key, exchange_of, location_id
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import get_provenance_storage
 from tests.amqp_sender import AmqpSender

@@ -10,10 +10,10 @@ import psutil
 import psycopg2
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE
-from provgate_broker.wire import NACK_HEADER, Nack
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE
+from provgate_broker.wire.package import NACK_HEADER, Nack
 from provgate_client.errors import InvalidRequestError
-from provgate_stack.programs import WorkerProgram
+from provgate_stack.processes.programs import WorkerProgram
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package

@@ -21,12 +21,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_stack.directory import StackDirectory
-from provgate_stack.ports import LOOPBACK, free_ports
-from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import LOOPBACK, free_ports
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import ProvenanceStorageInterface, get_provenance_storage
 from tests.amqp_sender import AmqpSender

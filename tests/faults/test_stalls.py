@@ -10,10 +10,10 @@ from functools import partial
 import psycopg2
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.wire import NACK_HEADER, Nack
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.postgresql import postgresql_storage
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.wire.package import NACK_HEADER, Nack
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package

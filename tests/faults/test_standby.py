@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_broker.topology import RangePolicy
-from provgate_stack.programs import WorkerProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.policy import RangePolicy
+from provgate_stack.processes.programs import WorkerProgram
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.faults.checker import Checker
 from tests.faults.load import Load, check_all_acked

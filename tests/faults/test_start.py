@@ -16,10 +16,10 @@ import pika
 import psycopg2
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.programs import GatewayProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.programs import GatewayProgram
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package

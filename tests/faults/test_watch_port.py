@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from provgate_stack.postgresql import PostgreSqlCluster
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.postgresql import PostgreSqlCluster
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.broker_alarms import alarm
 from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually, write

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from provgate_stack.programs import GatewayProgram
+from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
 from tests.integration.gateway_calls import eventually

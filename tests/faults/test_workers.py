@@ -15,10 +15,10 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_client.errors import CallTimeoutError
-from provgate_stack.postgresql import postgresql_storage
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.postgresql import postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import RevisionData
 from tests.amqp_sender import AmqpSender

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, Self
 
-from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_client.progress import WriteProgress
+from provgate_client.adapter.progress import WriteProgress
+from provgate_client.storage import ProvenanceStorageGrpc
 from tests.faults.checker import Checker
 from tests.integration.gateway_calls import eventually
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from provgate_broker.topology import OPERATIONS, Operation, parse_binding_key
-from provgate_broker.wire import Nack, encode_reply
+from provgate_broker.topology.policy import OPERATIONS, Operation, parse_binding_key
+from provgate_broker.wire.package import Nack, encode_reply
 
 _VECTORS: Final = json.loads((Path(__file__).parents[1] / "data" / "wire_vectors.json").read_text())["vectors"]
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 
 from provgate_broker.errors import MalformedPackageError
-from provgate_broker.topology import Operation
-from provgate_broker.wire import claimed_row_count, decode_reply, encode_reply
+from provgate_broker.topology.policy import Operation
+from provgate_broker.wire.package import claimed_row_count, decode_reply, encode_reply
 from tests.entries import decode_entries, encode_package
 from tests.fuzz.damage import damaged_packages
 

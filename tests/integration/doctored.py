@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from provgate_stack.programs import program_path
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 
 

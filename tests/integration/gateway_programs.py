@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.process import ChildProgram
+from provgate_stack.processes.process import ChildProgram
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import eventually, outcome_of_unary
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from provgate_stack.programs import GatewayProgram, WorkerProgram
+from provgate_stack.processes.programs import GatewayProgram, WorkerProgram
 from provgate_stack.stack import Stack
 
 _JSON: Final = {"PROVGATE_LOG_FORMAT": "json"}

@@ -16,13 +16,13 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
-from provgate_broker.declaration import declare_topology
-from provgate_broker.session import AmqpParameters, open_session
+from provgate_broker.amqp.connection import AmqpParameters, open_session
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import RangePolicy, parse_binding_key
-from provgate_broker.wire import Nack, encode_reply
+from provgate_broker.topology.declaration import declare_topology
+from provgate_broker.topology.policy import RangePolicy, parse_binding_key
+from provgate_broker.wire.package import Nack, encode_reply
 from provgate_stack.stack import StorageConfig
-from provgate_storage.configured import local_storage
+from provgate_storage.registry import local_storage
 from tests.entries import Entry, decode_entries
 
 _RECONNECT_S = 0.1

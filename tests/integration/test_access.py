@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.cli import main
 from provgate_client.errors import PermissionDeniedError, UnauthenticatedError
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_gateway.access.roles import NEEDED, PUBLIC, Role
-from provgate_stack.programs import GatewayProgram
+from provgate_stack.processes.programs import GatewayProgram
 from tests.fix_gateway import MakeStack
 from tests.integration.access_calls import Rpc, as_holder, bearer, issue, rpcs_of, showing
 from tests.integration.gateway_calls import (

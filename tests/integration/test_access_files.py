@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provgate_stack.ports import free_ports
-from provgate_stack.process import ChildProgram
-from provgate_stack.programs import program_path
+from provgate_stack.processes.process import ChildProgram, free_ports
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 from tests.fix_servers import CLONE
 

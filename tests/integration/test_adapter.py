@@ -11,9 +11,9 @@ import pytest
 
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_client.adapter.progress import WriteProgress
 from provgate_client.errors import InvalidRequestError, StorageClosedError
-from provgate_client.progress import WriteProgress
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import Stack
 from provgate_storage import RelationData, RelationType, RevisionData
 
@@ -62,7 +62,7 @@ def test_what_the_gateway_refuses_is_a_typed_error(shared_stack: Stack, monkeypa
     def without_check(value: Any) -> Any:
         return value
 
-    monkeypatch.setattr("provgate_client.adapter.entries.check_id", without_check)
+    monkeypatch.setattr("provgate_client.adapter.messages.check_id", without_check)
     with ProvenanceStorageGrpc(url=shared_stack.address) as storage:
         with pytest.raises(InvalidRequestError) as caught:
             storage.content_add([*make_ids(17, first=4_000_000), b"short"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from provgate_stack.installed import promtool_program
+from provgate_stack.servers.installed import promtool_program
 
 RULES = Path(__file__).resolve().parents[2] / "docs" / "alerts.yml"
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "alerts_test.yml"

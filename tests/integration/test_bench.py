@@ -26,7 +26,7 @@ from bench.on_postgresql import PostgreSqlDatabase
 from bench.rounds import Workload, measure
 from bench.subjects import DIRECT, GATEWAY, HABITS, LIMIT, Subjects
 from bench.writers import PipelineWriter, StorageWriter, Writer
-from provgate_stack.directory import StackDirectory
+from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, RelationType
 from provgate_storage.mongodb import ProvenanceStorageMongoDb

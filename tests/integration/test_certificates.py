@@ -13,10 +13,10 @@ import trustme
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import PermissionDeniedError, UnauthenticatedError
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_gateway.access.roles import Role
-from provgate_stack.programs import GatewayProgram
+from provgate_stack.processes.programs import GatewayProgram
 from tests.fix_gateway import MakeStack
 from tests.integration.access_calls import issue
 from tests.integration.gateway_calls import OpenWrite, content_id, contents, outcome_of_unary

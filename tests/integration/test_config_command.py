@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from provgate_stack.programs import program_path
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 
 

@@ -14,11 +14,11 @@ import psycopg2
 import pytest
 import trustme
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.programs import GatewayProgram
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.programs import GatewayProgram
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.broker_alarms import alarm
 from tests.fix_stack import FEW_RANGES

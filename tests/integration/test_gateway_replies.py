@@ -18,9 +18,9 @@ from pika.spec import BasicProperties
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_broker.wire import encode_reply
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import postgresql_storage
+from provgate_broker.wire.package import encode_reply
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import (
     OpenWrite,

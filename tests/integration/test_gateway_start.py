@@ -12,7 +12,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.postgresql import postgresql_storage
+from provgate_stack.servers.postgresql import postgresql_storage
 from tests.faults.link import Link, Mode
 from tests.fix_gateway import MakeStack
 from tests.integration.gateway_calls import (

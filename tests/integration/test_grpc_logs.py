@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from provgate_stack.programs import GatewayProgram
+from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.certificates import Authority
 from tests.integration.gateway_calls import eventually

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.git import index_repository
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import mongodb_storage
-from provgate_stack.postgresql import postgresql_storage
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import mongodb_storage
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_storage.model import EntityType
 from tests.contract.writes import state_of

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.git import index_repository
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationType

@@ -12,13 +12,18 @@ from urllib.parse import urlsplit
 import pika
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE, declare_topology
-from provgate_broker.inspection import TopologyReport, inspect_topology
-from provgate_broker.publish_probe import PublishReport, PublishRight, probe_publishing
-from provgate_broker.session import AmqpParameters, AmqpSession, open_session
+from provgate_broker.amqp.connection import AmqpParameters, AmqpSession, open_session
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import Exchange, RangePolicy
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE, declare_topology
+from provgate_broker.topology.inspection import (
+    PublishReport,
+    PublishRight,
+    TopologyReport,
+    inspect_topology,
+    probe_publishing,
+)
+from provgate_broker.topology.policy import Exchange, RangePolicy
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.broker_alarms import alarm
 
 T = TypeVar("T")

@@ -17,11 +17,11 @@ from pika.exceptions import ChannelClosedByBroker
 from psycopg2.errors import InsufficientPrivilege
 from psycopg2.extensions import make_dsn
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.postgresql import PostgreSqlCluster
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from provgate_storage import RelationData, RelationType, RevisionData
 from tests import least_rights

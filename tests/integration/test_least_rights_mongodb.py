@@ -9,13 +9,13 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from provgate_broker.topology import RangePolicy
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import MongoDbServer
+from provgate_broker.topology.policy import RangePolicy
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import MongoDbServer
 from provgate_storage import RelationData, RelationType
-from provgate_storage.configured import local_storage
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import StorageForbiddenError
-from provgate_storage.local import LocalStorage
+from provgate_storage.registry import local_storage
 from tests.integration.gateway_calls import content_id
 from tests.least_rights import GATEWAY, SETUP, WORKERS, make_mongodb_users
 

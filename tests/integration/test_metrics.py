@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.topology import OPERATIONS, Exchange, WriteMethod
-from provgate_client.adapter import ProvenanceStorageGrpc
-from provgate_gateway.call_counting import methods_by_path
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.policy import OPERATIONS, Exchange, WriteMethod
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_gateway.rpc.handler_wrappers import methods_by_path
 from provgate_stack.stack import Stack
 from provgate_workers.metrics import CallOutcome
 from tests.amqp_sender import AmqpSender

@@ -17,11 +17,11 @@ PACKAGES = (
     "provgate",
     "provgate_broker",
     "provgate_client",
-    "provgate_config",
+    "provgate_runtime",
     "provgate_gateway",
     "provgate_operations",
     "provgate_storage",
-    "provgate_telemetry",
+    "provgate_runtime.watch",
     "provgate_workers",
 )
 

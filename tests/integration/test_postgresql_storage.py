@@ -17,8 +17,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import PostgreSqlCluster
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_storage.errors import (
     DataRefusedError,
     SchemaMismatchError,
@@ -30,12 +30,12 @@ from provgate_storage.errors import (
 )
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql, queries
+from provgate_storage.postgresql.connections import connect, read_session
 from provgate_storage.postgresql.queries import Query
-from provgate_storage.postgresql.session import connect, read_session
+from provgate_storage.postgresql.schema import definitions
 from provgate_storage.postgresql.settings import parse_settings
-from provgate_storage.postgresql.tables import definitions
 from provgate_storage.postgresql.writes import INSERT_MAX_ROW_COUNT, PIECE_ROW_COUNT
-from provgate_storage.values import to_date, to_microseconds
+from provgate_storage.rows.values import to_date, to_microseconds
 from tests.contract.examples import DAY, entry_id, row
 from tests.contract.local import RANGES, LocalStorageContract, NewStorage
 from tests.contract.reference import InMemoryProvenanceStorage

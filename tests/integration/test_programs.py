@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 
 SERVICE = "provgate.v1.ProvenanceStorage"

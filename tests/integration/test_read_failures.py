@@ -12,10 +12,10 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import CallError
-from provgate_stack.postgresql import postgresql_storage
-from provgate_stack.programs import GatewayProgram
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.programs import GatewayProgram
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_storage import RelationType
 from tests.fix_gateway import MakeStack
 from tests.integration.gateway_calls import connected, eventually, wait_serving

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from provgate_stack.launcher import PREFERRED_PORT, running_stack
-from provgate_stack.ports import free_port
+from provgate_stack.processes.process import free_port
 from tests.fix_servers import CLONE
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from psycopg2.extensions import parse_dsn
 
-from provgate_stack.ports import LOOPBACK, free_ports
-from provgate_stack.programs import program_path
+from provgate_stack.processes.process import LOOPBACK, free_ports
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 
 # In every secret of these tests; what has to be quoted in a URL is in some.

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from provgate_broker.amqp.connection import AmqpParameters, open_session
+from provgate_broker.amqp.tls import TlsFiles
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.session import AmqpParameters, open_session
-from provgate_broker.tls import TlsFiles
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.postgresql import PostgreSqlCluster
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import PostgreSqlCluster
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_storage import get_provenance_storage
 from provgate_storage.errors import StorageUnavailableError
 from tests.certificates import Authority, PemFiles

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import GatewayUnavailableError, PermissionDeniedError, UnauthenticatedError
-from provgate_stack.programs import program_path
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 from tests.certificates import Authority, PemFiles
 from tests.fix_secure_stack import Caller, SecureStack, client_tls

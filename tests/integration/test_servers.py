@@ -16,10 +16,10 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.mongodb import MongoDbServer
-from provgate_stack.postgresql import PostgreSqlCluster, ShutdownMode
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.mongodb import MongoDbServer
+from provgate_stack.servers.postgresql import PostgreSqlCluster, ShutdownMode
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.integration.gateway_calls import eventually
 
 

@@ -16,9 +16,9 @@ import psycopg2
 import pytest
 
 from provgate_stack.layout import DIRECTORY_VARIABLE
-from provgate_stack.leftovers import role_of
-from provgate_stack.rabbitmq import RabbitMqNode
-from provgate_stack.servers import STORAGES
+from provgate_stack.processes.leftovers import role_of
+from provgate_stack.servers.rabbitmq import RabbitMqNode
+from provgate_stack.servers.selection import STORAGES
 
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 

@@ -13,9 +13,9 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import postgresql_storage
-from provgate_stack.process import ChildProgram
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import ChildProgram
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from tests.faults.link import Link, Mode
 from tests.fix_stack import FEW_RANGES

@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import GatewayUnavailableError
-from provgate_stack.programs import GatewayProgram
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.programs import GatewayProgram
 from tests.fix_gateway import MakeStack
 from tests.integration.gateway_calls import content_id
 from tests.integration.gateway_programs import with_path

@@ -23,8 +23,8 @@ import pytest
 import yaml
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_stack.ports import free_ports
-from provgate_stack.programs import program_path
+from provgate_stack.processes.process import free_ports
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import contents, eventually, write
 from tests.watching import told, value

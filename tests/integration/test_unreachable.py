@@ -14,9 +14,9 @@ import grpc
 import pytest
 import trustme
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import GatewayUnavailableError
-from provgate_stack.ports import free_ports
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_stack.processes.process import free_ports
 
 OURS, STRANGER = trustme.CA(), trustme.CA()
 

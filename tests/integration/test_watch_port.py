@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.process import ChildProgram
-from provgate_stack.programs import program_path
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import ChildProgram
+from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 from tests.integration.gateway_calls import eventually
 from tests.integration.gateway_programs import failed_start

@@ -10,11 +10,11 @@ import psutil
 import psycopg2
 import pytest
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_stack.postgresql import postgresql_storage
-from provgate_stack.process import ChildProgram
-from provgate_stack.programs import program_path
-from provgate_stack.rabbitmq import RabbitMqNode
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_stack.processes.process import ChildProgram
+from provgate_stack.processes.programs import program_path
+from provgate_stack.servers.postgresql import postgresql_storage
+from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from tests.amqp_sender import AmqpSender
 from tests.faults.packages import content_ids, publish, stored_count

@@ -14,14 +14,12 @@ import psutil
 import pytest
 from pika.spec import BasicProperties
 
-from provgate_broker.aside import (
-    REASON_HEADER,
-)
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.topology import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
-from provgate_broker.wire import NACK_HEADER, Nack
-from provgate_stack.directory import StackDirectory
-from provgate_stack.postgresql import postgresql_storage
+from provgate_broker.dead_letters.messages import REASON_HEADER
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.policy import Exchange, Operation, WriteMethod, binding_key, parse_binding_key
+from provgate_broker.wire.package import NACK_HEADER, Nack
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
-from provgate_broker.delivery import Delivery
-from provgate_broker.session import AmqpChannel
+from provgate_broker.amqp.connection import AmqpChannel
+from provgate_broker.consume.delivery import Delivery
 
 
 class FakeAmqpChannel:

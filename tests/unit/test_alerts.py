@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_telemetry.metric_set import Described
+from provgate_runtime.watch.metric_set import Described
 from provgate_workers.metrics import WorkerMetrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -9,7 +9,7 @@ import pytest
 
 from provgate_client.cli import main as provgate
 from provgate_gateway.cli import main as gateway
-from provgate_workers.cli import main as workers
+from provgate_workers.cli.main import main as workers
 
 PROGRAMS = {"provgate": provgate, "provgate-gateway": gateway, "provgate-workers": workers}
 

@@ -14,24 +14,22 @@ CLONE = Path(__file__).resolve().parent.parent.parent
 # Each package: where it is, and which of the others it may import.
 PACKAGES = {
     "provgate": ("protos", ()),
-    "provgate_config": ("config", ()),
-    "provgate_storage": ("storage", ("provgate_config",)),
-    "provgate_broker": ("broker", ("provgate_config", "provgate_storage")),
-    "provgate_telemetry": ("telemetry", ("provgate_config",)),
-    "provgate_workers": ("workers", ("provgate_config", "provgate_storage", "provgate_broker", "provgate_telemetry")),
+    "provgate_runtime": ("runtime", ()),
+    "provgate_storage": ("storage", ("provgate_runtime",)),
+    "provgate_broker": ("broker", ("provgate_runtime", "provgate_storage")),
+    "provgate_workers": ("workers", ("provgate_runtime", "provgate_storage", "provgate_broker")),
     "provgate_gateway": (
         "gateway",
-        ("provgate", "provgate_config", "provgate_storage", "provgate_broker", "provgate_telemetry"),
+        ("provgate", "provgate_runtime", "provgate_storage", "provgate_broker"),
     ),
-    "provgate_client": ("clients", ("provgate", "provgate_config", "provgate_storage")),
+    "provgate_client": ("clients", ("provgate", "provgate_runtime", "provgate_storage")),
     "provgate_operations": (
         "operations",
         (
             "provgate",
-            "provgate_config",
+            "provgate_runtime",
             "provgate_storage",
             "provgate_broker",
-            "provgate_telemetry",
             "provgate_workers",
             "provgate_gateway",
             "provgate_client",
@@ -41,8 +39,8 @@ PACKAGES = {
 
 # The modules of provgate_storage that a package may import, where it may not import all.
 STORAGE_MODULES = {
-    "provgate_broker": ("model", "values", "bulk", "rows", "errors"),
-    "provgate_client": ("interface", "model", "values", "bulk", "errors"),
+    "provgate_broker": ("model", "rows", "errors"),
+    "provgate_client": ("interface", "model", "rows", "errors"),
 }
 
 # Each library: the folders below which it may be imported. What is not listed may be imported anywhere.
@@ -60,10 +58,10 @@ LIBRARIES = {
     "pygit2": ("clients/provgate_client/git",),
     "dulwich": ("clients/provgate_client/git",),
     "rich": ("clients", "operations"),
-    "prometheus_client": ("telemetry", "gateway", "workers", "operations"),
-    "statsd": ("telemetry",),
-    "pythonjsonlogger": ("config",),
-    "cryptography": ("config",),
+    "prometheus_client": ("runtime", "gateway", "workers", "operations"),
+    "statsd": ("runtime",),
+    "pythonjsonlogger": ("runtime",),
+    "cryptography": ("runtime",),
     "psutil": (),
     "provgate_stack": (),
 }

@@ -1,6 +1,1 @@
-"""The storage interface over a gRPC channel to the gateway."""
-
-from provgate_client.adapter.settings import GrpcSettings
-from provgate_client.adapter.storage import ProvenanceStorageGrpc
-
-__all__ = ["GrpcSettings", "ProvenanceStorageGrpc"]
+"""What the adapter is made of: messages, calls, retries, and the channel."""

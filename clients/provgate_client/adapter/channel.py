@@ -8,10 +8,10 @@ import grpc
 
 from provgate.v1.provenance_storage_pb2 import WithPathRequest
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
-from provgate_client.adapter.settings import SECTION_PATH, GrpcSettings
-from provgate_client.adapter.unreachable import cause_of
+from provgate_client.adapter.retrying import cause_of
 from provgate_client.errors import CallStatus, GatewayUnavailableError
-from provgate_config.pem import read_pem
+from provgate_client.settings import SECTION_PATH, GrpcSettings
+from provgate_runtime.certificates import read_pem
 
 _RECONNECT_FIRST_MS: Final = 100
 _RECONNECT_MAX_MS: Final = 5_000

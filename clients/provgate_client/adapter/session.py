@@ -13,10 +13,9 @@ import grpc
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_client.adapter.channel import call_metadata, open_channel, wait_until_ready
-from provgate_client.adapter.retry import retrying
-from provgate_client.adapter.settings import GrpcSettings
-from provgate_client.adapter.status import call_error
+from provgate_client.adapter.retrying import call_error, retrying
 from provgate_client.errors import ProvgateError, StorageClosedError
+from provgate_client.settings import GrpcSettings
 
 R = TypeVar("R")
 

@@ -3,26 +3,81 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
 import grpc
 
 from provgate_client.adapter.conversion import to_progress
-from provgate_client.adapter.entries import EntryKind
-from provgate_client.adapter.feed import RequestFeed
-from provgate_client.adapter.ledger import WriteLedger
-from provgate_client.adapter.messages import check_entries, requests_of
+from provgate_client.adapter.messages import EntryKind, check_entries, requests_of
+from provgate_client.adapter.progress import ProgressCallback, WriteLedger
 from provgate_client.adapter.session import GatewaySession
 from provgate_client.errors import CallStatus, RetryableCallError
-from provgate_client.progress import ProgressCallback
-from provgate_config.counted import counted
-
-E = TypeVar("E")
+from provgate_runtime.counted import counted
 
 logger = logging.getLogger(__name__)
+
+
+class RequestFeed(Iterator[Any]):
+    """Hands out messages until they end, or until it is closed.
+
+    gRPC takes them on a thread of its own, as fast as the gateway's flow control lets it, one message ahead at most.
+    After every `checkpoint_count` entries the feed waits until all that it handed out is acked: without such pauses a
+    busy call would reach no checkpoint before its end.
+
+    Attributes:
+        sent_count: entries handed out.
+        failure: what the caller's own collection raised while it was iterated; the stream ends there.
+    """
+
+    def __init__(self, requests: Iterator[tuple[int, Any]], checkpoint_count: int) -> None:
+        self.sent_count = 0
+        self.failure: Exception | None = None
+        self._requests = requests
+        self._checkpoint_count = checkpoint_count
+        self._drained_count = 0
+        self._acked_count = 0
+        self._closed = False
+        # Held while a message is built, so that nothing touches the caller's collection once close() has returned.
+        self._condition = threading.Condition()
+
+    def __next__(self) -> Any:
+        with self._condition:
+            self._condition.wait_for(self._may_go_on)
+            if self._closed:
+                raise StopIteration
+            try:
+                count, request = next(self._requests)
+            except StopIteration:
+                raise
+            except Exception as error:  # It belongs to the caller's thread, which raises it.
+                self.failure = error
+                raise StopIteration from error
+            self.sent_count += count
+            return request
+
+    def acked(self, count: int) -> None:
+        """Takes note that `count` entries of those handed out are acked."""
+        with self._condition:
+            self._acked_count = count
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Ends the stream. The collection behind it is not touched any more when this returns."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _may_go_on(self) -> bool:
+        if self._acked_count == self.sent_count:
+            self._drained_count = self.sent_count
+        return self._closed or self.sent_count - self._drained_count < self._checkpoint_count
+
+
+E = TypeVar("E")
 
 
 def write(session: GatewaySession, kind: EntryKind[E], entries: Iterable[E], progress: ProgressCallback | None) -> bool:

@@ -6,11 +6,10 @@ import sys
 
 import click
 
-from provgate_client.cli import facts
+from provgate_client.cli import rows as facts
 from provgate_client.cli.connection import Connection, pass_connection
-from provgate_client.cli.facts import Fact, relation_fact
-from provgate_client.cli.lines import entries_of, in_batches
-from provgate_config.counted import counted
+from provgate_client.cli.rows import Fact, entries_of, in_batches, relation_fact
+from provgate_runtime.counted import counted
 from provgate_storage.model import RelationType
 
 

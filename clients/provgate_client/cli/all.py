@@ -9,7 +9,7 @@ from provgate_client.cli.items import id_of_item
 from provgate_client.cli.output import format_option, print_rows
 from provgate_client.cli.rows import ResultRow
 from provgate_storage.model import EntityType
-from provgate_storage.values import LIMIT_MAX
+from provgate_storage.rows.values import LIMIT_MAX
 
 COLUMNS = ("date", "revision", "path", "origin")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from provgate_client.git.errors import GitIndexError
+from provgate_client.git.settings import GitIndexError
 from provgate_client.identifiers import IdentifierError
 from provgate_storage.errors import StorageError
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import click
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.cli.connection import Connection, pass_connection
 from provgate_client.cli.items import id_of_item
 from provgate_client.cli.output import columns_of, format_option, print_rows
 from provgate_client.cli.rows import ResultRow
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_storage.model import EntityType, Id
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from provgate_client.adapter import queries
-from provgate_client.adapter.queries import Query
+from provgate_client.adapter import reading as queries
+from provgate_client.adapter.reading import Query
 from provgate_client.cli.connection import Connection, pass_connection
 from provgate_client.cli.items import ids_of_items
 from provgate_client.cli.output import columns_of, format_option, print_rows

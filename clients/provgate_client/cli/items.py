@@ -10,11 +10,10 @@ from typing import Final
 
 import msgspec
 
-from provgate_client.blob import BlobError, blob_id
-from provgate_client.identifiers import IdentifierError, is_identifier, parse_identifier
+from provgate_client.identifiers import BlobError, IdentifierError, blob_id, is_identifier, parse_identifier
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, Id
-from provgate_storage.values import check_url
+from provgate_storage.rows.values import check_url
 
 FROM_STANDARD_INPUT: Final = "-"
 

@@ -1,20 +1,26 @@
-"""The lines of ndjson that `get` prints and `add` reads.
-
-Ids are hexadecimal when printed; SWHIDs are read too. Dates are ISO 8601 with an offset. A path is text under "path"
-where it is UTF-8, and hexadecimal under "path_hex" where it is not. What is None is left out.
-"""
+"""Reads entries from lines of ndjson, in bounded memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Any, BinaryIO, Final, Self
 
 import msgspec
 
-from provgate_client.identifiers import parse_identifier
+from provgate_client.adapter import messages as entries
+from provgate_client.adapter.messages import EntryKind
+from provgate_client.cli.failures import CommandError, one_line
+from provgate_client.identifiers import IdentifierError, parse_identifier
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.values import check_date
+from provgate_storage.rows.values import check_date
+
+# The lines of ndjson that `get` prints and `add` reads.
+#
+# Ids are hexadecimal when printed; SWHIDs are read too. Dates are ISO 8601 with an offset. A path is text under "path"
+# where it is UTF-8, and hexadecimal under "path_hex" where it is not. What is None is left out.
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -163,3 +169,101 @@ def _path(text: str | None, hexadecimal: str | None) -> Path | None:
         return bytes.fromhex(hexadecimal) if hexadecimal is not None else text.encode() if text is not None else None
     except ValueError as error:
         raise InvalidValueError(InvalidValue.PATH, "path_hex is not hexadecimal, or path is not Unicode") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A kind of fact.
+
+    Attributes:
+        noun: what the command line calls it.
+        kind: how it is written.
+        row: the type of its lines.
+        entry: returns the entry that a row stands for; raises `InvalidValueError` or `IdentifierError`.
+        example: a line, for the help text.
+    """
+
+    noun: str
+    kind: EntryKind[Any]
+    row: type[Row]
+    entry: Callable[[Any], Any]
+    example: str
+
+
+def relation_fact(relation: RelationType) -> Fact:
+    """Returns the fact that is a row of `relation`."""
+    return Fact(
+        "relation", entries.relation_kind(relation), RelationRow, lambda row: row.entry(relation), RELATION_EXAMPLE
+    )
+
+
+RELATION_EXAMPLE: Final = '{"src": ID, "dst": ID, "path": "src/main.c"}'
+
+CONTENTS: Final = Fact(
+    "contents",
+    entries.CONTENT,
+    DatedRow,
+    lambda row: row.entry(EntityType.CONTENT),
+    '{"id": ID, "date": "2004-02-29T12:00:00+01:00"}',
+)
+DIRECTORIES: Final = Fact(
+    "directories",
+    entries.DIRECTORY,
+    DatedRow,
+    lambda row: row.entry(EntityType.DIRECTORY),
+    '{"id": ID, "date": "2004-02-29T12:00:00+01:00"}',
+)
+REVISIONS: Final = Fact(
+    "revisions",
+    entries.REVISION,
+    RevisionRow,
+    lambda row: row.entry(),
+    '{"id": ID, "date": "2004-02-29T12:00:00+01:00", "origin": ID}',
+)
+ORIGINS: Final = Fact(
+    "origins", entries.ORIGIN, OriginRow, lambda row: row.entry(), '{"id": ID, "url": "https://example.org/repo.git"}'
+)
+LOCATIONS: Final = Fact("locations", entries.LOCATION, LocationRow, lambda row: row.entry(), '{"path": "src/main.c"}')
+
+
+# The longest row has a path of 4096 bytes, and JSON may spend six on each.
+LINE_MAX_BYTES: Final = 256 * 1024
+BATCH_ENTRIES: Final = 50_000
+BATCH_BYTES: Final = 16 * 1024 * 1024
+
+
+def entries_of(stream: BinaryIO, fact: Fact) -> Iterator[tuple[Any, int]]:
+    """Yields each line's entry, checked, and the line's size. Empty lines are skipped.
+
+    Raises:
+        CommandError: a line is too long, no JSON, or not such a fact; the message starts with its number.
+    """
+    decoder = msgspec.json.Decoder(fact.row)
+    for number, line in enumerate(iter(lambda: stream.readline(LINE_MAX_BYTES + 1), b""), start=1):
+        if len(line) > LINE_MAX_BYTES:
+            raise CommandError(f"line {number}: longer than {LINE_MAX_BYTES} bytes")
+        if not line.isspace():
+            yield _entry(decoder, fact, line, number), len(line)
+
+
+def _entry(decoder: msgspec.json.Decoder[Any], fact: Fact, line: bytes, number: int) -> Any:
+    try:
+        entry = fact.entry(decoder.decode(line))
+        fact.kind.check([entry])
+    except (msgspec.MsgspecError, UnicodeDecodeError, InvalidValueError, IdentifierError) as error:
+        raise CommandError(one_line(f"line {number}: {error}")) from error
+    return entry
+
+
+def in_batches(entries: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:
+    """Yields entries in lists that are bounded by count and by the bytes of their lines, none of them empty."""
+    batch: list[Any] = []
+    batch_bytes = 0
+    for entry, line_bytes in entries:
+        batch.append(entry)
+        batch_bytes += line_bytes
+        if len(batch) == BATCH_ENTRIES or batch_bytes >= BATCH_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
+        yield batch

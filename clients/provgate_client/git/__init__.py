@@ -6,10 +6,15 @@ Where to start reading: `decide` (what a revision adds to the index), `pipeline`
 
 from __future__ import annotations
 
-from provgate_client.git.errors import GitIndexError, GitReaderMissingError, RepositoryError, StorageGaveUpError
 from provgate_client.git.indexer import index_repository
-from provgate_client.git.report import IndexProgress, IndexReport, LeftOut, LeftOutReason
-from provgate_client.git.settings import IndexSettings
+from provgate_client.git.progress import IndexProgress, IndexReport, LeftOut, LeftOutReason
+from provgate_client.git.settings import (
+    GitIndexError,
+    GitReaderMissingError,
+    IndexSettings,
+    RepositoryError,
+    StorageGaveUpError,
+)
 
 __all__ = [
     "GitIndexError",

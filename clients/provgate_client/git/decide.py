@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from provgate_client.git.history import Revision
 from provgate_client.git.objects import Tree
-from provgate_client.git.report import LeftOut, LeftOutReason
+from provgate_client.git.progress import LeftOut, LeftOutReason
 from provgate_storage.model import Id, Path
-from provgate_storage.values import PATH_MAX_BYTES
+from provgate_storage.rows.values import PATH_MAX_BYTES
 
 TreeOf: TypeAlias = Callable[[Id], Tree]
 DateOf: TypeAlias = Mapping[Id, datetime | None]

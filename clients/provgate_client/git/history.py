@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from provgate_client.git.objects import Commit
-from provgate_client.git.report import LeftOut, LeftOutReason
+from provgate_client.git.progress import LeftOut, LeftOutReason
 from provgate_storage.model import Id
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

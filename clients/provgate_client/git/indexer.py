@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provgate_client.git.batch import Batch
-from provgate_client.git.calls import StorageCalls
-from provgate_client.git.dates import KnownDates
+from provgate_client.git.dates import DateReader, KnownDates, StorageCalls
 from provgate_client.git.decide import decide
 from provgate_client.git.history import History, Revision, date_of, read_history
-from provgate_client.git.lookup import DateReader
-from provgate_client.git.progress import ProgressCallback, ProgressMeter
-from provgate_client.git.report import IndexReport
+from provgate_client.git.objects import TreeCache
+from provgate_client.git.pipeline import BatchWriter
+from provgate_client.git.progress import IndexReport, ProgressCallback, ProgressMeter
 from provgate_client.git.settings import IndexSettings
-from provgate_client.git.trees import TreeCache
-from provgate_client.git.writer import BatchWriter
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
-from provgate_storage.values import check_url
+from provgate_storage.rows.values import check_url
 
 if TYPE_CHECKING:
     from provgate_client.git.repository import GitRepository

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from provgate_client.git.errors import (
+from provgate_client.git.objects import Commit, Tree, parse_commit, parse_tag, parse_tree
+from provgate_client.git.settings import (
     GitReaderMissingError,
     ObjectMissingError,
     RepositoryError,
     RepositoryOwnerError,
 )
-from provgate_client.git.objects import Commit, Tree, parse_commit, parse_tag, parse_tree
 from provgate_storage.model import Id
 
 try:

@@ -13,8 +13,8 @@ from typing import Final, cast
 
 import grpc
 
-from provgate_config.pem import load_authorities, load_key_pair, read_pem
-from provgate_gateway.access.watched_files import WatchedFiles
+from provgate_gateway.access.tokens import WatchedFiles
+from provgate_runtime.certificates import load_authorities, load_key_pair, read_pem
 
 _PATH: Final = "provenance.gateway"
 

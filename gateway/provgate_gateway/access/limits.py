@@ -32,9 +32,8 @@ from provgate.v1 import errors_pb2
 from provgate_gateway import errors
 from provgate_gateway.access.principals import Principal
 from provgate_gateway.access.roles import Role
-from provgate_gateway.access.settings import LimitSettings
-from provgate_gateway.entry_rate import EntryRate
-from provgate_gateway.flow_control import Load, Quota
+from provgate_gateway.settings import LimitSettings
+from provgate_gateway.write.flow_control import EntryRate, Load, Quota
 
 TURN_MAX_S: Final = 5.0
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from provgate_config import ConfigurationError
 from provgate_gateway.access.roles import Role
 from provgate_gateway.access.tokens import TokenLine, digest_of, is_name, new_token, read_token_file
+from provgate_runtime import ConfigurationError
 
 
 @click.command()

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.amqp.connection import open_session
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.inspection import TopologyReport, inspect_topology
-from provgate_broker.publish_probe import PublishReport, PublishRight, may_own_reply_queue, probe_publishing
-from provgate_broker.session import open_session
-from provgate_broker.topology import Exchange, RangePolicy
-from provgate_config.counted import counted
-from provgate_gateway.topology_conditions import some_of
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.topology.inspection import (
+    PublishReport,
+    PublishRight,
+    TopologyReport,
+    inspect_topology,
+    may_own_reply_queue,
+    probe_publishing,
+)
+from provgate_broker.topology.policy import Exchange, RangePolicy
+from provgate_gateway.health.topology_monitor import some_of
 from provgate_operations.doctor.deployment import Broker
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
+from provgate_runtime.counted import counted
 
 _SETUP: Final = "provgate-workers setup"
 _NAME: Final = "provgate doctor"

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from provgate_broker.configured import PATH as RABBITMQ_PATH
-from provgate_client.adapter.settings import SECTION_PATH as STORAGE_PATH
-from provgate_config import ConfigurationError
-from provgate_config.certificates import certificate_expiry
+from provgate_client.settings import SECTION_PATH as STORAGE_PATH
 from provgate_operations.doctor.deployment import GATEWAY_PATH, Deployment
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
+from provgate_runtime import ConfigurationError
+from provgate_runtime.expiry import certificate_expiry
 
 CHECK: Final = "certificates"
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from provgate_broker.topology import RangePolicy
+from provgate_broker.topology.policy import RangePolicy
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
+from provgate_storage.database.local import LocalStorage, StorageFacts
 from provgate_storage.errors import SchemaMismatchError, StorageError
-from provgate_storage.facts import StorageFacts
-from provgate_storage.local import LocalStorage
 
 _CLOCK_WARNING_S: Final = 2.0
 _CLOCK_BROKEN_S: Final = 60.0

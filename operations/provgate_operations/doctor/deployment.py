@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.configured import PATH as RABBITMQ_PATH
 from provgate_broker.configured import amqp_parameters, range_policy
-from provgate_broker.session import AmqpParameters
 from provgate_broker.settings import SECTION as RABBITMQ
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import RangePolicy
-from provgate_client.adapter.settings import SECTION as STORAGE
-from provgate_client.adapter.settings import SECTION_PATH as STORAGE_PATH
-from provgate_client.adapter.settings import GrpcSettings
-from provgate_config import ConfigDocument, ConfigurationError, Settings, load_section
+from provgate_broker.topology.policy import RangePolicy
+from provgate_client.settings import SECTION as STORAGE
+from provgate_client.settings import SECTION_PATH as STORAGE_PATH
+from provgate_client.settings import GrpcSettings
 from provgate_gateway.settings import SECTION as GATEWAY
 from provgate_gateway.settings import GatewaySettings
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning
-from provgate_storage.configured import local_storage
-from provgate_storage.local import LocalStorage
+from provgate_runtime import ConfigDocument, ConfigurationError, Settings, load_section
+from provgate_storage.database.local import LocalStorage
+from provgate_storage.registry import local_storage
+
+_PACKAGES: Final = (
+    "provgate",
+    "grpcio",
+    "protobuf",
+    "pika",
+    "msgpack",
+    "msgspec",
+    "prometheus-client",
+    "psycopg2-binary",
+    "pymongo",
+    "pygit2",
+)
+
+
+def version_findings() -> Iterator[Finding]:
+    """Yields what is installed beside this program; what is not is left out: the extras are optional."""
+    installed = [f"Python {platform.python_version()}", *filter(None, map(_installed, _PACKAGES))]
+    yield ok("versions", ", ".join(installed))
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return None
+
 
 S = TypeVar("S", bound=Settings)
 T = TypeVar("T")

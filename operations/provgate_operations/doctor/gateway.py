@@ -9,12 +9,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from provgate_client.adapter.channel import open_channel
-from provgate_client.adapter.settings import GrpcSettings
-from provgate_client.adapter.unreachable import cause_of
-from provgate_config.addresses import local_address
-from provgate_gateway.health import BROKER, SERVICE, STORAGE
+from provgate_client.adapter.retrying import cause_of
+from provgate_client.settings import GrpcSettings
+from provgate_gateway.health.health import BROKER, SERVICE, STORAGE
 from provgate_operations.doctor.deployment import Deployment
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped
+from provgate_runtime.addresses import local_address
 
 CHECK: Final = "gateway"
 

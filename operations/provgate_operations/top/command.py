@@ -15,15 +15,14 @@ from rich.live import Live
 
 from provgate_broker.settings import METRICS_LISTEN as WORKERS_DEFAULT
 from provgate_broker.settings import SECTION as RABBITMQ
-from provgate_config import ConfigDocument, load_section
-from provgate_config.addresses import OFF, local_address
-from provgate_config.options import environment_context
 from provgate_gateway.settings import METRICS_LISTEN as GATEWAY_DEFAULT
 from provgate_gateway.settings import SECTION as GATEWAY
-from provgate_operations.configuration.sections import SECTIONS
-from provgate_operations.top.figures import Figures, figures, since_start
-from provgate_operations.top.scrape import Role, Source, scrape_all
+from provgate_operations.config.effective import SECTIONS
+from provgate_operations.top.figures import Figures, Role, Source, figures, scrape_all, since_start
 from provgate_operations.top.view import view
+from provgate_runtime import ConfigDocument, load_section
+from provgate_runtime.addresses import OFF, local_address
+from provgate_runtime.options import environment_context
 
 _TIMEOUT_S: Final = 2.0
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from provgate_storage.facts import Danger, StorageFacts
+from provgate_storage.database.local import Danger, StorageFacts
 
 _MAJORITY: Final = "majority"
 _URI: Final = "remove it from provenance.rabbitmq.storage_config.db: what is not set there is `w: majority, j: true`"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from provgate_storage.database import ends_of, names_with_paths
+from provgate_storage.database.database import ends_of, names_with_paths
 from provgate_storage.model import EntityType, Id, RelationType
-from provgate_storage.rows import LOCATION
+from provgate_storage.rows.rows import LOCATION
 
 IDS_OF_A_QUERY: Final = 250
 """Ids that one query looks up: a read of more takes several."""

@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from provgate_config import ConfigurationError, convert
+from provgate_runtime import ConfigurationError, convert
 from provgate_storage.settings import CONFIG_PATH, DatabaseSettings
 
 _DEFAULT_DATABASE: Final = "provenance"

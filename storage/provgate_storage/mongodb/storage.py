@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 import pymongo
 from pymongo.errors import NetworkTimeout
 
-from provgate_storage.database import DatabaseStorage
+from provgate_storage.database.database import DatabaseStorage
+from provgate_storage.database.local import StorageFacts
 from provgate_storage.errors import StorageTimeoutError, StorageUnavailableError
-from provgate_storage.facts import StorageFacts
 from provgate_storage.mongodb import inspection, schema
 from provgate_storage.mongodb.connection import Connection, Slots
 from provgate_storage.mongodb.failures import translated_errors
-from provgate_storage.mongodb.reads import MongoDbReads
+from provgate_storage.mongodb.reads import MongoDbReads, Source
 from provgate_storage.mongodb.settings import MongoDbSettings, parse_settings
-from provgate_storage.mongodb.stream import Source
 from provgate_storage.mongodb.writes import write
 
 

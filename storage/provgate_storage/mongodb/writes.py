@@ -7,6 +7,7 @@ docs/decisions.md says why this rather than upserts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,10 +18,32 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from provgate_storage.model import EntityType, RelationType
-from provgate_storage.mongodb.encoding import location_key, relation_key
+from provgate_storage.model import EntityType, Id, Path, RelationType
 from provgate_storage.mongodb.failures import DUPLICATE_KEY
-from provgate_storage.rows import LOCATION, Row
+from provgate_storage.rows.rows import LOCATION, Row
+
+# Values as documents hold them.
+#
+# Ids and paths are BSON binary, which pymongo gives back as bytes. A date is a 64-bit integer, the microseconds since
+# 1970-01-01 UTC: a BSON date has milliseconds. A date or an origin that is not known is a field that is not there, so
+# that `$min` sets it; null is less than every number.
+
+
+def location_key(path: Path) -> bytes:
+    """Returns the key of a location: its id, whose first byte is its range, and the path's SHA-256.
+
+    The id alone will not do: whoever finds two paths with one SHA-1 would have one of them lost.
+    """
+    return hashlib.sha1(path, usedforsecurity=False).digest() + hashlib.sha256(path).digest()
+
+
+def relation_key(src: Id, dst: Id, path: Path | None = None) -> bytes:
+    """Returns the key of a row of a relation: both ids, and the path's SHA-256 where there is one.
+
+    Keys of one relation are of one length: BSON orders binary values by their length first.
+    """
+    return src + dst if path is None else src + dst + hashlib.sha256(path).digest()
+
 
 Fields: TypeAlias = dict[str, Any]
 

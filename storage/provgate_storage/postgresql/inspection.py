@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg2.extensions import cursor
 
-from provgate_storage.facts import Danger, StorageFacts
+from provgate_storage.database.local import Danger, StorageFacts
 
 
 @dataclass(frozen=True, slots=True)

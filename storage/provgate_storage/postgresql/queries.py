@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from provgate_storage.database import ends_of, names_with_paths
+from provgate_storage.database.database import ends_of, names_with_paths
 from provgate_storage.model import EntityType, Id, RelationType
-from provgate_storage.postgresql.encoding import array_literal
+from provgate_storage.postgresql.writes import array_literal
 
 IDS_OF_A_QUERY: Final = 1_000
 """Ids that one statement looks up: a read of more takes several."""

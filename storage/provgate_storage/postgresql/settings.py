@@ -9,7 +9,7 @@ import psycopg2
 from msgspec import Meta
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from provgate_config import ConfigurationError, convert
+from provgate_runtime import ConfigurationError, convert
 from provgate_storage.settings import CONFIG_PATH, DatabaseSettings
 
 

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from provgate_storage.database import DatabaseStorage
+from provgate_storage.database.database import DatabaseStorage
+from provgate_storage.database.local import StorageFacts
 from provgate_storage.errors import StorageUnavailableError
-from provgate_storage.facts import StorageFacts
 from provgate_storage.postgresql import inspection, schema
-from provgate_storage.postgresql.pool import ConnectionPool
-from provgate_storage.postgresql.reads import PostgreSqlReads
-from provgate_storage.postgresql.session import (
+from provgate_storage.postgresql.connections import (
+    ConnectionPool,
     Session,
     connect,
     read_session,
@@ -21,8 +20,9 @@ from provgate_storage.postgresql.session import (
     stream_session,
     write_session,
 )
+from provgate_storage.postgresql.reads import PostgreSqlReads
+from provgate_storage.postgresql.schema import TABLES
 from provgate_storage.postgresql.settings import PostgreSqlSettings, parse_settings
-from provgate_storage.postgresql.tables import TABLES
 from provgate_storage.postgresql.writes import write
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pika.data import encode_table
 from pika.spec import BasicProperties
 
-from provgate_broker.aside import (
+from provgate_broker.consume.delivery import DELIVERY_COUNT_HEADER, Delivery
+from provgate_broker.dead_letters.messages import (
     EXCHANGE_HEADER,
     ID_HEADER,
     REASON_HEADER,
@@ -20,9 +21,8 @@ from provgate_broker.aside import (
     read_dead_letter,
     source_of,
 )
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
-from provgate_broker.publisher import Message
+from provgate_broker.publish.publisher import Message
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from tests.unit.deliveries import delivery
 
 SOURCE = ("content", "content_add.unknown.a")

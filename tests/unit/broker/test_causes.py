@@ -7,7 +7,7 @@ from pika.adapters.utils.connection_workflow import (
 )
 from pika.exceptions import AMQPConnectionError, ConnectionClosedByBroker, ProbableAuthenticationError
 
-from provgate_broker.session import lost_error
+from provgate_broker.amqp.connection import lost_error
 
 
 def test_what_pika_wraps_is_told_by_its_cause() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_broker.declaration import queue_arguments
 from provgate_broker.settings import RabbitMqSettings
-from provgate_config import ConfigurationError
-from provgate_config.settings import convert
+from provgate_broker.topology.declaration import queue_arguments
+from provgate_runtime import ConfigurationError
+from provgate_runtime.settings import convert
 
 
 def test_queues_are_quorum_queues_and_nothing_else_can_be_asked_for() -> None:

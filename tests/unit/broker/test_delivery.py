@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_broker.delivery import DELIVERY_COUNT_HEADER
+from provgate_broker.consume.delivery import DELIVERY_COUNT_HEADER
 from tests.unit.deliveries import delivery
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_broker.inspection import shown_range_count
+from provgate_broker.topology.inspection import shown_range_count
 
 
 @pytest.mark.parametrize(

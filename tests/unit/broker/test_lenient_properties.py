@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 from pika.spec import BasicProperties
 
-import provgate_broker.session  # noqa: F401  # to import it is what puts the class into use
-from provgate_broker.lenient_properties import LenientProperties
+from provgate_broker.amqp.pika_workarounds import LenientProperties
 
 
 def encoded(table: bytes) -> bytes:

@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from provgate_broker import link as module
+from provgate_broker.amqp import link as module
+from provgate_broker.amqp.connection import AmqpParameters, AmqpSession
+from provgate_broker.amqp.link import AmqpLink
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.link import AmqpLink
-from provgate_broker.session import AmqpParameters, AmqpSession
 from tests.unit.workers.eventually import until
 
 PARAMETERS = AmqpParameters("amqp://localhost/%2F", 10)

@@ -11,14 +11,14 @@ import pytest
 from pika import tcp_socket_opts
 from pika.callback import CallbackManager
 
-from provgate_broker.loop_errors import tell_network_errors_shortly
+from provgate_broker.amqp.pika_workarounds import log_network_errors_briefly
 
 
 def logged(caplog: pytest.LogCaptureFixture, callback: Callable[[], object]) -> logging.LogRecord:
     """Returns the record of a callback that raises. pika logs those that it calls itself before."""
 
     async def run() -> None:
-        tell_network_errors_shortly()
+        log_network_errors_briefly()
         asyncio.get_running_loop().call_soon(callback)
         # Callbacks are run in their order.
         await asyncio.sleep(0)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pika.exceptions import ChannelWrongStateError, ShortStringTooLong
 from pika.spec import Basic, BasicProperties
 
+from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.publisher import Message, Publisher
-from provgate_broker.session import AmqpParameters
+from provgate_broker.publish.publisher import Message, Publisher
 
 
 class Recorder:

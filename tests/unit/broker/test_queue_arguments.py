@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_broker.declaration import queue_arguments
 from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.topology.declaration import queue_arguments
 
 
 @pytest.mark.parametrize(

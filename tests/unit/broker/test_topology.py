@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provgate_broker.errors import TopologyError
-from provgate_broker.topology import (
+from provgate_broker.topology.policy import (
     OPERATIONS,
     RANGE_COUNTS,
     Exchange,

@@ -13,12 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provgate_broker.errors import MalformedPackageError
-from provgate_broker.row_encoding import encode_rows
-from provgate_broker.topology import OPERATIONS, Operation, WriteMethod, parse_binding_key
-from provgate_broker.wire import Nack, claimed_row_count, decode_package, decode_reply, encode_reply, package_body
-from provgate_gateway.splitting import PACKAGE_MAX_BYTES
+from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod, parse_binding_key
+from provgate_broker.wire.package import (
+    Nack,
+    claimed_row_count,
+    decode_package,
+    decode_reply,
+    encode_reply,
+    package_body,
+)
+from provgate_broker.wire.rows import encode_rows
+from provgate_gateway.write.splitting import PACKAGE_MAX_BYTES
 from provgate_storage.model import RelationType, RevisionData
-from provgate_storage.rows import Row
+from provgate_storage.rows.rows import Row
 from tests.entries import DATED, Entry, decode_entries, encode_package, in_full, rows_of
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "wire_vectors.json").read_text())["vectors"]

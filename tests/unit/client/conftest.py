@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_client.storage import ProvenanceStorageGrpc
 from tests.unit.client.gateway import GatewayDouble
 
 OpenStorage: TypeAlias = Callable[..., ProvenanceStorageGrpc]

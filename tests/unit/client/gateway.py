@@ -20,10 +20,11 @@ from grpc_status import rpc_status
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageServicer, add_ProvenanceStorageServicer_to_server
 from provgate_client.adapter import conversion
-from provgate_gateway import answers, requests
+from provgate_gateway.rpc import requests
+from provgate_gateway.rpc import responses as answers
 from provgate_storage.model import EntityType, Id, RelationData
-from provgate_storage.rows import LOCATION, Row
-from provgate_storage.values import to_microseconds
+from provgate_storage.rows.rows import LOCATION, Row
+from provgate_storage.rows.values import to_microseconds
 from tests.contract.reference import InMemoryProvenanceStorage
 
 ENDLESS = b"\xff" * 20

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import GatewayUnavailableError, StorageClosedError
-from provgate_config import ConfigurationError
+from provgate_client.storage import ProvenanceStorageGrpc
+from provgate_runtime import ConfigurationError
 from provgate_storage import (
     EntityType,
     ProvenanceStorageInterface,

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from provgate_client.cli import main
-from provgate_client.cli.lines import BATCH_ENTRIES, LINE_MAX_BYTES
+from provgate_client.cli.rows import BATCH_ENTRIES, LINE_MAX_BYTES
 from provgate_storage import EntityType, RelationData, RelationType, RevisionData
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provgate.v1 import model_pb2
-from provgate_broker.topology import Operation, WriteMethod
+from provgate_broker.topology.policy import Operation, WriteMethod
 from provgate_client.adapter import conversion
-from provgate_gateway import requests
+from provgate_gateway.rpc import requests
 from provgate_storage.model import RelationData, RelationType, RevisionData
 from tests.entries import rows_of
 

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provgate_client import identifiers
-from provgate_client.blob import BlobError, blob_id
 from provgate_client.cli.items import id_of_item
 from provgate_client.cli.output import printable_path
-from provgate_client.identifiers import IdentifierError
+from provgate_client.identifiers import BlobError, IdentifierError, blob_id
 from provgate_storage.model import EntityType
 
 IDS = st.binary(min_size=20, max_size=20)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from provgate_client.cli.interrupt import interruptible
+from provgate_client.cli.connection import interruptible
 
 
 class Closable:
@@ -87,7 +87,7 @@ def test_the_second_one_is_raised_wherever_it_is(storage: Any) -> None:
 
 
 def test_a_call_that_does_not_end_is_left(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provgate_client.cli.interrupt._PATIENCE_S", 0.2)
+    monkeypatch.setattr("provgate_client.cli.connection._PATIENCE_S", 0.2)
     storage.close = lambda: None
     with pytest.raises(KeyboardInterrupt) as caught, interruptible(storage):
         storage.call()

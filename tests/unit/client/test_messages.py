@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_client.adapter import entries
-from provgate_client.adapter.entries import EntryKind
-from provgate_client.adapter.feed import RequestFeed
-from provgate_client.adapter.ledger import WriteLedger
-from provgate_client.adapter.messages import MESSAGE_MAX_BYTES, check_entries, requests_of
-from provgate_client.progress import WriteProgress
+from provgate_client.adapter import messages as entries
+from provgate_client.adapter.messages import MESSAGE_MAX_BYTES, EntryKind, check_entries, requests_of
+from provgate_client.adapter.progress import WriteLedger, WriteProgress
+from provgate_client.adapter.writing import RequestFeed
 from provgate_storage.model import RelationData, RelationType, RevisionData
 
 ID = b"\xff" * 20

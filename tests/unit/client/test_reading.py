@@ -5,13 +5,13 @@ import gc
 import grpc
 import pytest
 
-from provgate_client.adapter import ProvenanceStorageGrpc
 from provgate_client.errors import (
     GatewayBusyError,
     GatewayUnavailableError,
     NotImplementedByGatewayError,
     StorageClosedError,
 )
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_storage import RelationData, RelationType, RevisionData
 from tests.unit.client.conftest import OpenStorage
 from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble, retry_info

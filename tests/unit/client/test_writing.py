@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from provgate_client.adapter import ProvenanceStorageGrpc
+from provgate_client.adapter.progress import WriteProgress
 from provgate_client.errors import (
     CallError,
     CallTimeoutError,
@@ -25,7 +25,7 @@ from provgate_client.errors import (
     StorageClosedError,
     UnauthenticatedError,
 )
-from provgate_client.progress import WriteProgress
+from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_storage import EntityType, RelationData, RelationType
 from tests.unit.client.conftest import OpenStorage
 from tests.unit.client.gateway import Fault, GatewayDouble, retry_info

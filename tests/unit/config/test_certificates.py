@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from provgate_config import ConfigurationError
-from provgate_config.certificates import certificate_expiry
+from provgate_runtime import ConfigurationError
+from provgate_runtime.expiry import certificate_expiry
 
 
 def test_the_first_certificate_of_a_chain_to_expire(tmp_path: Path) -> None:

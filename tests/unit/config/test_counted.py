@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provgate_config.counted import counted
+from provgate_runtime.counted import counted
 
 
 def test_one_and_many() -> None:

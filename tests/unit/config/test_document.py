@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provgate_config import ConfigDocument, ConfigurationError
+from provgate_runtime import ConfigDocument, ConfigurationError
 
 Write = Callable[[str], Path]
 

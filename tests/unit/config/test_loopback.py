@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_config.loopback import is_loopback
+from provgate_runtime.addresses import is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost", "[::1]", "::1"])

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import Meta, field
 
-from provgate_config import Settings, load_section, setting_options
+from provgate_runtime import Settings, load_section, setting_options
 
 Case = tuple[dict[str, Any], dict[str, str], list[str]]
 

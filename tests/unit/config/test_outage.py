@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from provgate_config import outage as outage_module
-from provgate_config.outage import Outage
+from provgate_runtime import outage as outage_module
+from provgate_runtime.outage import Outage
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provgate_config import ConfigDocument
-from provgate_config.profile import profile_name
+from provgate_runtime import ConfigDocument
+from provgate_runtime.document import profile_name
 
 
 @pytest.fixture

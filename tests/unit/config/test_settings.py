@@ -8,8 +8,8 @@ import pytest
 import yaml
 from msgspec import Meta, field
 
-from provgate_config import ConfigurationError, Settings, convert
-from provgate_config.addresses import AddressOrOff
+from provgate_runtime import ConfigurationError, Settings, convert
+from provgate_runtime.addresses import AddressOrOff
 
 
 class Inner(Settings, frozen=True):

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from provgate_config import ConfigurationError, convert
-from provgate_gateway.address import is_taken, server_credentials
+from provgate_gateway.server import is_taken, server_credentials
 from provgate_gateway.settings import GatewaySettings
+from provgate_runtime import ConfigurationError, convert
 
 
 def settings(**values: Any) -> GatewaySettings:

@@ -9,8 +9,7 @@ from typing import Any
 
 import grpc
 
-from provgate_gateway.call_end import at_end_of_call
-from provgate_gateway.entering import entered
+from provgate_gateway.rpc.handler_wrappers import at_end_of_call, entered
 
 
 def _contexts() -> int:

@@ -10,8 +10,8 @@ import pytest
 from provgate.v1 import errors_pb2
 from provgate_gateway.access.principals import ANONYMOUS, Principal, set_principal
 from provgate_gateway.access.roles import Role
-from provgate_gateway.call_limits import REQUESTS_MAX_BYTES, CallLimit, Slot, caller_of
 from provgate_gateway.errors import CallError
+from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit, Slot, caller_of
 
 
 def _entered(limit: CallLimit, caller: str, request_bytes: int = 0) -> list[Slot]:

@@ -10,9 +10,9 @@ import pytest
 
 from provgate.v1 import errors_pb2, model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate_gateway import requests
 from provgate_gateway.errors import CallError
-from provgate_storage.values import MICROSECONDS_MAX, MICROSECONDS_MIN
+from provgate_gateway.rpc import requests
+from provgate_storage.rows.values import MICROSECONDS_MAX, MICROSECONDS_MIN
 
 ID = b"\x01" * 20
 OTHER = b"\x02" * 20

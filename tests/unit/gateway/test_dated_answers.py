@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provgate_client.adapter import conversion
-from provgate_gateway import answers
-from provgate_storage.values import to_date, to_microseconds
+from provgate_gateway.rpc import responses as answers
+from provgate_storage.rows.values import to_date, to_microseconds
 
 DATES = st.datetimes(timezones=st.just(UTC))
 ROWS = st.lists(st.tuples(st.binary(min_size=20, max_size=20), DATES.map(to_microseconds)))

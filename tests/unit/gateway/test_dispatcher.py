@@ -11,13 +11,13 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from provgate_broker.publisher import Message
-from provgate_broker.session import AmqpParameters
-from provgate_broker.topology import Exchange
-from provgate_gateway import dispatcher as module
-from provgate_gateway.dispatcher import Dispatcher
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_broker.publish.publisher import Message
+from provgate_broker.topology.policy import Exchange
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.splitting import Package
+from provgate_gateway.publish import dispatcher as module
+from provgate_gateway.publish.dispatcher import Dispatcher
+from provgate_gateway.write.splitting import Package
 from tests.unit.gateway.test_ledger import Owner
 
 PACKAGE = Package(Exchange.CONTENT, "content_add.unknown.0", b"", 1)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from provgate.v1 import errors_pb2, model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate_broker.topology import RangePolicy
-from provgate_client.adapter.settings import GrpcSettings
-from provgate_gateway import requests
-from provgate_gateway.entry_count import entry_count
+from provgate_broker.topology.policy import RangePolicy
+from provgate_client.settings import GrpcSettings
 from provgate_gateway.errors import CallError
-from provgate_gateway.intake import ENTRIES_MAX, Intake
+from provgate_gateway.rpc import requests
+from provgate_gateway.rpc.requests import entry_count
+from provgate_gateway.write.intake import ENTRIES_MAX, Intake
 
 MOST = 1000
 COLUMNS = pb2.RelationAddRequest.COLUMNS_FIELD_NUMBER

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provgate_gateway.entry_rate import EntryRate
+from provgate_gateway.write.flow_control import EntryRate
 
 
 class Clock:

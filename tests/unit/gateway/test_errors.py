@@ -9,8 +9,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from provgate.v1 import errors_pb2
-from provgate_broker.topology import Exchange
-from provgate_broker.wire import Nack
+from provgate_broker.topology.policy import Exchange
+from provgate_broker.wire.package import Nack
 from provgate_gateway import errors
 from provgate_gateway.errors import CallError
 from provgate_storage.errors import (

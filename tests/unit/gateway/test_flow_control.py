@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_gateway.entry_rate import EntryRate
-from provgate_gateway.flow_control import MESSAGE_MAX_BYTES, CrowdedError, FlowControl, Load, Quota, QuotaError
+from provgate_gateway.write.flow_control import (
+    MESSAGE_MAX_BYTES,
+    CrowdedError,
+    EntryRate,
+    FlowControl,
+    Load,
+    Quota,
+    QuotaError,
+)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -178,7 +185,7 @@ async def _never() -> bytes:
 
 
 def test_a_call_that_sends_nothing_makes_way_when_others_wait_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provgate_gateway.flow_control._NEXT_MESSAGE_S", 0.0)
+    monkeypatch.setattr("provgate_gateway.write.flow_control._NEXT_MESSAGE_S", 0.0)
 
     async def message() -> bytes:
         return b"message"
@@ -468,7 +475,7 @@ def test_calls_that_send_nothing_do_not_keep_those_of_another_caller_from_being_
 
 
 def test_a_slow_call_is_not_ended_for_calls_of_a_caller_that_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provgate_gateway.flow_control._NEXT_MESSAGE_S", 0.0)
+    monkeypatch.setattr("provgate_gateway.write.flow_control._NEXT_MESSAGE_S", 0.0)
 
     async def main() -> None:
         flow_control = FlowControl(Load(1000, 1000 * MESSAGE_MAX_BYTES), Load(1000, 16 * MESSAGE_MAX_BYTES))

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from provgate_broker.topology import Exchange
-from provgate_broker.wire import Nack
-from provgate_gateway.ledger import Ledger, OpenPackage
-from provgate_gateway.splitting import Package
+from provgate_broker.topology.policy import Exchange
+from provgate_broker.wire.package import Nack
+from provgate_gateway.publish.ledger import Ledger, OpenPackage
+from provgate_gateway.write.splitting import Package
 
 NACK = Nack("malformed", "not a package", 3)
 

@@ -9,8 +9,8 @@ from provgate.v1 import errors_pb2
 from provgate_gateway.access.limits import PrincipalLimits
 from provgate_gateway.access.principals import Principal
 from provgate_gateway.access.roles import Role
-from provgate_gateway.access.settings import LimitSettings
 from provgate_gateway.errors import CallError
+from provgate_gateway.settings import LimitSettings
 
 CI = Principal("ci", Role.WRITER)
 WEB = Principal("web", Role.READER)

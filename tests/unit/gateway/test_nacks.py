@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from provgate_broker.declaration import QueueState
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.topology import Exchange
-from provgate_gateway import nacks as module
-from provgate_gateway.nacks import Nacks
-from provgate_gateway.splitting import Package
+from provgate_broker.topology.declaration import QueueState
+from provgate_broker.topology.policy import Exchange
+from provgate_gateway.publish import nacks as module
+from provgate_gateway.publish.nacks import Nacks
+from provgate_gateway.write.splitting import Package
 from tests.unit.gateway.test_ledger import Owner
 from tests.unit.workers.eventually import until
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from provgate_gateway.readiness import Readiness
-from provgate_telemetry.conditions import Condition
+from provgate_gateway.health.readiness import Readiness
+from provgate_runtime.watch.conditions import Condition
 
 
 def test_what_a_source_tells_takes_the_place_of_what_was_set() -> None:

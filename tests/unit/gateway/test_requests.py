@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from provgate.v1 import errors_pb2, model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
-from provgate_broker.topology import Operation, WriteMethod
-from provgate_gateway import requests
-from provgate_gateway.answers import set_date
+from provgate_broker.topology.policy import Operation, WriteMethod
 from provgate_gateway.errors import CallError
+from provgate_gateway.rpc import requests
+from provgate_gateway.rpc.responses import set_date
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, RelationType
-from provgate_storage.values import check_id, check_limit, to_date, to_microseconds
+from provgate_storage.rows.values import check_id, check_limit, to_date, to_microseconds
 
 ID = b"\x01" * 20
 OTHER = b"\x02" * 20

@@ -10,11 +10,11 @@ import grpc
 import pytest
 
 from provgate.v1.provenance_storage_pb2 import ContentFindFirstRequest
-from provgate_gateway.call_limits import REQUESTS_MAX_BYTES, CallLimit
-from provgate_gateway.calls_in_flight import CallsInFlight
-from provgate_gateway.servicer import ProvenanceStorageServicer
-from provgate_gateway.unary_read import UnaryReads
-from provgate_storage.local import LocalStorage
+from provgate_gateway.read.unary import UnaryReads
+from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit
+from provgate_gateway.rpc.handler_wrappers import CallsInFlight
+from provgate_gateway.rpc.servicer import ProvenanceStorageServicer
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.model import ProvenanceResult
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_broker.topology import (
+from provgate_broker.topology.policy import (
     RANGE_COUNTS,
     Exchange,
     Operation,
@@ -19,7 +19,7 @@ from provgate_broker.topology import (
     exchange_of,
     parse_binding_key,
 )
-from provgate_gateway.splitting import PACKAGE_MAX_BYTES, Package, split
+from provgate_gateway.write.splitting import PACKAGE_MAX_BYTES, Package, split
 from provgate_storage.model import RelationType, RevisionData
 from tests.entries import Entry, decode_entries, in_full, rows_of
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from provgate.v1.provenance_storage_pb2 import LocationGetAllResponse
-from provgate_gateway.call_limits import CallLimit
-from provgate_gateway.streamed_read import StreamedReads
-from provgate_storage.local import RowStream
+from provgate_gateway.read.streamed import StreamedReads
+from provgate_gateway.rpc.call_limits import CallLimit
+from provgate_storage.database.local import RowStream
 
 
 class Stream:

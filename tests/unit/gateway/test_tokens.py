@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from provgate_config import ConfigurationError
 from provgate_gateway.access.roles import Role
 from provgate_gateway.access.token_command import token
 from provgate_gateway.access.tokens import TokenLine, digest_of, holder_of, new_token, read_token_file
+from provgate_runtime import ConfigurationError
 
 SECRET = "hunter2"
 

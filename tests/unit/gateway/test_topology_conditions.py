@@ -11,12 +11,11 @@ import trustme
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QueueState
-from provgate_broker.inspection import InspectedQueue, TopologyReport
-from provgate_broker.topology import Exchange, Queue, RangePolicy
-from provgate_gateway.inspection import certificate_problem
-from provgate_gateway.queue_metrics import queue_metrics
-from provgate_gateway.topology_conditions import some_of, topology_conditions
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QueueState
+from provgate_broker.topology.inspection import InspectedQueue, TopologyReport
+from provgate_broker.topology.policy import Exchange, Queue, RangePolicy
+from provgate_gateway.health.topology_monitor import certificate_problem, some_of, topology_conditions
+from provgate_gateway.metrics import queue_metrics
 
 POLICY = RangePolicy.of(dict.fromkeys(Exchange, 2))
 FIRST, SECOND, *_ = (queue.name for queue in POLICY.queues())

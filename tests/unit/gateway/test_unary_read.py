@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from provgate_gateway.call_limits import CallLimit
 from provgate_gateway.errors import CallError
-from provgate_gateway.unary_read import UnaryReads
+from provgate_gateway.read.unary import UnaryReads
+from provgate_gateway.rpc.call_limits import CallLimit
 from provgate_storage.errors import StorageUnavailableError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provgate_config import ConfigurationError
-from provgate_gateway.access.watched_files import WatchedFiles
+from provgate_gateway.access.tokens import WatchedFiles
+from provgate_runtime import ConfigurationError
 
 
 class Reader:

@@ -11,15 +11,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from provgate.v1 import model_pb2, provenance_storage_pb2
-from provgate_broker.session import AmqpParameters
-from provgate_broker.topology import RangePolicy
-from provgate_gateway.dispatcher import Dispatcher
-from provgate_gateway.flow_control import MESSAGE_MAX_BYTES, CrowdedError, FlowControl, Load
-from provgate_gateway.intake import Intake
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_broker.topology.policy import RangePolicy
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.requests import CONTENT_ADD, LOCATION_ADD, ORIGIN_ADD, REVISION_ADD, MessageKind
-from provgate_gateway.splitting import Package
-from provgate_gateway.write_call import WriteCall, WritePolicy
+from provgate_gateway.publish.dispatcher import Dispatcher
+from provgate_gateway.rpc.requests import CONTENT_ADD, LOCATION_ADD, ORIGIN_ADD, REVISION_ADD, MessageKind
+from provgate_gateway.write.call import WriteCall, WritePolicy
+from provgate_gateway.write.flow_control import MESSAGE_MAX_BYTES, CrowdedError, FlowControl, Load
+from provgate_gateway.write.intake import Intake
+from provgate_gateway.write.splitting import Package
 
 BODY = provenance_storage_pb2.ContentAddRequest(contents=[model_pb2.Content(id=b"x" * 20)]).SerializeToString()
 

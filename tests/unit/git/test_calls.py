@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from provgate_client.git.calls import StorageCalls
-from provgate_client.git.errors import StorageGaveUpError
-from provgate_client.git.progress import ProgressMeter
-from provgate_client.git.report import IndexProgress
+from provgate_client.git.dates import StorageCalls
+from provgate_client.git.progress import IndexProgress, ProgressMeter
+from provgate_client.git.settings import StorageGaveUpError
 from provgate_storage.errors import StorageError, StorageUnavailableError
 
 

@@ -10,8 +10,8 @@ import pytest
 from provgate_client.git.decide import Additions, decide
 from provgate_client.git.history import Revision
 from provgate_client.git.objects import Tree, parse_tree
-from provgate_client.git.report import LeftOutReason
-from provgate_storage.values import PATH_MAX_BYTES
+from provgate_client.git.progress import LeftOutReason
+from provgate_storage.rows.values import PATH_MAX_BYTES
 from tests.unit.git.object_writer import Leaf, Node, content, tree_body, tree_id
 
 REVISION = b"r" * 20

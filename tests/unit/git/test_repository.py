@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from provgate_client.git.errors import ObjectMissingError, RepositoryError, RepositoryOwnerError
 from provgate_client.git.history import History, read_history
-from provgate_client.git.report import LeftOutReason
+from provgate_client.git.progress import LeftOutReason
 from provgate_client.git.repository import GitRepository
+from provgate_client.git.settings import ObjectMissingError, RepositoryError, RepositoryOwnerError
 from tests.unit.git.git_program import commit_file, git
 from tests.unit.git.object_writer import RepositoryWriter, content
 

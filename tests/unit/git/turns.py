@@ -129,10 +129,10 @@ class Turns:
     def instead_of_threads(self) -> Iterator[None]:
         """Makes the executors of the indexer start their work here."""
         with pytest.MonkeyPatch.context() as patch:
-            for module in ("pipeline", "writer"):
+            for module in ("pipeline",):
                 patch.setattr(f"provgate_client.git.{module}.ThreadPoolExecutor", partial(_Executor, self))
             patch.setattr("provgate_client.git.pipeline.Future", partial(Promise, self))
-            patch.setattr("provgate_client.git.writer.wait", self._wait)
+            patch.setattr("provgate_client.git.pipeline.wait", self._wait)
             yield
 
     def _next(self) -> Task:

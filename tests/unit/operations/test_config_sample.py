@@ -13,12 +13,12 @@ import yaml
 from click.testing import CliRunner
 
 from provgate_client.cli.main import main
-from provgate_config import Settings, convert
-from provgate_operations.configuration.sample import sample
-from provgate_operations.configuration.sections import SECTIONS
-from provgate_storage.configured import local_storage
+from provgate_operations.config.effective import SECTIONS
+from provgate_operations.config.sample import sample
+from provgate_runtime import Settings, convert
 from provgate_storage.mongodb import MongoDbSettings
 from provgate_storage.postgresql import PostgreSqlSettings
+from provgate_storage.registry import local_storage
 
 FILE = Path(__file__).resolve().parents[3] / "docs" / "provgate.sample.yml"
 

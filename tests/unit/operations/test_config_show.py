@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from provgate_client.cli.main import main
-from provgate_config.source import Source, SourceKind
+from provgate_runtime.document import Source, SourceKind
 
 SECRET = "hunter2"
 CLEAN = dict.fromkeys(("PROVGATE_CONFIG", "SWH_CONFIG_FILENAME", "PROVGATE_AMQP_URL", "PROVGATE_URL", "PROVGATE_TOKEN"))
@@ -144,7 +144,7 @@ def test_without_anything_all_are_defaults(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_of_a_storage_of_somebody_else_no_value_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provgate_operations.configuration.effective.settings_of_storage", lambda _cls: None)
+    monkeypatch.setattr("provgate_operations.config.effective.settings_of_storage", lambda _cls: None)
     path = tmp_path / "provgate.yml"
     path.write_text(f"provenance: {{rabbitmq: {{storage_config: {{cls: postgresql, db: 'host={SECRET}'}}}}}}")
     found = shown("--config", str(path), "config", "show")

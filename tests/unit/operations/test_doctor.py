@@ -8,7 +8,7 @@ import pytest
 
 from provgate_operations.doctor.database import DatabaseFacts, clock_offset_s, database_findings
 from provgate_operations.doctor.findings import Finding, Severity, broken, exit_code, ok, skipped, warning
-from provgate_storage.facts import StorageFacts
+from provgate_storage.database.local import StorageFacts
 
 ASKED = datetime(2026, 1, 2, tzinfo=UTC)
 ANSWERED = ASKED + timedelta(seconds=1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_operations.configuration.redaction import REDACTED, redacted
+from provgate_operations.config.redaction import REDACTED, redacted
 
 SECRET = "hunter2"
 

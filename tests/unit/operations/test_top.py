@@ -10,9 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from provgate_operations.top.figures import Figures, Latency, figures, since_start
-from provgate_operations.top.quantiles import quantile
-from provgate_operations.top.scrape import Role, Scrape, Source
+from provgate_operations.top.figures import Figures, Latency, Role, Scrape, Source, figures, quantile, since_start
 from provgate_operations.top.view import view
 
 GATEWAY, OTHER = Source(Role.GATEWAY, "one:9464"), Source(Role.GATEWAY, "two:9464")

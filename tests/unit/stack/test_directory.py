@@ -9,17 +9,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provgate_stack.directory import StackDirectory, remove_running, running
 from provgate_stack.errors import StackError
-from provgate_stack.leftovers import processes_of, role_of
-from provgate_stack.process import ChildProgram
+from provgate_stack.processes.directory import StackDirectory, remove_running, running
+from provgate_stack.processes.leftovers import processes_of, role_of
+from provgate_stack.processes.process import ChildProgram
 
 # A launcher that starts a program, says so, and lives until it is killed.
 LAUNCHER = """
 import sys, time
 from pathlib import Path
-from provgate_stack.directory import StackDirectory
-from provgate_stack.process import ChildProgram
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import ChildProgram
 directory = StackDirectory.claim(Path(sys.argv[1]), "launched")
 outside = directory.outside_directory()
 ChildProgram(["sleep", "60"], directory.environment("sleeper"), directory.path / "log").start()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_stack.existing import ExistingMongoDb
+from provgate_stack.servers.selection import ExistingMongoDb
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 # Cleans up in two steps, between which a second signal comes.
 PROGRAM = """
 import os, signal
-from provgate_stack.interrupts import Interrupted, raise_when_interrupted, uninterrupted
+from provgate_stack.command_line import Interrupted, raise_when_interrupted, uninterrupted
 raise_when_interrupted()
 try:
     with uninterrupted():
@@ -35,7 +35,7 @@ def test_first_signal_raises_after_the_shield_and_the_second_is_ignored(number: 
 def test_ignored_signal_stays_ignored() -> None:
     program = """
 import os, signal
-from provgate_stack.interrupts import raise_when_interrupted
+from provgate_stack.command_line import raise_when_interrupted
 raise_when_interrupted()
 os.kill(os.getpid(), signal.SIGHUP)
 print("alive")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provgate_stack import leftovers
-from provgate_stack.leftovers import remove_stack
+from provgate_stack.processes import leftovers
+from provgate_stack.processes.leftovers import remove_stack
 
 
 def test_a_server_that_stops_meanwhile_leaves_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

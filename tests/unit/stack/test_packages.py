@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from provgate_stack import installed, packages
 from provgate_stack.errors import MissingProgramError
+from provgate_stack.servers import installed, packages
 
 
 @pytest.fixture

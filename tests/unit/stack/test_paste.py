@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from provgate_stack.paste import lines_to_paste
+from provgate_stack.demo import lines_to_paste
 
 
 def test_lines_hold_the_address_and_the_id_in_both_forms() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 
-from provgate_stack.ports import LOOPBACK, free_port, free_ports
+from provgate_stack.processes.process import LOOPBACK, free_port, free_ports
 
 
 def test_ports_differ_and_can_be_bound() -> None:

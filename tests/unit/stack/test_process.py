@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from provgate_stack.errors import StackError, StartError
-from provgate_stack.leftovers import wait_gone
-from provgate_stack.process import ChildProgram
+from provgate_stack.processes.leftovers import wait_gone
+from provgate_stack.processes.process import ChildProgram
 
 
 def child(script: str, log_path: Path) -> ChildProgram:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from provgate_stack.demo import sample_file
 from provgate_stack.errors import StackError
-from provgate_stack.repository import sample_file
 
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from provgate_stack.directory import StackDirectory
-from provgate_stack.programs import program_environment
+from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.programs import program_environment
 from provgate_stack.stack import Stack
 
 URL = "amqp://user:secret@127.0.0.1:1/v"

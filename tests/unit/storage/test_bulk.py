@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_storage.bulk import (
+from provgate_storage.errors import InvalidValueError
+from provgate_storage.rows.bulk import (
     are_ids,
     are_microseconds,
     are_paths,
@@ -20,8 +21,7 @@ from provgate_storage.bulk import (
     first_invalid,
     microseconds_of,
 )
-from provgate_storage.errors import InvalidValueError
-from provgate_storage.values import MICROSECONDS_MAX, MICROSECONDS_MIN, check_date, check_id, check_path, check_url
+from provgate_storage.rows.values import MICROSECONDS_MAX, MICROSECONDS_MIN, check_date, check_id, check_path, check_url
 
 ODD = st.none() | st.integers() | st.text(max_size=3) | st.binary(max_size=3) | st.lists(st.integers(), max_size=2)
 ANYTHING: dict[str, tuple[Callable[[Sequence[Any]], bool], Callable[[Any], object], st.SearchStrategy[Any]]] = {

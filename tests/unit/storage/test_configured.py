@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from provgate_config import ConfigurationError
-from provgate_storage.configured import local_storage
+from provgate_runtime import ConfigurationError
+from provgate_storage.registry import local_storage
 
 
 @pytest.mark.parametrize(

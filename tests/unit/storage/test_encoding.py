@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_storage.postgresql.encoding import array_literal, column_literal, copy_document
-from provgate_storage.postgresql.tables import ColumnType
-from provgate_storage.values import MICROSECONDS_MAX, MICROSECONDS_MIN
+from provgate_storage.postgresql.schema import ColumnType
+from provgate_storage.postgresql.writes import array_literal, column_literal, copy_document
+from provgate_storage.rows.values import MICROSECONDS_MAX, MICROSECONDS_MIN
 
 
 def test_array_literals_need_no_quoting() -> None:

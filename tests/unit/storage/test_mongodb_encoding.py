@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from provgate_storage.mongodb.encoding import location_key, relation_key
+from provgate_storage.mongodb.writes import location_key, relation_key
 from tests.contract.examples import ODD_PATHS, entry_id
 
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import dns.resolver
 import pytest
 
-from provgate_config import ConfigurationError
+from provgate_runtime import ConfigurationError
 from provgate_storage.mongodb import ProvenanceStorageMongoDb
 from provgate_storage.mongodb.settings import client_options, database_name, parse_settings
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from provgate_config import ConfigurationError
+from provgate_runtime import ConfigurationError
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql
-from provgate_storage.postgresql.session import read_session, setup_session, stream_session, write_session
+from provgate_storage.postgresql.connections import read_session, setup_session, stream_session, write_session
 from provgate_storage.postgresql.settings import connection_string, parse_settings
 
 SECRET = "hunter2"

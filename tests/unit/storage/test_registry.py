@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provgate_config import ConfigurationError
+from provgate_runtime import ConfigurationError
 from provgate_storage import ProvenanceStorageInterface, get_provenance_storage
 from provgate_storage.postgresql import ProvenanceStoragePostgreSql
 from provgate_storage.registry import UnknownStorageError

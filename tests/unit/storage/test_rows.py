@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_broker.topology import OPERATIONS, Operation, WriteMethod
+from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod
 from provgate_storage.model import RevisionData
-from provgate_storage.rows import Row, merged
+from provgate_storage.rows.rows import Row, merged
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.contract.writes import state_of
 from tests.entries import Entry, add_entries, entry_of, name_of, rows_of

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provgate_storage.errors import InvalidValueError
-from provgate_storage.values import (
+from provgate_storage.rows.values import (
     MICROSECONDS_MAX,
     MICROSECONDS_MIN,
     check_microseconds,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from provgate_storage.postgresql.watchdog import Watchdog
+from provgate_storage.postgresql.connections import Watchdog
 
 
 def test_a_block_that_takes_too_long_is_told() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from provgate_telemetry.heartbeat import Heartbeat
+from provgate_runtime.watch.port import Heartbeat
 from tests.unit.workers.eventually import until
 
 

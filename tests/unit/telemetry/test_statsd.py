@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from provgate_telemetry.statsd import DurationSender, statsd_address
+from provgate_runtime.watch.statsd import DurationSender, statsd_address
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from provgate_telemetry.conditions import Condition
-from provgate_telemetry.port import WatchPort
-from provgate_telemetry.watching import WatchAddress, WatchPortError, watched
+from provgate_runtime.watch.conditions import Condition
+from provgate_runtime.watch.port import WatchPort
+from provgate_runtime.watch.watching import WatchAddress, WatchPortError, watched
 from tests.watching import told, value
 
 

@@ -15,12 +15,12 @@ from typing import Any, cast
 
 from pika.exceptions import ChannelWrongStateError
 
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.delivery import DELIVERY_COUNT_HEADER, Delivery
+from provgate_broker.amqp.connection import AmqpChannel
+from provgate_broker.consume.delivery import DELIVERY_COUNT_HEADER, Delivery
+from provgate_broker.consume.work_consumer import WorkConsumerListener
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.publisher import Message, PublisherListener
-from provgate_broker.session import AmqpChannel
-from provgate_broker.work_consumer import WorkConsumerListener
+from provgate_broker.publish.publisher import Message, PublisherListener
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 
 NUMBER_HEADER = "package"
 

@@ -12,21 +12,19 @@ from unittest import mock
 
 from prometheus_client import CollectorRegistry
 
-from provgate_broker.session import AmqpParameters
+from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import Operation, RangePolicy, WriteMethod
-from provgate_storage.errors import (
-    DataRefusedError,
-    StorageConflictError,
-    StorageTimeoutError,
-    StorageUnavailableError,
-)
-from provgate_storage.local import LocalStorage
+from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod
+from provgate_storage.database.local import LocalStorage
+from provgate_storage.errors import DataRefusedError, StorageConflictError, StorageTimeoutError, StorageUnavailableError
 from provgate_storage.model import EntityType, Id, Path, RelationData, RelationType, RevisionData
-from provgate_workers import batch, host, outbox, writer
-from provgate_workers.assignment import Assignment, all_ranges
-from provgate_workers.configuration import WorkerConfiguration
+from provgate_workers.consume import host
 from provgate_workers.metrics import WorkerMetrics
+from provgate_workers.program.assignment import Assignment, all_ranges
+from provgate_workers.settings import WorkerConfiguration
+from provgate_workers.settle import outbox
+from provgate_workers.store import batch
+from provgate_workers.store import batch_scheduler as writer
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import Entry
 from tests.unit.workers.simulated_broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_broker.topology import RANGE_COUNTS, Exchange, RangePolicy
-from provgate_config import ConfigurationError
-from provgate_workers.assignment import Range, all_ranges, deal, preferred_ranges
+from provgate_broker.topology.policy import RANGE_COUNTS, Exchange, RangePolicy
+from provgate_runtime import ConfigurationError
+from provgate_workers.program.assignment import Range, all_ranges, deal, preferred_ranges
 
 POLICY = RangePolicy()
 policies = st.fixed_dictionaries({}, optional={exchange.value: st.sampled_from(RANGE_COUNTS) for exchange in Exchange})

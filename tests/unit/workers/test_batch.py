@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provgate_broker.aside import DeadLetterReason
-from provgate_broker.topology import Operation, RangePolicy, WriteMethod, location_id
+from provgate_broker.dead_letters.messages import DeadLetterReason
+from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod, location_id
 from provgate_storage.errors import (
     DataRefusedError,
     SchemaMismatchError,
@@ -20,8 +20,8 @@ from provgate_storage.errors import (
     StorageUnavailableError,
 )
 from provgate_storage.model import RelationData, RelationType, RevisionData
-from provgate_workers import batch as batch_module
-from provgate_workers.batch import BatchReport, Refused, Stored, store_batch
+from provgate_workers.store import batch as batch_module
+from provgate_workers.store.batch import BatchReport, Refused, Stored, store_batch
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import encode_package
 

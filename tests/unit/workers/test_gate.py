@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from provgate_storage.errors import StorageFullError, StorageUnavailableError
-from provgate_workers.gate import StorageGate
+from provgate_workers.store.circuit_breaker import StorageGate
 
 AWAY = StorageUnavailableError("away")
 

@@ -12,13 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from provgate_broker.declaration import QUARANTINE_QUEUE
 from provgate_broker.errors import MalformedPackageError
-from provgate_broker.publisher import Message
-from provgate_broker.topology import OPERATIONS, Operation, WriteMethod, binding_key, exchange_of
-from provgate_broker.wire import NACK_HEADER, Nack, decode_reply
+from provgate_broker.publish.publisher import Message
+from provgate_broker.topology.declaration import QUARANTINE_QUEUE
+from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod, binding_key, exchange_of
+from provgate_broker.wire.package import NACK_HEADER, Nack, decode_reply
 from provgate_storage.model import RevisionData
-from provgate_workers.outbox import Outbox
+from provgate_workers.settle.outbox import Outbox
 from tests.entries import Entry, decode_entries, encode_package
 from tests.unit.workers.simulated_broker import NUMBER_HEADER, Held, SimulatedBroker
 from tests.unit.workers.simulated_process import (

@@ -9,17 +9,16 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from provgate_broker.getter import Getter
-from provgate_broker.session import AmqpParameters
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_broker.consume.work_consumer import Getter, WorkConsumerListener
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology import RangePolicy, parse_binding_key
-from provgate_broker.work_consumer import WorkConsumerListener
-from provgate_storage.local import LocalStorage
-from provgate_workers import host as host_module
-from provgate_workers.assignment import Assignment, all_ranges
-from provgate_workers.configuration import WorkerConfiguration
-from provgate_workers.host import RangeHost
+from provgate_broker.topology.policy import RangePolicy, parse_binding_key
+from provgate_storage.database.local import LocalStorage
+from provgate_workers.consume import host as host_module
+from provgate_workers.consume.host import RangeHost
 from provgate_workers.metrics import WorkerMetrics
+from provgate_workers.program.assignment import Assignment, all_ranges
+from provgate_workers.settings import WorkerConfiguration
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 

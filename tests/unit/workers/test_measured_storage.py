@@ -8,11 +8,10 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import DataRefusedError, StorageConflictError, StorageUnavailableError
-from provgate_storage.local import LocalStorage
-from provgate_storage.rows import Row
-from provgate_workers.measured_storage import MeasuredStorage
-from provgate_workers.metrics import WorkerMetrics
+from provgate_storage.rows.rows import Row
+from provgate_workers.metrics import MeasuredStorage, WorkerMetrics
 
 ROWS: Sequence[Row] = [(b"\x00" * 20, None), (b"\x01" * 20, None)]
 

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from provgate_broker.delivery import Delivery
-from provgate_broker.topology import OPERATIONS, Operation, binding_key, parse_binding_key
-from provgate_workers.memory_budget import MemoryBudget
+from provgate_broker.consume.delivery import Delivery
+from provgate_broker.topology.policy import OPERATIONS, Operation, binding_key, parse_binding_key
+from provgate_workers.consume.memory_budget import MemoryBudget
 from tests.unit.deliveries import delivery
 
 BOUND = 400

@@ -6,9 +6,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import cast
 
-from provgate_broker.session import AmqpParameters
-from provgate_workers.configuration import WorkerConfiguration
-from provgate_workers.preparation import prepare
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_workers.program.preparation import prepare
+from provgate_workers.settings import WorkerConfiguration
 
 
 class Storage:

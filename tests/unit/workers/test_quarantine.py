@@ -11,22 +11,28 @@ from unittest import mock
 
 import pytest
 
-from provgate_broker.aside import EXCHANGE_HEADER, ID_HEADER, ROUTING_KEY_HEADER, DeadLetterReason, Source
-from provgate_broker.declaration import QUARANTINE_QUEUE
-from provgate_broker.delivery import Delivery
+from provgate_broker.consume.delivery import Delivery
+from provgate_broker.consume.work_consumer import Getter
+from provgate_broker.dead_letters.messages import (
+    EXCHANGE_HEADER,
+    ID_HEADER,
+    ROUTING_KEY_HEADER,
+    DeadLetterReason,
+    Source,
+)
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.getter import Getter
-from provgate_broker.topology import RangePolicy
+from provgate_broker.topology.declaration import QUARANTINE_QUEUE
+from provgate_broker.topology.policy import RangePolicy
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import RetryableStorageError, StorageFullError, StorageLockedError, StorageTimeoutError
-from provgate_storage.local import LocalStorage
-from provgate_workers import quarantine as quarantine_module
-from provgate_workers import writer as writer_module
-from provgate_workers.batch import BatchReport, Refused, Stored
-from provgate_workers.gate import StorageGate
-from provgate_workers.quarantine import QuarantineWorker
-from provgate_workers.recovery import StorageRecovery
-from provgate_workers.settlement import Settlement
-from provgate_workers.writer import BatchWriter
+from provgate_workers.consume import quarantine as quarantine_module
+from provgate_workers.consume.quarantine import QuarantineWorker
+from provgate_workers.settle.settlement import Settlement
+from provgate_workers.store import batch_scheduler as writer_module
+from provgate_workers.store.batch import BatchReport, Refused, Stored
+from provgate_workers.store.batch_scheduler import BatchWriter
+from provgate_workers.store.circuit_breaker import StorageGate
+from provgate_workers.store.recovery import StorageRecovery
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import encode_package
 from tests.unit.deliveries import FakeAmqpChannel, delivery

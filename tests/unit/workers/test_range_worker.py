@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from provgate_broker.delivery import Delivery
-from provgate_broker.topology import Exchange, Operation, binding_key, operations_of
-from provgate_workers.assignment import Range
-from provgate_workers.range_worker import RangeWorker, Share
+from provgate_broker.consume.delivery import Delivery
+from provgate_broker.topology.policy import Exchange, Operation, binding_key, operations_of
+from provgate_workers.consume.range_queues import RangeWorker, Share
+from provgate_workers.program.assignment import Range
 from tests.entries import encode_package
 from tests.unit.deliveries import delivery
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from provgate_telemetry.heartbeat import LATE_AFTER_S
-from provgate_workers.child_order import ChildReport
-from provgate_workers.readiness import ProgramReadiness
+from provgate_runtime.watch.port import LATE_AFTER_S
+from provgate_workers.program.child_order import ChildReport
+from provgate_workers.program.readiness import ProgramReadiness
 
 GOOD = ChildReport(registered=True)
 

@@ -5,15 +5,15 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
-from provgate_broker.aside import REASON_HEADER, DeadLetterReason
-from provgate_broker.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from provgate_broker.delivery import Delivery
-from provgate_broker.publisher import Message
-from provgate_broker.wire import NACK_HEADER, Nack, decode_reply
-from provgate_workers.batch import Refused, Stored
+from provgate_broker.consume.delivery import Delivery
+from provgate_broker.dead_letters.messages import REASON_HEADER, DeadLetterReason
+from provgate_broker.publish.publisher import Message
+from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
+from provgate_broker.wire.package import NACK_HEADER, Nack, decode_reply
 from provgate_workers.metrics import WorkerMetrics
-from provgate_workers.outbox import Outbox
-from provgate_workers.settlement import Settlement
+from provgate_workers.settle.outbox import Outbox
+from provgate_workers.settle.settlement import Settlement
+from provgate_workers.store.batch import Refused, Stored
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 
 SOURCE = ("content", "content_add.unknown.a")

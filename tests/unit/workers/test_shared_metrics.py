@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from provgate_workers import shared_metrics as shared_metrics_module
-from provgate_workers.shared_metrics import FILE_BYTES, SharedMetrics, shared_metrics
+from provgate_workers.program import shared_metrics as shared_metrics_module
+from provgate_workers.program.shared_metrics import FILE_BYTES, SharedMetrics, shared_metrics
 
 # A process that counts what there is to count, says so, and waits to be killed.
 COUNTING = """
 import sys
 from prometheus_client import CollectorRegistry
-from provgate_workers.shared_metrics import share_figures
+from provgate_workers.program.shared_metrics import share_figures
 share_figures(int(sys.argv[1]))
 from provgate_workers.metrics import WorkerMetrics
 metrics = WorkerMetrics(CollectorRegistry())

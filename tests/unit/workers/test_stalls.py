@@ -10,19 +10,18 @@ from typing import Any, cast
 
 import pytest
 
-from provgate_broker.delivery import Delivery
-from provgate_broker.topology import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
+from provgate_broker.consume.delivery import Delivery
+from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import StorageError, StorageLockedError, StorageTimeoutError, StorageUnavailableError
-from provgate_storage.local import LocalStorage
 from provgate_storage.model import RelationType
-from provgate_storage.rows import Row
-from provgate_workers import writer as writer_module
-from provgate_workers.assignment import Range
-from provgate_workers.batch import BatchReport, Refused, Stored
-from provgate_workers.gate import StorageGate
-from provgate_workers.pace import OperationPace
-from provgate_workers.range_worker import RangeWorker
-from provgate_workers.writer import Batch, BatchWriter
+from provgate_storage.rows.rows import Row
+from provgate_workers.consume.range_queues import RangeWorker
+from provgate_workers.program.assignment import Range
+from provgate_workers.store import batch_scheduler as writer_module
+from provgate_workers.store.batch import BatchReport, Refused, Stored
+from provgate_workers.store.batch_scheduler import Batch, BatchWriter, OperationPace
+from provgate_workers.store.circuit_breaker import StorageGate
 from tests.entries import encode_package
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 from tests.unit.virtual_clock import InlineThreads, run_virtually

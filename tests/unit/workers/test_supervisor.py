@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from provgate_broker.settings import RabbitMqSettings
-from provgate_workers import supervisor as supervisor_module
-from provgate_workers.child_order import FATAL_EXIT_CODE, ChildOrder
-from provgate_workers.configuration import configuration_of
 from provgate_workers.errors import FatalError
-from provgate_workers.program_watch import program_watch
-from provgate_workers.supervisor import Supervisor
+from provgate_workers.program import supervisor as supervisor_module
+from provgate_workers.program.child_order import FATAL_EXIT_CODE, ChildOrder
+from provgate_workers.program.supervisor import Supervisor
+from provgate_workers.program.watch import program_watch
+from provgate_workers.settings import configuration_of
 from tests.unit.workers.eventually import until
 
 # Writes its order down, says that it is ready, and ends when standard input does.

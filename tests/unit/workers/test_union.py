@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_broker.topology import OPERATIONS, Exchange, Operation, RangePolicy, WriteMethod, parse_binding_key
-from provgate_gateway.splitting import Package, split
+from provgate_broker.topology.policy import OPERATIONS, Exchange, Operation, RangePolicy, WriteMethod, parse_binding_key
+from provgate_gateway.write.splitting import Package, split
 from provgate_storage.model import RevisionData
-from provgate_workers.batch import Stored, store_batch
+from provgate_workers.store.batch import Stored, store_batch
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.contract.writes import state_of
 from tests.entries import Entry, add_entries, rows_of

@@ -11,15 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from provgate_broker.topology import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
-from provgate_storage.local import LocalStorage
+from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
+from provgate_storage.database.local import LocalStorage
 from provgate_storage.model import RelationType
-from provgate_storage.rows import Row
-from provgate_workers.assignment import Range
-from provgate_workers.batch import BatchReport
-from provgate_workers.gate import StorageGate
-from provgate_workers.range_worker import RangeWorker
-from provgate_workers.writer import Batch, BatchWriter
+from provgate_storage.rows.rows import Row
+from provgate_workers.consume.range_queues import RangeWorker
+from provgate_workers.program.assignment import Range
+from provgate_workers.store.batch import BatchReport
+from provgate_workers.store.batch_scheduler import Batch, BatchWriter
+from provgate_workers.store.circuit_breaker import StorageGate
 from tests.entries import encode_package
 from tests.unit.deliveries import delivery
 

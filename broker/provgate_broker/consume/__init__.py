@@ -1,0 +1,1 @@
+"""Deliveries of the work queues, and replies to the gateway."""

@@ -1,0 +1,1 @@
+"""Exchanges, queues and ranges: the policy, its declaration, and its inspection."""

@@ -1,0 +1,1 @@
+"""Reads from the local storage: unary and streamed."""

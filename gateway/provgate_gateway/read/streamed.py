@@ -1,0 +1,182 @@
+"""Reads that stream: no database call on the gateway's loop, a bounded number at once, none of them for ever.
+
+A read may wait for its client for `idle_s` seconds. What the client takes gives some of them back, one second for each
+`min_rate` bytes: a client may pause, but in the long run it reads at that rate or loses its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from provgate.v1 import errors_pb2
+from provgate_gateway import errors
+from provgate_gateway.read.failures import ReadFailures
+from provgate_gateway.rpc.call_limits import CallLimit, Slot
+from provgate_storage.database.local import RowStream
+from provgate_storage.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+# Below the 4 MiB that a gRPC client takes unless told otherwise.
+RESPONSE_MAX_BYTES: Final = 3 * 1024 * 1024
+
+Answer: TypeAlias = tuple[RowStream[T], Callable[[list[T]], M]]
+"""The rows of an answer, and what makes a response of some of them."""
+
+OpenRead: TypeAlias = Callable[[], Answer[T, M]]
+"""Takes a request apart and opens the stream that it asks for; on a thread."""
+
+
+class StreamedReads:
+    """Runs the streamed reads of one class. Belongs to one event loop.
+
+    Args:
+        limit: gives places and turns.
+        idle_s: how long a read waits for its client, beside what the client has earned.
+        min_rate: how many bytes a client takes to earn a second.
+    """
+
+    def __init__(self, limit: CallLimit, idle_s: float, min_rate: int) -> None:
+        self._limit = limit
+        self._idle_s = idle_s
+        self._min_rate = min_rate
+        self._failures = ReadFailures("streamed")
+        # One thread more for each read: a query is ended from another thread than the one it runs on.
+        self._threads = ThreadPoolExecutor(2 * limit.turns, thread_name_prefix="streamed-read")
+
+    def enter(self, caller: str, request_bytes: int) -> Slot:
+        """Takes a place for a read whose request is of so many bytes. Raises `CallError` where there is none."""
+        return self._limit.enter(caller, request_bytes)
+
+    async def responses(
+        self, caller: str, open_read: OpenRead[T, M], on_end: Callable[[Callable[[], None]], None]
+    ) -> AsyncIterator[M]:
+        """Yields the rows of a stream as responses that a client can receive.
+
+        Args:
+            caller: whose share of the turns it takes.
+            open_read: opens the stream. Nothing of the request is taken apart before the read has its turn.
+            on_end: takes what is to be called when the RPC ends, however it does.
+
+        Raises:
+            CallError: the storage cannot be read, too many reads run, or the client takes too long.
+        """
+        read = _Read(open_read, self._threads, self._failures, await self._limit.turn(caller))
+        on_end(read.end)
+        loop = asyncio.get_running_loop()
+        patience_s = self._idle_s
+        try:
+            while not read.is_over:
+                for response, size_bytes in await read.next_responses():
+                    idle = loop.call_later(patience_s, read.end)
+                    offered_at = loop.time()
+                    try:
+                        yield response
+                    finally:
+                        idle.cancel()
+                    if read.ended:
+                        message = "the answer was not taken in time, or too slowly"
+                        raise errors.timed_out(errors_pb2.ERROR_REASON_READ_TIMEOUT, message)
+                    patience_s -= loop.time() - offered_at
+                    patience_s = min(self._idle_s, patience_s + size_bytes / self._min_rate)
+        finally:
+            read.end()
+
+    def close(self) -> None:
+        """Gives the threads back."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Read(Generic[T, M]):
+    """One streamed read. Its methods are called on the event loop, its queries run on threads."""
+
+    def __init__(
+        self,
+        open_read: OpenRead[T, M],
+        threads: ThreadPoolExecutor,
+        failures: ReadFailures,
+        turn: Slot,
+    ) -> None:
+        self.is_over = False
+        self.ended = False
+        self._open_read = open_read
+        self._threads = threads
+        self._failures = failures
+        self._turn = turn
+        self._loop = asyncio.get_running_loop()
+        self._stream: RowStream[T] | None = None
+        self._to_response: Callable[[list[T]], M] | None = None
+        self._chunks: Iterator[list[T]] | None = None
+        self._fetching: Future[list[tuple[M, int]]] | None = None
+
+    async def next_responses(self) -> list[tuple[M, int]]:
+        """Returns the next rows as responses and their sizes, and sets `is_over` where none follow."""
+        self._fetching = self._threads.submit(self._fetch)
+        try:
+            responses = await asyncio.wrap_future(self._fetching)
+        except StorageError as error:
+            self._failures.failed(error)
+            raise errors.of_storage(error) from error
+        self._failures.succeeded()
+        return responses
+
+    def end(self) -> None:
+        """Ends the query, gives its connection back once no thread uses it, and lets the next read have its turn."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._fetching is None:
+            self._turn.release()
+            return
+        if not self._fetching.done() and self._stream is not None:
+            self._run_on_thread(self._stream.cancel)
+        # Called by whoever ends the fetch: the loop, or the thread that fetched.
+        self._fetching.add_done_callback(lambda _: self._run_on_thread(self._close))
+
+    def _run_on_thread(self, work: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the threads were given back: the gateway is stopping
+            self._threads.submit(work)
+
+    def _close(self) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.close()
+        except StorageError as error:
+            # It matters to nobody: the connection is thrown away. Where the storage is away each would say so.
+            logger.debug(
+                "a streamed read did not close: %s", error, extra={"action": "storage.close", "reason": str(error)}
+            )
+        finally:
+            self._loop.call_soon_threadsafe(self._turn.release)
+
+    def _fetch(self) -> list[tuple[M, int]]:
+        if self._stream is None or self._to_response is None or self._chunks is None:
+            self._stream, self._to_response = self._open_read()
+            if self.ended:
+                # There was nothing to cancel when it ended.
+                self.is_over = True
+                return []
+            self._chunks = iter(self._stream)
+        rows = next(self._chunks, None)
+        self.is_over = rows is None or self._stream.is_over
+        return [] if rows is None else _responses(rows, self._to_response)
+
+
+def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[tuple[M, int]]:
+    """Returns rows as responses that a client can receive, with their sizes in bytes."""
+    response = to_response(rows)
+    size_bytes = response.ByteSize()
+    if len(rows) == 1 or size_bytes <= RESPONSE_MAX_BYTES:
+        return [(response, size_bytes)]
+    middle = len(rows) // 2
+    return _responses(rows[:middle], to_response) + _responses(rows[middle:], to_response)

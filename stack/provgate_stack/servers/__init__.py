@@ -1,0 +1,1 @@
+"""RabbitMQ, PostgreSQL and MongoDB: installed, and started on free ports."""

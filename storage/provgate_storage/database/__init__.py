@@ -1,0 +1,1 @@
+"""What the storages over a database have in common."""

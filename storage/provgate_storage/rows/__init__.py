@@ -1,0 +1,1 @@
+"""The plain rows between packages: checks and merges."""

@@ -1,0 +1,244 @@
+"""`provgate-workers dlq`: dead letters, for operators."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import click
+
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_broker.configured import amqp_parameters
+from provgate_broker.dead_letters.messages import DeadLetter
+from provgate_broker.dead_letters.queue import DeadLetterQueue, Replayer, ReplayError, open_dead_letter_queue
+from provgate_broker.errors import BrokerError
+from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
+from provgate_broker.topology.policy import Operation, WriteMethod, parse_binding_key
+from provgate_broker.wire.package import Nack, claimed_row_count, decode_package
+from provgate_runtime import setting_options
+from provgate_runtime.counted import counted
+from provgate_storage.rows.rows import Row
+from provgate_storage.rows.values import to_date
+from provgate_workers.cli.options import ENV_PREFIX, loaded_settings, program_options
+from provgate_workers.errors import WorkerError
+
+
+def summary(letter: DeadLetter) -> dict[str, Any]:
+    """Returns what tells a dead letter apart from others."""
+    return {
+        "id": letter.id,
+        "time": letter.time,
+        "reason": letter.reason,
+        "message": letter.message,
+        "exchange": letter.exchange,
+        "routing_key": letter.routing_key,
+        "redelivered_count": letter.redelivered_count,
+        "row_count": claimed_row_count(letter.delivery.body),
+        "body_bytes": len(letter.delivery.body),
+    }
+
+
+def details(letter: DeadLetter) -> dict[str, Any]:
+    """Returns all that there is of a dead letter. Ids are hexadecimal, paths text with what is not UTF-8 escaped."""
+    delivery = letter.delivery
+    return summary(letter) | {
+        "content_type": delivery.content_type,
+        "correlation_id": delivery.correlation_id,
+        "reply_to": delivery.reply_to,
+        "headers": _plain(delivery.headers),
+        **_content(letter),
+    }
+
+
+def _content(letter: DeadLetter) -> dict[str, Any]:
+    try:
+        operation, _ = parse_binding_key(letter.routing_key)
+        rows = decode_package(letter.delivery.body, operation)
+    except BrokerError as error:
+        return {"fault": str(error), "body_hex": letter.delivery.body.hex()}
+    return {"rows": [_plain(_with_names(row, operation)) for row in rows]}
+
+
+def _with_names(row: Row, operation: Operation) -> Any:
+    """Returns a row with its dates as dates, and what is known of a revision by name."""
+    match operation.method:
+        case WriteMethod.CONTENT_ADD | WriteMethod.DIRECTORY_ADD:
+            entry_id, date = row
+            return entry_id, _date(date)
+        case WriteMethod.REVISION_ADD:
+            entry_id, date, origin = row
+            return entry_id, {"date": _date(date), "origin": origin}
+    return row
+
+
+def _date(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else to_date(microseconds)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, bytes):
+        return value.hex() if len(value) == 20 else value.decode("utf-8", "backslashreplace")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+_BROKER_OPTIONS: Final = (*BROKER_FIELDS, "heartbeat")
+
+
+@click.group()
+def dlq() -> None:
+    """List, show, replay and drop dead letters.
+
+    A dead letter is a package that could not be stored. Its reason is one of: malformed (the body is no package of its
+    queue), refused (the database refuses it as data), poison (a program died while it handled it alone), unexpected
+    (storing it fails in an unknown way, each time).
+
+    While one of these commands runs, another does not see the letters that it looks at.
+    """
+
+
+@dlq.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, in place of a table.")
+@program_options
+@setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
+@click.pass_context
+def list_letters(context: click.Context, /, as_json: bool, **_options: Any) -> None:
+    """List the dead letters, oldest first. They stay where they are."""
+
+    async def work(queue: DeadLetterQueue) -> None:
+        async for letter in queue.letters():
+            click.echo(json.dumps(summary(letter)) if as_json else _line(letter))
+
+    _run(context, work)
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@program_options
+@setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
+@click.pass_context
+def show(context: click.Context, /, ids: tuple[str, ...], **_options: Any) -> None:
+    """Show dead letters in full, as JSON: where from, why, properties, headers, and the rows or else the raw body.
+
+    An ID is what `list` shows, or the start of it.
+    """
+
+    async def work(queue: DeadLetterQueue) -> None:
+        async for letter in _chosen(queue, ids):
+            click.echo(json.dumps(details(letter), indent=2))
+
+    _run(context, work)
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("--all", "all_letters", is_flag=True, help="All that wait now, in place of IDs.")
+@program_options
+@setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
+@click.pass_context
+def drop(context: click.Context, /, ids: tuple[str, ...], all_letters: bool, **_options: Any) -> None:
+    """Delete dead letters for good."""
+
+    async def work(queue: DeadLetterQueue) -> None:
+        async for letter in _chosen(queue, ids, all_letters=all_letters):
+            letter.delivery.ack()
+            click.echo(f"dropped {letter.id}")
+
+    _check_choice(ids, all_letters)
+    _run(context, work)
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("--all", "all_letters", is_flag=True, help="All that wait now, in place of IDs.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds for each."
+)
+@program_options
+@setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
+@click.pass_context
+def replay(
+    context: click.Context, /, ids: tuple[str, ...], all_letters: bool, timeout_s: float, **_options: Any
+) -> None:
+    """Send dead letters to the workers again.
+
+    A letter leaves the dead letters only when a worker says that it is committed. One that is refused again comes back
+    as a new letter. One that no worker answers in time stays, and may be stored all the same. Exit code 1 unless all
+    are stored.
+    """
+
+    async def work(queue: DeadLetterQueue) -> None:
+        replayer = Replayer(queue.parameters, timeout_s)
+        async with replayer.running():
+            letters = _chosen(queue, ids, all_letters=all_letters)
+            failed = [letter.id async for letter in letters if not await _replayed(replayer, letter)]
+        if failed:
+            raise WorkerError(f"not stored: {', '.join(failed)}")
+
+    _check_choice(ids, all_letters)
+    _run(context, work)
+
+
+async def _replayed(replayer: Replayer, letter: DeadLetter) -> bool:
+    try:
+        reply = await replayer.replay(letter)
+    except ReplayError as error:
+        click.echo(f"kept {letter.id}: {error}")
+        return False
+    if isinstance(reply, int) and reply < claimed_row_count(letter.delivery.body):
+        click.echo(f"kept {letter.id}: a worker stored {reply} of its rows")
+        return False
+    letter.delivery.ack()
+    if isinstance(reply, Nack):
+        click.echo(f"refused again, as a new dead letter: {letter.id}: {reply.message}")
+        return False
+    click.echo(f"stored {letter.id}: {counted(reply, 'row')}")
+    return True
+
+
+async def _chosen(
+    queue: DeadLetterQueue, ids: tuple[str, ...], *, all_letters: bool = False
+) -> AsyncIterator[DeadLetter]:
+    missing = set(ids)
+    async for letter in queue.letters():
+        matching = {prefix for prefix in ids if letter.id.startswith(prefix)}
+        if all_letters or matching:
+            missing -= matching
+            yield letter
+    if missing:
+        raise WorkerError(f"there is no dead letter {', '.join(sorted(missing))}")
+
+
+def _check_choice(ids: tuple[str, ...], all_letters: bool) -> None:
+    if bool(ids) == all_letters:
+        raise click.UsageError("give the IDs of dead letters, or --all")
+
+
+def _line(letter: DeadLetter) -> str:
+    row_count = claimed_row_count(letter.delivery.body)
+    size = counted(row_count, "row") if row_count else counted(len(letter.delivery.body), "byte")
+    message = " ".join(letter.message.split())
+    line = f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
+    # A stranger may have put it there: what moves a terminal's cursor is not passed on.
+    return "".join(character if character.isprintable() else "?" for character in line)
+
+
+def _run(context: click.Context, work: Callable[[DeadLetterQueue], Awaitable[None]]) -> None:
+    parameters = amqp_parameters(loaded_settings(context))
+    try:
+        asyncio.run(_with_queue(parameters, work))
+    except BrokerError as error:
+        raise WorkerError(f"the broker at {parameters.address}: {error}") from error
+
+
+async def _with_queue(parameters: AmqpParameters, work: Callable[[DeadLetterQueue], Awaitable[None]]) -> None:
+    async with open_dead_letter_queue(parameters) as queue:
+        await work(queue)

@@ -1,0 +1,45 @@
+"""What all commands of `provgate-workers` have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from provgate_broker.configured import PATH
+from provgate_broker.settings import SECTION, RabbitMqSettings
+from provgate_runtime import ConfigDocument, load_section
+from provgate_runtime.logs import log_format_option, log_level_option, set_up_logging
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENV_PREFIX: Final = "PROVGATE_WORKERS"
+
+logger = logging.getLogger(__name__)
+
+
+def program_options(command: F) -> F:
+    """Gives a command the options that say where its settings are and what it logs."""
+    command = log_level_option(log_format_option(command))
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The configuration file. Without it, the one that PROVGATE_CONFIG or SWH_CONFIG_FILENAME names.",
+    )(command)
+
+
+def loaded_settings(context: click.Context) -> RabbitMqSettings:
+    """Sets the log up and returns the settings of a command that `program_options` and `setting_options` decorated.
+
+    Raises:
+        ConfigurationError: they are wrong.
+    """
+    set_up_logging(context.params["log_level"], context.params["log_format"])
+    document = ConfigDocument.load(context.params["config_path"])
+    for warning in document.warnings:
+        logger.warning("%s", warning, extra={"action": "config.ignore"})
+    return load_section(context, RabbitMqSettings, document.section(SECTION), PATH)

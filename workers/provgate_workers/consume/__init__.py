@@ -1,0 +1,1 @@
+"""Packages from the broker: which are taken, deferred or quarantined."""

@@ -1,0 +1,1 @@
+"""The worker program and its processes."""

@@ -1,0 +1,1 @@
+"""Packages into the storage: batches, and what happens when the storage fails."""
