@@ -90,7 +90,7 @@ def _within(reason: BaseException) -> BaseException | None:
 _NETWORK_MODULES: Final = frozenset({"pika", "socket", "ssl"})
 
 
-def tell_network_errors_shortly() -> None:
+def log_network_errors_briefly() -> None:
     """Has the running loop log a network error that pika raises in a callback as one line, and others with tracebacks.
 
     A connection that is reset in the moment in which pika takes its socket over raises out of a callback of pika's,
