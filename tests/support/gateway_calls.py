@@ -23,6 +23,8 @@ from tests.support.polling import eventually
 
 SERVICE = "provgate.v1.ProvenanceStorage"
 
+Connected = tuple[grpc.Channel, ProvenanceStorageStub]
+
 
 @dataclass
 class Outcome:
