@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from provgate_stack.processes.directory import StackDirectory
@@ -109,3 +111,12 @@ def make_stack(
     yield make
     for stack in made:
         stack.kill()
+
+
+def add_large_relation(dsn: str) -> None:
+    """Adds one relation of 32 MB to a database."""
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO content_in_directory SELECT substr(sha256(n::text::bytea), 1, 20), "
+            "substr(sha256(n::text::bytea), 1, 20), (repeat('x', 4000) || n)::bytea FROM generate_series(1, 8000) n"
+        )

@@ -176,10 +176,10 @@ def connected(address: str) -> Iterator[tuple[grpc.Channel, ProvenanceStorageStu
         yield channel, ProvenanceStorageStub(channel)
 
 
-def health(channel: grpc.Channel, service: str = SERVICE) -> str:
+def health(channel: grpc.Channel, service: str = SERVICE, timeout_s: float = 20.0) -> str:
     """Returns what the health service says."""
     request = health_pb2.HealthCheckRequest(service=service)
-    response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+    response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_s)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 
 
