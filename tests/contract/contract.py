@@ -62,6 +62,8 @@ INVALID_DATES: Final[list[Any]] = [
 class ProvenanceStorageContract:
     """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty."""
 
+    large_count = 50_000
+
     # The interface itself
 
     def test_it_is_a_provenance_storage(self, storage: Storage) -> None:
@@ -387,11 +389,12 @@ class ProvenanceStorageContract:
     # Size
 
     def test_large_calls(self, storage: Storage) -> None:
-        count = 50_000
-        numbers = random.Random(7).sample(range(2**32), count)
+        numbers = random.Random(7).sample(range(2**32), self.large_count)
         dates = {entry_id(number): later(number % 40_000) for number in numbers}
         assert storage.content_add(dates) is True
-        assert storage.content_add({entry_id(number): LATEST_DATE for number in numbers[:5_000]}) is True
+        assert (
+            storage.content_add({entry_id(number): LATEST_DATE for number in numbers[: self.large_count // 10]}) is True
+        )
         assert storage.content_get(dates) == dates
         rows = {entry_id(number): {row(number % 100, b"%d" % number)} for number in numbers}
         assert storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows) is True

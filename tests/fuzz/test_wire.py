@@ -52,6 +52,7 @@ def check_reply(body: bytes) -> None:
     assert decode_reply(encode_reply(reply)) == reply
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 60)
 def test_damaged_packages_for_some_time() -> None:
     sys.stdout.write(f"FUZZ_SECONDS={SECONDS:g} FUZZ_SEED={SEED}\n")

@@ -19,7 +19,7 @@ from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from tests.support.entries import entry_id
-from tests.support.polling import eventually
+from tests.support.polling import TIMEOUT_S, eventually
 
 SERVICE = "provgate.v1.ProvenanceStorage"
 
@@ -91,7 +91,9 @@ def outcome_of_unary(call: Callable[[], Any]) -> Outcome:
     return outcome_of(responses())
 
 
-def write(method: Callable[..., Iterable[Any]], messages: Iterable[Any], timeout_s: float | None = 20.0) -> Outcome:
+def write(
+    method: Callable[..., Iterable[Any]], messages: Iterable[Any], timeout_s: float | None = TIMEOUT_S
+) -> Outcome:
     """Makes a write, reads it to its end and checks what holds of the progress of every write."""
     outcome = progress_of(outcome_of(method(iter(messages), timeout=timeout_s)))
     _check_progress(outcome)
@@ -137,7 +139,7 @@ def _take_status(outcome: Outcome, error: Any) -> None:
 class OpenWrite:
     """A ContentAdd whose messages a test sends one by one. `responses` are those that have come."""
 
-    def __init__(self, stub: ProvenanceStorageStub, timeout_s: float | None = 20.0) -> None:
+    def __init__(self, stub: ProvenanceStorageStub, timeout_s: float | None = TIMEOUT_S) -> None:
         self._messages: queue.SimpleQueue[pb2.ContentAddRequest | None] = queue.SimpleQueue()
         self.call: Any = stub.ContentAdd(iter(self._messages.get, None), timeout=timeout_s)
 

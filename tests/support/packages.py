@@ -20,7 +20,7 @@ from provgate_storage import get_provenance_storage
 from tests.support.entries import encode_package
 from tests.support.fix_stack import FEW_RANGES
 
-REPLY_S = 20.0
+REPLY_S = 60.0
 
 
 class AmqpSender:

@@ -19,10 +19,10 @@ from provgate_stack.processes.process import ChildProgram
 from provgate_stack.processes.programs import GatewayProgram, WorkerProgram, program_path
 from provgate_stack.stack import Stack
 from tests.support.gateway_calls import outcome_of_unary
-from tests.support.polling import eventually
+from tests.support.polling import TIMEOUT_S, eventually
 
 
-def end_of(program: ChildProgram, timeout_s: float = 20.0) -> tuple[int, str]:
+def end_of(program: ChildProgram, timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
     """Returns exit code and log of a gateway that does not start."""
     eventually(lambda: not program.alive, "the program ends", timeout_s)
     return program.terminate(), program.log_path.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def failed_start(stack: Stack, **settings: Any) -> tuple[int, str]:
 
 
 def with_path(stub: ProvenanceStorageStub) -> bool:
-    return outcome_of_unary(lambda: stub.WithPath(pb2.WithPathRequest(), timeout=3)).ok
+    return outcome_of_unary(lambda: stub.WithPath(pb2.WithPathRequest(), timeout=20)).ok
 
 
 class HealthWatcher:
@@ -58,7 +58,7 @@ class HealthWatcher:
 
     def end(self) -> None:
         self._call.cancel()
-        self._thread.join(5)
+        self._thread.join(TIMEOUT_S)
 
 
 def send_signal(program: ChildProgram, number: signal.Signals = signal.SIGTERM) -> None:
@@ -67,7 +67,7 @@ def send_signal(program: ChildProgram, number: signal.Signals = signal.SIGTERM) 
 
 def run_workers(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [program_path("provgate-workers"), *arguments, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def config_with(stack: Stack, tmp_path: Path, **overrides: object) -> Path:
