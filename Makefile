@@ -18,8 +18,9 @@ MONGODB ?=
 ONLY ?=
 # Arguments for pytest, for example: make test TESTS='tests/unit -k ranges'
 TESTS ?=
-# For test: how many processes run tests side by side, each on servers of its own; 0 is for --pdb and -s.
-JOBS ?= 2
+# For test: how many processes run tests side by side, each on servers of its own; 0 is for --pdb and -s. On a broker that
+# exists they would share its virtual host.
+JOBS ?= $(if $(PROVGATE_AMQP_URL),0,2)
 
 BIN := .venv/bin
 STACK := $(BIN)/python -m provgate_stack

@@ -63,12 +63,14 @@ def grpcurl(
     return done.returncode, done.stdout, done.stderr
 
 
-def test_callers_of_each_role_use_adapter_command_line_and_grpcurl(secure_stack: SecureStack, tmp_path: Path) -> None:
-    for role, kind in CALLERS:
-        caller = secure_stack.callers[role, kind]
-        check_adapter(secure_stack, caller, role)
-        check_command_line(secure_stack, caller, role, tmp_path)
-        check_grpcurl(secure_stack, caller, role)
+@pytest.mark.parametrize(("role", "kind"), CALLERS)
+def test_a_caller_uses_adapter_command_line_and_grpcurl(
+    secure_stack: SecureStack, role: str, kind: str, tmp_path: Path
+) -> None:
+    caller = secure_stack.callers[role, kind]
+    check_adapter(secure_stack, caller, role)
+    check_command_line(secure_stack, caller, role, tmp_path)
+    check_grpcurl(secure_stack, caller, role)
 
 
 def check_adapter(secure: SecureStack, caller: Caller, role: str) -> None:
