@@ -18,6 +18,9 @@ MONGODB ?=
 ONLY ?=
 # Arguments for pytest, for example: make test TESTS='tests/unit -k ranges'
 TESTS ?=
+# For test: how many processes run tests side by side, each on servers of its own; 0 is for --pdb and -s. On a broker that
+# exists they would share its virtual host.
+JOBS ?= $(if $(PROVGATE_AMQP_URL),0,2)
 
 BIN := .venv/bin
 STACK := $(BIN)/python -m provgate_stack
@@ -40,9 +43,9 @@ down: venv ## Stop what `make up` started and remove its data
 	@$(STACK) down
 
 .PHONY: test
-test: venv ## Run the tests on real servers, all but the long ones (TESTS=arguments for pytest, SEED=number repeats a run)
+test: venv ## Run the tests on real servers, all but the long ones (TESTS=arguments for pytest, JOBS=2, SEED=number repeats a run)
 	@$(STACK) install
-	@TEST_SEED=$(SEED) $(BIN)/pytest -m "not long" $(TESTS)
+	@TEST_SEED=$(SEED) $(BIN)/pytest -m "not long" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: test-faults
 test-faults: venv ## Run the whole fault suite, the long tests too

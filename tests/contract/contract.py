@@ -18,9 +18,20 @@ from hypothesis import strategies as st
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationData, RelationType, RevisionData
-from tests.contract.examples import DAY, EARLIEST_DATE, LATEST_DATE, ODD_PATHS, entry_id, example_scope, row
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import Write, apply, state_of, writes
+from tests.support.entries import entry_id
+from tests.support.examples import (
+    DAY,
+    EARLIEST_DATE,
+    LATEST_DATE,
+    ODD_PATHS,
+    Write,
+    apply,
+    example_scope,
+    row,
+    state_of,
+    writes,
+)
+from tests.support.reference import InMemoryProvenanceStorage
 
 Storage = ProvenanceStorageInterface
 
@@ -50,6 +61,8 @@ INVALID_DATES: Final[list[Any]] = [
 
 class ProvenanceStorageContract:
     """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty."""
+
+    large_count = 50_000
 
     # The interface itself
 
@@ -376,11 +389,12 @@ class ProvenanceStorageContract:
     # Size
 
     def test_large_calls(self, storage: Storage) -> None:
-        count = 50_000
-        numbers = random.Random(7).sample(range(2**32), count)
+        numbers = random.Random(7).sample(range(2**32), self.large_count)
         dates = {entry_id(number): later(number % 40_000) for number in numbers}
         assert storage.content_add(dates) is True
-        assert storage.content_add({entry_id(number): LATEST_DATE for number in numbers[:5_000]}) is True
+        assert (
+            storage.content_add({entry_id(number): LATEST_DATE for number in numbers[: self.large_count // 10]}) is True
+        )
         assert storage.content_get(dates) == dates
         rows = {entry_id(number): {row(number % 100, b"%d" % number)} for number in numbers}
         assert storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows) is True

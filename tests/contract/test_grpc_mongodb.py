@@ -14,6 +14,9 @@ from tests.contract.emptied import empty_mongodb
 
 
 class TestGrpcOverMongoDb(ProvenanceStorageContract):
+    # SecantusDB takes a minute for what PostgreSQL does in a second.
+    large_count = 5_000
+
     @pytest.fixture
     def storage(self, shared_mongodb_stack: Stack, module_mongodb_url: str) -> Iterator[ProvenanceStorageInterface]:
         empty_mongodb(module_mongodb_url)

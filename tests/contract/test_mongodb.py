@@ -12,6 +12,9 @@ from tests.contract.contract import ProvenanceStorageContract
 
 
 class TestMongoDb(ProvenanceStorageContract):
+    # SecantusDB takes a minute for what PostgreSQL does in a second.
+    large_count = 5_000
+
     @pytest.fixture
     def storage(self, mongodb_url: str) -> Iterator[ProvenanceStorageInterface]:
         with ProvenanceStorageMongoDb(db=mongodb_url) as storage:

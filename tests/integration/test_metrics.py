@@ -18,11 +18,11 @@ from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_gateway.rpc.handler_wrappers import methods_by_path
 from provgate_stack.stack import Stack
 from provgate_workers.metrics import CallOutcome
-from tests.amqp_sender import AmqpSender
-from tests.faults.packages import content_ids, publish
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually, write
-from tests.watching import expect, samples, told, value
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.gateway_calls import OpenWrite, connected, contents, write
+from tests.support.packages import AmqpSender, content_ids, publish
+from tests.support.polling import eventually
+from tests.support.watch_port import expect, probe, samples, value
 
 READY_S = 60.0
 ENTRY_COUNT = 3_000
@@ -68,17 +68,15 @@ def test_connections_and_processes_are_shown(shared_stack: Stack) -> None:
     assert value(workers, "provgate_workers_in_hand_bound_bytes") == 256 * 1024 * 1024
 
 
-def test_calls_are_counted_by_how_they_end(small_stack: Stack) -> None:
-    small_stack.start()
-    gateway, _ = small_stack.metrics_addresses()
-
+def test_calls_are_counted_by_how_they_end(shared_stack: Stack) -> None:
+    gateway, _ = shared_stack.metrics_addresses()
     calls = partial(expect, gateway, 1, "provgate_gateway_calls_total")
     in_flight = partial(expect, gateway, name="provgate_gateway_calls_in_flight", method="content_add")
-    with connected(small_stack.address) as (_, stub):
-        stub.WithPath(pb2.WithPathRequest(), timeout=5)
+    with connected(shared_stack.address) as (_, stub):
+        stub.WithPath(pb2.WithPathRequest(), timeout=20)
         calls(method="with_path", code="OK")
         with pytest.raises(grpc.RpcError):
-            stub.ContentFindFirst(pb2.ContentFindFirstRequest(id=b"short"), timeout=5)
+            stub.ContentFindFirst(pb2.ContentFindFirstRequest(id=b"short"), timeout=20)
         calls(method="content_find_first", code="INVALID_ARGUMENT")
         opened = OpenWrite(stub)
         opened.send(contents(1))
@@ -113,7 +111,7 @@ def test_labels_are_what_the_service_and_the_topology_have(shared_stack: Stack) 
 
 def unknown_method(channel: grpc.Channel) -> None:
     call: Any = channel.unary_unary("/provgate.v1.ProvenanceStorage/NoSuchMethod")
-    call(b"", timeout=5)
+    call(b"", timeout=20)
 
 
 def test_what_a_process_has_counted_outlives_it_and_its_redeliveries_are_counted(
@@ -141,9 +139,9 @@ def test_what_a_process_has_counted_outlives_it_and_its_redeliveries_are_counted
     assert program.terminate() == 0
 
 
-def test_dead_letters_are_counted_by_their_reason(small_stack: Stack, amqp_url: str) -> None:
-    workers = small_stack.start_workers().metrics_address
-    with AmqpSender(amqp_url) as sender:
+def test_dead_letters_are_counted_by_their_reason(shared_stack: Stack, module_amqp_url: str) -> None:
+    _, workers = shared_stack.metrics_addresses()
+    with AmqpSender(module_amqp_url) as sender:
         sender.call("content", "content_add.unknown.0", b"no package", headers={"provgate-nack": True})
     assert value(workers, "provgate_workers_dead_letters_total", reason="malformed") == 1
     assert value(workers, "provgate_workers_dead_letters_total") == 1
@@ -173,4 +171,4 @@ def test_a_statsd_server_that_is_not_found_is_one_warning(small_stack: Stack) ->
     gateway = small_stack.start_gateway(statsd="no-such-host.invalid:8125")
     for program, section in ((workers, "rabbitmq"), (gateway, "gateway")):
         assert program.log_path.read_text().count(f"provenance.{section}.statsd: no durations are sent") == 1
-    eventually(lambda: told(gateway.metrics_address, "/readyz").ok, "the gateway is ready all the same")
+    eventually(lambda: probe(gateway.metrics_address, "/readyz").ok, "the gateway is ready all the same")

@@ -21,7 +21,6 @@ PACKAGES = (
     "provgate_gateway",
     "provgate_operations",
     "provgate_storage",
-    "provgate_runtime.watch",
     "provgate_workers",
 )
 

@@ -18,20 +18,14 @@ from provgate_client.errors import GatewayUnavailableError, PermissionDeniedErro
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
-from tests.certificates import Authority, PemFiles
-from tests.fix_secure_stack import Caller, SecureStack, client_tls
 from tests.integration.doctored import config_of, diagnosis
-from tests.integration.gateway_calls import eventually
+from tests.support.credentials import Authority, PemFiles
+from tests.support.fix_secure_stack import Caller, SecureStack, client_tls
+from tests.support.polling import eventually
 
 DATE = datetime(2005, 4, 7, 22, 13, 13, tzinfo=UTC)
 SERVICE = "provgate.v1.ProvenanceStorage"
 CALLERS = [(role, kind) for role in ("reader", "writer", "admin") for kind in ("token", "certificate")]
-
-of_callers = pytest.mark.parametrize("caller", CALLERS, ids=" by ".join)
-
-
-def new_id() -> bytes:
-    return secrets.token_bytes(20)
 
 
 def run(environment: dict[str, str], *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -69,12 +63,21 @@ def grpcurl(
     return done.returncode, done.stdout, done.stderr
 
 
-@of_callers
-def test_the_adapter(secure_stack: SecureStack, caller: tuple[str, str]) -> None:
-    settings: dict[str, Any] = secure_stack.callers[caller].settings(secure_stack.authorities.ours)
-    content = new_id()
-    with adapter(secure_stack, **settings) as storage:
-        if caller[0] == "reader":
+@pytest.mark.parametrize(("role", "kind"), CALLERS)
+def test_a_caller_uses_adapter_command_line_and_grpcurl(
+    secure_stack: SecureStack, role: str, kind: str, tmp_path: Path
+) -> None:
+    caller = secure_stack.callers[role, kind]
+    check_adapter(secure_stack, caller, role)
+    check_command_line(secure_stack, caller, role, tmp_path)
+    check_grpcurl(secure_stack, caller, role)
+
+
+def check_adapter(secure: SecureStack, caller: Caller, role: str) -> None:
+    settings: dict[str, Any] = caller.settings(secure.authorities.ours)
+    content = secrets.token_bytes(20)
+    with adapter(secure, **settings) as storage:
+        if role == "reader":
             with pytest.raises(PermissionDeniedError):
                 storage.content_add({content: DATE})
             assert storage.content_get([content]) == {}
@@ -83,33 +86,27 @@ def test_the_adapter(secure_stack: SecureStack, caller: tuple[str, str]) -> None
             assert storage.content_get([content]) == {content: DATE}
 
 
-@of_callers
-def test_the_command_line(secure_stack: SecureStack, caller: tuple[str, str], tmp_path: Path) -> None:
-    calls = secure_stack.callers[caller]
-    fact = {"id": new_id().hex(), "date": "2005-04-07T22:13:13+00:00"}
-    code, _, told = provgate(secure_stack, calls, tmp_path, "add", "contents", stdin=json.dumps(fact))
-    assert (code == 0) is (caller[0] != "reader"), told
-    code, found, told = provgate(secure_stack, calls, tmp_path, "get", "contents", fact["id"])
-    if caller[0] == "reader":
+def check_command_line(secure: SecureStack, caller: Caller, role: str, tmp_path: Path) -> None:
+    fact = {"id": secrets.token_hex(20), "date": "2005-04-07T22:13:13+00:00"}
+    code, _, told = provgate(secure, caller, tmp_path, "add", "contents", stdin=json.dumps(fact))
+    assert (code == 0) is (role != "reader"), told
+    code, found, told = provgate(secure, caller, tmp_path, "get", "contents", fact["id"])
+    if role == "reader":
         assert not found
     else:
         assert json.loads(found) == fact, told
 
 
-@of_callers
-def test_grpcurl(secure_stack: SecureStack, caller: tuple[str, str]) -> None:
-    calls, address = secure_stack.callers[caller], secure_stack.stack.address
-    id = base64.b64encode(new_id()).decode()
+def check_grpcurl(secure: SecureStack, caller: Caller, role: str) -> None:
+    id = base64.b64encode(secrets.token_bytes(20)).decode()
 
     def call(method: str, request: dict[str, Any]) -> tuple[int, str, str]:
-        arguments = ("-d", json.dumps(request), address, f"{SERVICE}/{method}")
-        return grpcurl(
-            secure_stack, secure_stack.authorities.ours, calls.certificate, *arguments, token_file=calls.token_file
-        )
+        arguments = ("-d", json.dumps(request), secure.stack.address, f"{SERVICE}/{method}")
+        return grpcurl(secure, secure.authorities.ours, caller.certificate, *arguments, token_file=caller.token_file)
 
     _, added, told = call("ContentAdd", {"contents": [{"id": id, "date": "2005-04-07T22:13:13Z"}]})
     code, got, _ = call("ContentGet", {"ids": [id]})
-    if caller[0] == "reader":
+    if role == "reader":
         assert "PermissionDenied" in told
         assert (code, got) == (0, "")
     else:
@@ -121,7 +118,7 @@ def test_a_certificate_of_ours_whose_name_is_not_known(secure_stack: SecureStack
     ours = secure_stack.authorities.ours
     settings: dict[str, Any] = client_tls(ours, ours.issue("nobody.example", "nobody.example"))
     with adapter(secure_stack, **settings) as storage, pytest.raises(UnauthenticatedError):
-        storage.content_get([new_id()])
+        storage.content_get([secrets.token_bytes(20)])
 
 
 def test_the_gateway_refuses_who_is_not_ours(secure_stack: SecureStack) -> None:
@@ -192,11 +189,11 @@ def test_programs_say_why_the_database_is_no_good(secure_stack: SecureStack) -> 
         assert parse_dsn(dsn)["password"] not in log
 
 
-@of_callers
-def test_doctor_asks_over_every_link(secure_stack: SecureStack, caller: tuple[str, str], tmp_path: Path) -> None:
-    storage = secure_stack.callers[caller].settings(secure_stack.authorities.ours)
-    found = diagnosis(secure_stack.stack, config_of(secure_stack.stack, tmp_path, storage=storage))
-    assert found.amiss == set()
-    assert len(found.of("certificates", "ok")) == 3
-    assert len(found.of("gateway", "ok")) == 3
-    assert storage.get("token", "no token") not in found.text
+def test_doctor_asks_over_every_link(secure_stack: SecureStack, tmp_path: Path) -> None:
+    for caller in (("reader", "token"), ("admin", "certificate")):
+        storage = secure_stack.callers[caller].settings(secure_stack.authorities.ours)
+        found = diagnosis(secure_stack.stack, config_of(secure_stack.stack, tmp_path, storage=storage))
+        assert found.amiss == set()
+        assert len(found.of("certificates", "ok")) == 3
+        assert len(found.of("gateway", "ok")) == 3
+        assert storage.get("token", "no token") not in found.text

@@ -71,7 +71,7 @@ BAD: list[tuple[Callable[[], object], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("take", "reason", "field_path"), BAD, ids=str)
+@pytest.mark.parametrize(("take", "reason", "field_path"), BAD)
 def test_what_is_wrong_is_told_with_its_place(take: Callable[[], object], reason: str, field_path: str) -> None:
     with pytest.raises(CallError) as raised:
         take()

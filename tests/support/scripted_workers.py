@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from provgate_broker.topology.policy import RangePolicy, parse_binding_key
 from provgate_broker.wire.package import Nack, encode_reply
 from provgate_stack.stack import StorageConfig
 from provgate_storage.registry import local_storage
-from tests.entries import Entry, decode_entries
+from tests.support.entries import Entry, decode_entries
+from tests.support.polling import TIMEOUT_S, eventually
 
 _RECONNECT_S = 0.1
 
@@ -100,14 +100,14 @@ class ScriptedWorkers:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._consuming.wait(20)
+        assert self._consuming.wait(TIMEOUT_S)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join(20)
+        self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
 
     def reset(self) -> None:
@@ -115,12 +115,9 @@ class ScriptedWorkers:
         self.script = in_full
         self.requests.clear()
 
-    def wait_for(self, request_count: int, timeout_s: float = 10.0) -> list[Request]:
-        """Returns the requests once there are so many."""
-        deadline = time.monotonic() + timeout_s
-        while len(self.requests) < request_count:
-            assert time.monotonic() < deadline, f"{len(self.requests)} of {request_count} packages came"
-            time.sleep(0.005)
+    def wait_for(self, request_count: int, timeout_s: float = TIMEOUT_S) -> list[Request]:
+        """Returns the requests once there are `request_count` or more."""
+        eventually(lambda: len(self.requests) >= request_count, f"{request_count} packages come", timeout_s)
         return list(self.requests)
 
     def answer(self, request: Request, *answers: Answer) -> None:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 SEED: Final = int(os.environ.get("TEST_SEED") or secrets.randbelow(10**9))
+# The processes that pytest-xdist starts draw from the same.
+os.environ["TEST_SEED"] = str(SEED)
 
 # Of an example that fails hypothesis prints the line that repeats it. A busy machine is no failure.
 settings.register_profile("provgate", print_blob=True, deadline=None)

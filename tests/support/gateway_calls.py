@@ -18,8 +18,12 @@ from grpc_status import rpc_status
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from tests.support.entries import entry_id
+from tests.support.polling import TIMEOUT_S, eventually
 
 SERVICE = "provgate.v1.ProvenanceStorage"
+
+Connected = tuple[grpc.Channel, ProvenanceStorageStub]
 
 
 @dataclass
@@ -87,7 +91,9 @@ def outcome_of_unary(call: Callable[[], Any]) -> Outcome:
     return outcome_of(responses())
 
 
-def write(method: Callable[..., Iterable[Any]], messages: Iterable[Any], timeout_s: float | None = 20.0) -> Outcome:
+def write(
+    method: Callable[..., Iterable[Any]], messages: Iterable[Any], timeout_s: float | None = TIMEOUT_S
+) -> Outcome:
     """Makes a write, reads it to its end and checks what holds of the progress of every write."""
     outcome = progress_of(outcome_of(method(iter(messages), timeout=timeout_s)))
     _check_progress(outcome)
@@ -100,7 +106,7 @@ def progress_of(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def check_turned_away(outcome: Outcome, reason: str) -> None:
+def check_exhausted(outcome: Outcome, reason: str) -> None:
     """Checks that a call was shed, and told when to try again."""
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert outcome.reason == reason
@@ -133,7 +139,7 @@ def _take_status(outcome: Outcome, error: Any) -> None:
 class OpenWrite:
     """A ContentAdd whose messages a test sends one by one. `responses` are those that have come."""
 
-    def __init__(self, stub: ProvenanceStorageStub, timeout_s: float | None = 20.0) -> None:
+    def __init__(self, stub: ProvenanceStorageStub, timeout_s: float | None = TIMEOUT_S) -> None:
         self._messages: queue.SimpleQueue[pb2.ContentAddRequest | None] = queue.SimpleQueue()
         self.call: Any = stub.ContentAdd(iter(self._messages.get, None), timeout=timeout_s)
 
@@ -172,10 +178,10 @@ def connected(address: str) -> Iterator[tuple[grpc.Channel, ProvenanceStorageStu
         yield channel, ProvenanceStorageStub(channel)
 
 
-def health(channel: grpc.Channel, service: str = SERVICE) -> str:
+def health(channel: grpc.Channel, service: str = SERVICE, timeout_s: float = 20.0) -> str:
     """Returns what the health service says."""
     request = health_pb2.HealthCheckRequest(service=service)
-    response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+    response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_s)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 
 
@@ -183,22 +189,8 @@ def wait_serving(channel: grpc.Channel) -> None:
     eventually(lambda: health(channel) == "SERVING", "the gateway is healthy")
 
 
-def eventually(reached: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
-    """Returns once something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
-
-
-def content_id(number: int, first_byte: int | None = None) -> bytes:
-    """Returns an id; the ids of successive numbers go round the ranges."""
-    first = number * 16 % 256 if first_byte is None else first_byte
-    return bytes([first]) + number.to_bytes(19, "big")
-
-
 def contents(count: int, start: int = 0, first_byte: int | None = None) -> pb2.ContentAddRequest:
     """Returns a message of so many contents."""
     return pb2.ContentAddRequest(
-        contents=[model_pb2.Content(id=content_id(number, first_byte)) for number in range(start, start + count)]
+        contents=[model_pb2.Content(id=entry_id(number, first_byte)) for number in range(start, start + count)]
     )
