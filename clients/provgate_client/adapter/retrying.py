@@ -167,8 +167,6 @@ def cause_of(details: str | None, secure: bool) -> str:
             return cause
     if any(part in text for part in _HUNG_UP):  # A server that closes the connection does not say why.
         if secure:
-            return (
-                "it closes the connection during the TLS handshake: it may require a client certificate (tls_cert_file)"
-            )
+            return "it closes the connection in the TLS handshake: it may require a client certificate (tls_cert_file)"
         return "it closes the connection: it may require TLS (tls, tls_ca_file)"
     return " ".join(details.rpartition("last error: ")[2].split())
