@@ -19,12 +19,13 @@ from provgate_storage.rows.bulk import are_ids, check_each
 from provgate_storage.rows.values import check_entity, check_id, check_limit, check_relation
 
 Row = TypeVar("Row")
+Row_co = TypeVar("Row_co", covariant=True)
 
 IDS_A_REQUEST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Query(Generic[Row]):
+class Query(Generic[Row_co]):
     """A streamed read.
 
     Attributes:
@@ -37,7 +38,7 @@ class Query(Generic[Row]):
     method: str
     requests: Sequence[Message]
     field: str
-    rows: Callable[[Any], Iterable[Row]]
+    rows: Callable[[Any], Iterable[Row_co]]
 
 
 def content_get(ids: Iterable[Id]) -> Query[tuple[Id, datetime]]:

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from provgate_client.cli import main
-from provgate_client.cli.rows import BATCH_ENTRIES, LINE_MAX_BYTES
+from provgate_client.cli.add import BATCH_ENTRIES, LINE_MAX_BYTES
 from provgate_storage import EntityType, RelationData, RelationType, RevisionData
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble
@@ -188,7 +188,7 @@ class TestGetAndAdd:
             ("contents", '{"id": "x"}', "'x' is no id"),
             ("contents", f'{{"id": "swh:1:dir:{"0" * 40}"}}', "no content"),
             ("contents", f'{{"id": "{"0" * 40}", "dates": null}}', "unknown field `dates`"),
-            ("contents", f'{{"id": "{"0" * 40}", "date": "yesterday"}}', "no date"),
+            ("contents", f'{{"id": "{"0" * 40}", "date": "yesterday"}}', "not a date"),
             ("contents", f'{{"id": "{"0" * 40}", "date": "2020-01-01T00:00:00"}}', "no offset"),
             ("contents", f'{{"id": "{"0" * 40}", "date": "0001-01-01T00:00:00+01:00"}}', "years 1 to 9999"),
             ("contents", b'{"id": "\xff"}', "utf-8"),
@@ -307,7 +307,7 @@ class TestIndex:
 
     def test_a_remote_that_is_a_path_is_noted(self, run: Run, repository: Path) -> None:
         self.git(repository, "remote", "add", "origin", "../r.git")
-        noted = f"origin: file://{repository} (the repository's remote 'origin' is no URL)"
+        noted = f"origin: file://{repository} (the repository's remote 'origin' is not a URL)"
         assert run("index", str(repository)).stderr.splitlines()[0] == noted
 
     def test_what_is_left_out_is_listed(self, run: Run, repository: Path, gateway: GatewayDouble) -> None:
@@ -324,7 +324,7 @@ class TestIndex:
         self.git(repository, "update-ref", "refs/heads/late", revision)
         result = run("index", str(repository), "--origin", "https://example.org/r.git")
         assert result.exit_code == 1
-        assert "left out: 1 where the author date is not in the years 1 to 9999" in result.stderr
+        assert "left out: 1 because the author date is not in the years 1 to 9999" in result.stderr
         assert f"  {revision}: " in result.stderr
 
     def test_what_is_no_repository(self, run: Run, tmp_path: Path) -> None:
