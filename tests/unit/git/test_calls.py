@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from provgate_client.git.dates import StorageCalls
+from provgate_client.git.calls import StorageCalls
 from provgate_client.git.progress import IndexProgress, ProgressMeter
 from provgate_client.git.settings import StorageGaveUpError
 from provgate_storage.errors import StorageError, StorageUnavailableError
@@ -30,7 +30,7 @@ def test_a_write_is_made_until_it_is_taken_and_counted_once() -> None:
     shown: list[IndexProgress] = []
     meter = ProgressMeter(shown.append)
     StorageCalls(meter, 10).write("content", 7, answers([False, StorageUnavailableError("away"), True]))
-    assert meter.entries() == {"content": 7}
+    assert meter.entries == {"content": 7}
     assert [(progress.entries_sent, progress.entries_acked) for progress in shown] == [(7, 0), (7, 7)]
 
 
@@ -44,7 +44,7 @@ def test_it_gives_up_after_a_while() -> None:
     with pytest.raises(StorageGaveUpError, match=r"content: the database is away, after \d+ attempts") as caught:
         StorageCalls(meter, 0.05).write("content", 7, always(StorageUnavailableError("the database is away")))
     assert isinstance(caught.value.__cause__, StorageUnavailableError)
-    assert not meter.entries()
+    assert not meter.entries
 
 
 def always(error: Exception) -> Callable[[], bool]:

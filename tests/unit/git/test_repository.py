@@ -200,7 +200,7 @@ class TestWhatCannotBeRead:
             repository.tree(bytes.fromhex(tree))
 
     def test_an_object_of_another_kind(self, clone: Path) -> None:
-        with GitRepository(clone) as repository, pytest.raises(RepositoryError, match="is no commit"):
+        with GitRepository(clone) as repository, pytest.raises(RepositoryError, match="is not a commit"):
             repository.commit(bytes.fromhex(git(clone, "rev-parse", "HEAD^{tree}")))
 
     def test_damaged_grafts(self, clone: Path) -> None:
