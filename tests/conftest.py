@@ -8,11 +8,10 @@ from types import FrameType
 import pytest
 
 pytest_plugins = (
-    "tests.fix_random",
-    "tests.fix_servers",
-    "tests.fix_stack",
-    "tests.fix_gateway",
-    "tests.fix_secure_stack",
+    "tests.support.fix_random",
+    "tests.support.fix_servers",
+    "tests.support.fix_stack",
+    "tests.support.fix_secure_stack",
 )
 
 

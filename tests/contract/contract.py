@@ -18,9 +18,20 @@ from hypothesis import strategies as st
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationData, RelationType, RevisionData
-from tests.contract.examples import DAY, EARLIEST_DATE, LATEST_DATE, ODD_PATHS, entry_id, example_scope, row
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import Write, apply, state_of, writes
+from tests.support.entries import entry_id
+from tests.support.examples import (
+    DAY,
+    EARLIEST_DATE,
+    LATEST_DATE,
+    ODD_PATHS,
+    Write,
+    apply,
+    example_scope,
+    row,
+    state_of,
+    writes,
+)
+from tests.support.reference import InMemoryProvenanceStorage
 
 Storage = ProvenanceStorageInterface
 

@@ -6,7 +6,7 @@ import pytest
 
 from provgate_storage.interface import ProvenanceStorageInterface
 from tests.contract.contract import ProvenanceStorageContract
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 
 
 class TestInMemory(ProvenanceStorageContract):

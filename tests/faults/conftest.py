@@ -12,8 +12,8 @@ from provgate_stack.servers.mongodb import MongoDbServer
 from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Checker
-from tests.fix_stack import FEW_RANGES
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.loss_checker import Checker
 
 
 @pytest.fixture

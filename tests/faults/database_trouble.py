@@ -15,18 +15,11 @@ from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.process import ChildProgram
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Checker
 from tests.faults.load import Load, check_all_acked
-from tests.integration.gateway_calls import (
-    Outcome,
-    connected,
-    content_id,
-    eventually,
-    health,
-    outcome_of,
-    outcome_of_unary,
-    wait_serving,
-)
+from tests.support.entries import entry_id
+from tests.support.gateway_calls import Outcome, connected, health, outcome_of, outcome_of_unary, wait_serving
+from tests.support.loss_checker import Checker
+from tests.support.polling import eventually
 
 NOTICED_S: Final = 30.0
 RECOVERED_S: Final = 60.0
@@ -35,7 +28,7 @@ RECOVERED_S: Final = 60.0
 IDLE_CORES: Final = 0.3
 IDLE_LINES: Final = 50
 
-FIND_FIRST: Final = pb2.ContentFindFirstRequest(id=content_id(1))
+FIND_FIRST: Final = pb2.ContentFindFirstRequest(id=entry_id(1))
 CONTENTS: Final = pb2.EntityGetAllRequest(entity=model_pb2.ENTITY_TYPE_CONTENT)
 
 

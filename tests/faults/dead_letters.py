@@ -14,8 +14,7 @@ from provgate_broker.dead_letters.messages import (
     TIME_HEADER,
 )
 from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
-from tests.amqp_sender import AmqpSender
-from tests.faults.packages import content_queue
+from tests.support.packages import AmqpSender, content_queue
 
 # One range, so that good and bad wait in one queue and are stored together.
 FIRST_BYTE: Final = 0x21

@@ -19,7 +19,7 @@ from typing import Any, Final
 import grpc
 
 from provgate.v1 import provenance_storage_pb2 as pb2
-from tests.integration.gateway_calls import contents, outcome_of
+from tests.support.gateway_calls import contents, outcome_of
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent
 _CHANNELS: Final = 10

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg2
 from psycopg2.extensions import connection
 
-from tests.integration.gateway_calls import eventually
+from tests.support.polling import eventually
 
 _HELD_S = 30.0
 

@@ -14,22 +14,14 @@ import grpc
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Call, Checker
 from tests.faults.database_trouble import CONTENTS, FIND_FIRST, RECOVERED_S
-from tests.faults.link import Link, Mode
 from tests.faults.load import Load, check
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import (
-    Outcome,
-    connected,
-    content_id,
-    contents,
-    eventually,
-    health,
-    outcome_of,
-    outcome_of_unary,
-    wait_serving,
-)
+from tests.support.entries import entry_id
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.gateway_calls import Outcome, connected, contents, health, outcome_of, outcome_of_unary, wait_serving
+from tests.support.link import Link, Mode
+from tests.support.loss_checker import Call, Checker
+from tests.support.polling import eventually
 
 HEARTBEAT_S: Final = 2
 STORAGE_TIMEOUT_S: Final = 3
@@ -200,5 +192,5 @@ def _is_made_again(link: Link, stub: ProvenanceStorageStub, made_before: int) ->
 
 def write_few(linked: LinkedStack, stub: ProvenanceStorageStub) -> Outcome:
     outcome = outcome_of(stub.ContentAdd(iter([contents(5)]), timeout=2))
-    linked.checker.record(Call("content_add", ([content_id(number) for number in range(5)],), outcome.ok, None))
+    linked.checker.record(Call("content_add", ([entry_id(number) for number in range(5)],), outcome.ok, None))
     return outcome

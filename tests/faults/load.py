@@ -17,7 +17,7 @@ from provgate_client.errors import CallError, StorageClosedError
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import StorageConfig
 from provgate_storage import RelationData, RelationType, RevisionData, get_provenance_storage
-from tests.faults.checker import Checker
+from tests.support.loss_checker import Checker
 
 _ENTRY_COUNT: Final = 100
 _PAUSE_S: Final = 0.03

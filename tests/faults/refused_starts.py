@@ -7,8 +7,7 @@ from pathlib import Path
 
 from provgate_stack.processes.process import free_ports
 from provgate_stack.stack import Stack
-from tests.integration.gateway_programs import failed_start
-from tests.integration.worker_commands import run
+from tests.support.programs import failed_start, run_workers
 
 
 def check_gateway_refuses(stack: Stack, said: str) -> None:
@@ -22,7 +21,7 @@ def check_gateway_refuses(stack: Stack, said: str) -> None:
 
 def check_workers_refuse(config: Path, said: str, commands: tuple[str, ...] = ("run",)) -> None:
     for command in commands:
-        ended = run(config, command)
+        ended = run_workers(config, command)
         assert ended.returncode == 1
         assert re.search(said, ended.stderr), ended.stderr
         assert "Traceback" not in ended.stderr

@@ -13,7 +13,7 @@ from provgate_stack.processes.programs import ReadyFileProgram
 from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.faults.link import Link, Mode
+from tests.support.link import Link, Mode
 
 _GAP_S: Final = (2.0, 5.0)
 _HOLD_S: Final = (2.0, 8.0)

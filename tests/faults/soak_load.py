@@ -15,7 +15,7 @@ from typing import Any, Final
 from provgate_storage import ProvenanceStorageInterface, RelationData, RelationType, RevisionData
 from provgate_storage.errors import RetryableStorageError
 from provgate_storage.model import EntityType, Id
-from tests.faults.checker import Checker
+from tests.support.loss_checker import Checker
 
 _IDS_COUNT: Final = 4_000
 _CALL_MAX_ENTRIES: Final = 2_000

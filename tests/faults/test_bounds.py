@@ -14,17 +14,10 @@ from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
-from tests.integration.gateway_calls import (
-    OpenWrite,
-    check_turned_away,
-    connected,
-    contents,
-    eventually,
-    outcome_of_unary,
-    write,
-)
-from tests.integration.scripted_workers import ScriptedWorkers, in_full, silent
-from tests.watching import value
+from tests.support.gateway_calls import OpenWrite, check_exhausted, connected, contents, outcome_of_unary, write
+from tests.support.polling import eventually
+from tests.support.scripted_workers import ScriptedWorkers, in_full, silent
+from tests.support.watch_port import value
 
 pytestmark = pytest.mark.faults
 
@@ -63,7 +56,7 @@ def test_one_call_too_many_is_turned_away(stub: ProvenanceStorageStub) -> None:
         call.send(contents(1))
         call.wait_for(lambda progress: progress.acked_count == 1)
     outcome = write(stub.ContentAdd, [contents(1)])
-    check_turned_away(outcome, "TOO_MANY_CALLS")
+    check_exhausted(outcome, "TOO_MANY_CALLS")
     assert outcome.counts == (0, 0, 0)
     # Reads have bounds of their own.
     assert outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5)).ok
@@ -106,7 +99,7 @@ def test_a_call_that_others_keep_waiting_may_be_tried_again(
     holder.send(contents(MAX_UNACKED_PER_CALL))
     holder.wait_for(lambda progress: progress.published_count == MAX_UNACKED_PER_CALL)
     outcome = write(stub.ContentAdd, [contents(MAX_UNACKED_PER_CALL)], timeout_s=SHORT_S)
-    check_turned_away(outcome, "FLOW_CONTROL")
+    check_exhausted(outcome, "FLOW_CONTROL")
     assert outcome.counts == (60, 0, 0)
     holder.cancel()
 
@@ -133,7 +126,7 @@ def test_a_crowd_of_calls_is_shed_and_those_that_run_go_on(stub: ProvenanceStora
         call.wait_for(lambda progress: progress.acked_count == 1)
     with ThreadPoolExecutor(20) as threads:
         for outcome in threads.map(lambda _: write(stub.ContentAdd, [contents(1)], timeout_s=None), range(200)):
-            check_turned_away(outcome, "TOO_MANY_CALLS")
+            check_exhausted(outcome, "TOO_MANY_CALLS")
     for call in calls:
         call.send(contents(50, start=1))
     assert [call.end().counts for call in calls] == [(51, 51, 51)] * MAX_CALLS

@@ -21,25 +21,15 @@ from provgate_stack.processes.programs import WorkerProgram
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import RelationData, RelationType, get_provenance_storage
-from tests.amqp_sender import AmqpSender
-from tests.broker_alarms import alarm, alarms
-from tests.faults.checker import Checker
 from tests.faults.load import Load, Writing, check, check_all_acked
-from tests.faults.packages import stored_count
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import (
-    OpenWrite,
-    Outcome,
-    connected,
-    content_id,
-    contents,
-    eventually,
-    health,
-    outcome_of,
-    wait_serving,
-    write,
-)
-from tests.integration.scripted_workers import Request, ScriptedWorkers, in_full, set_up, silent
+from tests.support.broker import alarm, alarms
+from tests.support.entries import entry_id
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.gateway_calls import OpenWrite, Outcome, connected, contents, health, outcome_of, wait_serving, write
+from tests.support.loss_checker import Checker
+from tests.support.packages import AmqpSender, stored_count
+from tests.support.polling import eventually
+from tests.support.scripted_workers import Request, ScriptedWorkers, in_full, set_up, silent
 
 pytestmark = pytest.mark.faults
 
@@ -180,7 +170,7 @@ def test_an_alarm_holds_writers_back_and_nobody_else(
     small_stack.start_gateway(listen=small_stack.address, batch_size=10)
     workers.terminate()
     # Of each queue more packages than a worker takes in hand: their delivery acks have to get through too.
-    backlog = dict.fromkeys((content_id(number) for number in range(3000)), DATE)
+    backlog = dict.fromkeys((entry_id(number) for number in range(3000)), DATE)
     with Writing(small_stack.address, checker) as writing, connected(small_stack.address) as (_, stub):
         waiting = writing.begin("content_add", backlog)
         writing.wait_published(len(backlog))
@@ -193,7 +183,7 @@ def test_an_alarm_holds_writers_back_and_nobody_else(
             # The broker says that it blocks a connection once something is published on it.
             write(stub.ContentAdd, [contents(1)], timeout_s=1.0)
             assert_blocked(write(stub.ContentAdd, [contents(5)], timeout_s=1.0))
-            held_back = writing.begin("content_add", {content_id(number): DATE for number in range(3000, 3100)})
+            held_back = writing.begin("content_add", {entry_id(number): DATE for number in range(3000, 3100)})
             assert outcome_of(stub.EntityGetAll(CONTENTS, timeout=10)).ok
             assert not held_back.done()
             assert not waiting.done()
@@ -220,7 +210,7 @@ def test_what_is_lost_with_the_publisher_alone_is_published_again(
     with Writing(small_stack.address, checker) as writing, connected(small_stack.address) as (_, stub):
         with alarm(rabbitmq_node, "memory"):
             # It is published before the broker says that it blocks the connection, and read by nobody.
-            lost = writing.begin("content_add", [content_id(number) for number in range(100)])
+            lost = writing.begin("content_add", [entry_id(number) for number in range(100)])
             assert_blocked(write(stub.ContentAdd, [contents(5)], timeout_s=1.0))
             close_connection(rabbitmq_node, "provgate-gateway publisher")
         assert lost.result(RECOVERED_S)
@@ -294,5 +284,5 @@ def test_a_full_queue_refuses_and_takes_more_once_there_is_room(
 
 def long_rows(number: int) -> dict[bytes, set[RelationData]]:
     """Returns rows of 8 MiB in all."""
-    ids = [content_id(number * LONG_ROW_COUNT + each) for each in range(LONG_ROW_COUNT)]
+    ids = [entry_id(number * LONG_ROW_COUNT + each) for each in range(LONG_ROW_COUNT)]
     return {id: {RelationData(id, (id.hex().encode() * 103)[:4096])} for id in ids}

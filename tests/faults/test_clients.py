@@ -18,21 +18,14 @@ from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Checker
 from tests.faults.client_program import group, running_client
 from tests.faults.footprint import MIB, Footprint
 from tests.faults.load import check
-from tests.faults.queues import message_count, queue_names
-from tests.integration.gateway_calls import (
-    OpenWrite,
-    connected,
-    contents,
-    eventually,
-    outcome_of,
-    progress_of,
-    write,
-)
-from tests.integration.scripted_workers import Answer, Request, ScriptedWorkers, in_full, set_up
+from tests.support.broker import message_count, queue_names
+from tests.support.gateway_calls import OpenWrite, connected, contents, outcome_of, progress_of, write
+from tests.support.loss_checker import Checker
+from tests.support.polling import eventually
+from tests.support.scripted_workers import Answer, Request, ScriptedWorkers, in_full, set_up
 
 pytestmark = pytest.mark.faults
 

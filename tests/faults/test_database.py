@@ -16,7 +16,6 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Checker
 from tests.faults.database_trouble import (
     NOTICED_S,
     RECOVERED_S,
@@ -28,10 +27,11 @@ from tests.faults.database_trouble import (
     wait_for_trouble,
 )
 from tests.faults.load import Writing, check
-from tests.faults.queues import consumers
 from tests.faults.small_disk import SmallDisk
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import eventually
+from tests.support.broker import consumers
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.loss_checker import Checker
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.faults
 

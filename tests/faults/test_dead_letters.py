@@ -16,12 +16,11 @@ from provgate_stack.processes.process import ChildProgram
 from provgate_stack.processes.programs import program_path
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
-from tests.entries import encode_package
 from tests.faults.held_writes import rows_held
-from tests.faults.packages import DATE, content_queue, stored_count
-from tests.faults.queues import message_count
-from tests.integration.gateway_calls import eventually
+from tests.support.broker import message_count
+from tests.support.entries import encode_package
+from tests.support.packages import DATE, AmqpSender, content_queue, stored_count
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.faults
 

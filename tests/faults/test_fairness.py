@@ -22,22 +22,22 @@ from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
-from tests.faults.link import Link
 from tests.faults.resetter import Resetter
-from tests.integration.gateway_calls import (
+from tests.support.gateway_calls import (
     SERVICE,
     OpenWrite,
     Outcome,
     connected,
     contents,
-    eventually,
     outcome_of,
     outcome_of_unary,
     progress_of,
     write,
 )
-from tests.integration.scripted_workers import ScriptedWorkers
-from tests.watching import value
+from tests.support.link import Link
+from tests.support.polling import eventually
+from tests.support.scripted_workers import ScriptedWorkers
+from tests.support.watch_port import value
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,15 @@ import pytest
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Checker
 from tests.faults.held_writes import rows_held
 from tests.faults.load import Writing, check
-from tests.faults.packages import DATE, content_ids
-from tests.fix_gateway import MakeStack
-from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually
-from tests.integration.gateway_programs import HealthWatcher, end_of, send_signal, with_path
-from tests.integration.scripted_workers import ScriptedWorkers, in_full, silent
+from tests.support.fix_stack import MakeStack
+from tests.support.gateway_calls import OpenWrite, connected, contents
+from tests.support.loss_checker import Checker
+from tests.support.packages import DATE, content_ids
+from tests.support.polling import eventually
+from tests.support.programs import HealthWatcher, end_of, send_signal, with_path
+from tests.support.scripted_workers import ScriptedWorkers, in_full, silent
 
 pytestmark = pytest.mark.faults
 

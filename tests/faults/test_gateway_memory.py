@@ -20,8 +20,9 @@ from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
 from tests.faults.heavy_writes import HeavyWrites
-from tests.integration.gateway_calls import connected, eventually
-from tests.watching import value
+from tests.support.gateway_calls import connected
+from tests.support.polling import eventually
+from tests.support.watch_port import value
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,7 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import StorageConfig
-from tests.faults.checker import Checker
 from tests.faults.database_trouble import FIND_FIRST, RECOVERED_S
-from tests.faults.link import Link
 from tests.faults.linked import (
     STORAGE_TIMEOUT_S,
     LinkedStack,
@@ -26,7 +24,9 @@ from tests.faults.linked import (
     start_linked,
     under_load,
 )
-from tests.integration.gateway_calls import outcome_of_unary
+from tests.support.gateway_calls import outcome_of_unary
+from tests.support.link import Link
+from tests.support.loss_checker import Checker
 
 pytestmark = pytest.mark.faults
 

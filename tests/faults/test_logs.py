@@ -10,8 +10,9 @@ import pytest
 
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import connected, eventually
-from tests.integration.json_logs import records_of, start_logging_json
+from tests.support.gateway_calls import connected
+from tests.support.polling import eventually
+from tests.support.programs import records_of, start_logging_json
 
 pytestmark = pytest.mark.faults
 

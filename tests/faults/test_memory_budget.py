@@ -17,12 +17,12 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.programs import WorkerProgram
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
-from tests.entries import encode_package
 from tests.faults.footprint import MIB, Footprint
-from tests.faults.queues import message_count
-from tests.integration.gateway_calls import eventually
-from tests.watching import value
+from tests.support.broker import message_count
+from tests.support.entries import encode_package
+from tests.support.packages import AmqpSender
+from tests.support.polling import eventually
+from tests.support.watch_port import value
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,6 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.mongodb import MongoDbServer, mongodb_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
-from tests.entries import encode_package
-from tests.faults.checker import Checker
 from tests.faults.database_trouble import (
     NOTICED_S,
     RECOVERED_S,
@@ -35,14 +32,16 @@ from tests.faults.database_trouble import (
     wait_for_trouble,
 )
 from tests.faults.dead_letters import FIRST_BYTE, assert_dead_letters
-from tests.faults.link import Link
 from tests.faults.load import Writing, check
-from tests.faults.packages import DATE, content_ids, stored_count
-from tests.faults.queues import consumers, queue_names
 from tests.faults.refused_starts import check_gateway_refuses, check_workers_refuse
 from tests.faults.small_disk import small_tmpfs
-from tests.fix_stack import FEW_RANGES
-from tests.integration.worker_commands import run
+from tests.support.broker import consumers, queue_names
+from tests.support.entries import encode_package
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.link import Link
+from tests.support.loss_checker import Checker
+from tests.support.packages import DATE, AmqpSender, content_ids, stored_count
+from tests.support.programs import run_workers
 
 pytestmark = pytest.mark.faults
 
@@ -293,7 +292,7 @@ def test_a_mongodb_schema_of_a_newer_program(
     mongodb_name: str,
     rabbitmq_node: RabbitMqNode,
 ) -> None:
-    assert run(small_mongodb_stack.config, "setup").returncode == 0
+    assert run_workers(small_mongodb_stack.config, "setup").returncode == 0
     queues = queue_names(rabbitmq_node, broker_url)
     with client_of(mongodb_server) as client:
         assert client[mongodb_name]["schema"].update_one({}, {"$inc": {"version": 1}}).modified_count == 1

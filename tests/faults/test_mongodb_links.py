@@ -13,8 +13,6 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.mongodb import MongoDbServer, mongodb_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import StorageConfig
-from tests.faults.checker import Checker
-from tests.faults.link import Link
 from tests.faults.linked import (
     STORAGE_TIMEOUT_S,
     LinkedStack,
@@ -24,6 +22,8 @@ from tests.faults.linked import (
     over,
     start_linked,
 )
+from tests.support.link import Link
+from tests.support.loss_checker import Checker
 
 pytestmark = pytest.mark.faults
 

@@ -13,13 +13,12 @@ import pytest
 from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod, binding_key, exchange_of, location_id
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import get_provenance_storage
-from tests.amqp_sender import AmqpSender
-from tests.entries import Entry, encode_package
-from tests.faults.checker import Call, Checker
 from tests.faults.held_writes import rows_held
 from tests.faults.load import check, random_writes
-from tests.faults.packages import DATE, content_ids, publish, stored_count
-from tests.fix_stack import FEW_RANGES
+from tests.support.entries import Entry, encode_package
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.loss_checker import Call, Checker
+from tests.support.packages import DATE, AmqpSender, content_ids, publish, stored_count
 
 pytestmark = pytest.mark.faults
 

@@ -15,13 +15,12 @@ from provgate_broker.wire.package import NACK_HEADER, Nack
 from provgate_client.errors import InvalidRequestError
 from provgate_stack.processes.programs import WorkerProgram
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
-from tests.entries import encode_package
-from tests.faults.checker import Checker
 from tests.faults.dead_letters import FIRST_BYTE, assert_dead_letters
 from tests.faults.held_writes import rows_held
 from tests.faults.load import Writing, check
-from tests.faults.packages import DATE, content_ids, content_queue, publish, stored_count
+from tests.support.entries import encode_package
+from tests.support.loss_checker import Checker
+from tests.support.packages import DATE, AmqpSender, content_ids, content_queue, publish, stored_count
 
 pytestmark = pytest.mark.faults
 

@@ -29,13 +29,13 @@ from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_stor
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import ProvenanceStorageInterface, get_provenance_storage
-from tests.amqp_sender import AmqpSender
-from tests.faults.checker import Checker
-from tests.faults.link import Link
-from tests.faults.queues import message_count
 from tests.faults.soak_faults import Scene, draws
 from tests.faults.soak_load import Client, Tally
 from tests.faults.soak_memory import MemoryWatch
+from tests.support.broker import message_count
+from tests.support.link import Link
+from tests.support.loss_checker import Checker
+from tests.support.packages import AmqpSender
 
 MINUTES: Final = float(os.environ.get("SOAK_MINUTES") or 1)
 SEED: Final = int(os.environ.get("SOAK_SEED") or secrets.randbelow(10**9))

@@ -15,12 +15,11 @@ from provgate_broker.wire.package import NACK_HEADER, Nack
 from provgate_stack.servers.mongodb import MongoDbServer
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
-from tests.entries import encode_package
 from tests.faults.database_trouble import assert_idle
-from tests.faults.packages import DATE, content_ids, content_queue, publish, stored_count
 from tests.faults.test_mongodb import failing
-from tests.integration.worker_commands import run
+from tests.support.entries import encode_package
+from tests.support.packages import DATE, AmqpSender, content_ids, content_queue, publish, stored_count
+from tests.support.programs import run_workers
 
 pytestmark = pytest.mark.faults
 
@@ -35,7 +34,7 @@ LIMIT_S = 30.0
 @pytest.fixture
 def sender(small_stack: Stack, broker_url: str) -> Iterator[AmqpSender]:
     """A sender, on queues and tables that are set up."""
-    assert run(small_stack.config, "setup").returncode == 0
+    assert run_workers(small_stack.config, "setup").returncode == 0
     with AmqpSender(broker_url) as sender:
         yield sender
 

@@ -8,11 +8,11 @@ from provgate_broker.topology.policy import RangePolicy
 from provgate_stack.processes.programs import WorkerProgram
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.faults.checker import Checker
 from tests.faults.load import Load, check_all_acked
-from tests.faults.queues import active_programs
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import eventually
+from tests.support.broker import active_programs
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.loss_checker import Checker
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.faults
 

@@ -21,16 +21,15 @@ from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
-from tests.amqp_sender import AmqpSender
-from tests.entries import encode_package
-from tests.faults.link import Link, Mode
-from tests.faults.packages import DATE
-from tests.faults.queues import consumers, queue_names
 from tests.faults.refused_starts import check_gateway_refuses, check_workers_refuse
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import connected, eventually, health
-from tests.integration.gateway_programs import end_of
-from tests.integration.worker_commands import config_with, run
+from tests.support.broker import consumers, queue_names
+from tests.support.entries import encode_package
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.gateway_calls import connected, health
+from tests.support.link import Link, Mode
+from tests.support.packages import DATE, AmqpSender
+from tests.support.polling import eventually
+from tests.support.programs import config_with, end_of, run_workers
 
 pytestmark = pytest.mark.faults
 
@@ -53,7 +52,7 @@ def execute(dsn: str, statement: str) -> None:
 @pytest.fixture
 def set_up_stack(small_stack: Stack) -> Stack:
     """A stack whose topology and schema are there; nothing of it runs."""
-    assert run(small_stack.config, "setup").returncode == 0
+    assert run_workers(small_stack.config, "setup").returncode == 0
     return small_stack
 
 
@@ -112,7 +111,7 @@ def test_the_range_count_changes_only_by_setup_and_never_under_packages(
     assert queue_names(rabbitmq_node, broker_url) == queues
     assert set(consumers(rabbitmq_node, broker_url)) == {sender.queue}
     sender.amqp_channel.queue_purge("content_add.unknown.3")
-    assert run(config, "setup").returncode == 0
+    assert run_workers(config, "setup").returncode == 0
     check_workers_refuse(
         set_up_stack.config, r"ranges\.content is 4, and the database was set up with 2: set it to what"
     )

@@ -14,9 +14,10 @@ import pytest
 from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.broker_alarms import alarm
-from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually, write
-from tests.watching import expect, told, value
+from tests.support.broker import alarm
+from tests.support.gateway_calls import OpenWrite, connected, contents, write
+from tests.support.polling import eventually
+from tests.support.watch_port import expect, probe, value
 
 pytestmark = pytest.mark.faults
 
@@ -35,17 +36,17 @@ def test_a_broker_that_is_out_of_reach_is_named_until_it_is_back(
         eventually(lambda: problem(gateway, "broker") is not None, "the gateway says so", RECOVERED_S)
         eventually(lambda: problem(workers, "broker") is not None, "the workers say so", RECOVERED_S)
         assert problem(gateway, "storage") is None
-        assert told(gateway, "/healthz").ok
-        assert told(workers, "/healthz").ok
+        assert probe(gateway, "/healthz").ok
+        assert probe(workers, "/healthz").ok
     finally:
         rabbitmq_node.start()
-    eventually(lambda: told(gateway, "/readyz").ok and told(workers, "/readyz").ok, "both are ready", RECOVERED_S)
+    eventually(lambda: probe(gateway, "/readyz").ok and probe(workers, "/readyz").ok, "both are ready", RECOVERED_S)
 
 
 def test_a_broker_that_blocks_publishers_is_named(small_stack: Stack, rabbitmq_node: RabbitMqNode) -> None:
     small_stack.start()
     gateway, _ = small_stack.metrics_addresses()
-    eventually(lambda: told(gateway, "/readyz").ok, "it is ready")
+    eventually(lambda: probe(gateway, "/readyz").ok, "it is ready")
     with alarm(rabbitmq_node, "memory"), connected(small_stack.address) as (_, stub):
         # The broker says that it blocks a connection once something is published on it.
         write(stub.ContentAdd, [contents(5)], timeout_s=1.0)
@@ -53,7 +54,7 @@ def test_a_broker_that_blocks_publishers_is_named(small_stack: Stack, rabbitmq_n
         assert problem(gateway, "broker") is None
         assert value(gateway, "provgate_gateway_broker_blocked") == 1
         assert value(gateway, "provgate_gateway_broker_connected", connection="publisher") == 1
-    eventually(lambda: told(gateway, "/readyz").ok, "it is ready again")
+    eventually(lambda: probe(gateway, "/readyz").ok, "it is ready again")
     assert value(gateway, "provgate_gateway_broker_blocked") == 0
 
 
@@ -78,22 +79,22 @@ def test_what_is_published_again_is_counted_and_acked_once(small_stack: Stack, r
 def test_a_database_that_is_out_of_reach_is_named(small_stack: Stack, postgres_cluster: PostgreSqlCluster) -> None:
     small_stack.start()
     gateway, _ = small_stack.metrics_addresses()
-    eventually(lambda: told(gateway, "/readyz").ok, "it is ready")
+    eventually(lambda: probe(gateway, "/readyz").ok, "it is ready")
     postgres_cluster.stop()
     try:
         eventually(lambda: problem(gateway, "storage") is not None, "it says so", RECOVERED_S)
         assert problem(gateway, "broker") is None
     finally:
         postgres_cluster.start()
-    eventually(lambda: told(gateway, "/readyz").ok, "it is ready again", RECOVERED_S)
+    eventually(lambda: probe(gateway, "/readyz").ok, "it is ready again", RECOVERED_S)
 
 
 def test_a_process_that_was_killed_is_named_until_the_next_is_ready(small_stack: Stack) -> None:
     program = small_stack.start_workers()
     for child in psutil.Process(program.pid).children():
         child.kill()
-    eventually(lambda: not told(program.metrics_address, "/readyz").ok, "it is named")
-    eventually(lambda: told(program.metrics_address, "/readyz").ok, "the next is ready", RECOVERED_S)
+    eventually(lambda: not probe(program.metrics_address, "/readyz").ok, "it is named")
+    eventually(lambda: probe(program.metrics_address, "/readyz").ok, "the next is ready", RECOVERED_S)
 
 
 def test_a_process_that_is_suspended_is_named_as_not_alive(small_stack: Stack) -> None:
@@ -101,12 +102,12 @@ def test_a_process_that_is_suspended_is_named_as_not_alive(small_stack: Stack) -
     child = psutil.Process(program.pid).children()[0]
     child.suspend()
     try:
-        eventually(lambda: not told(program.metrics_address, "/healthz").ok, "it is named", NOTICED_S)
-        silent = [name for name, text in told(program.metrics_address, "/healthz").problems.items() if text]
+        eventually(lambda: not probe(program.metrics_address, "/healthz").ok, "it is named", NOTICED_S)
+        silent = [name for name, text in probe(program.metrics_address, "/healthz").problems.items() if text]
         assert silent in (["process_0_reports"], ["process_1_reports"])
     finally:
         child.resume()
-    eventually(lambda: told(program.metrics_address, "/healthz").ok, "it is alive again")
+    eventually(lambda: probe(program.metrics_address, "/healthz").ok, "it is alive again")
 
 
 def test_an_event_loop_that_a_full_pipe_holds_up_is_named(small_stack: Stack) -> None:
@@ -122,7 +123,7 @@ def test_an_event_loop_that_a_full_pipe_holds_up_is_named(small_stack: Stack) ->
                 lambda: problem(gateway.metrics_address, "event_loop", "/healthz") is not None, "named", NOTICED_S
             )
             read_all(reader)
-            eventually(lambda: told(gateway.metrics_address, "/healthz").ok, "it is alive again")
+            eventually(lambda: probe(gateway.metrics_address, "/healthz").ok, "it is alive again")
         finally:
             program.kill()
             program.wait()
@@ -148,11 +149,11 @@ def read_all(reader: int) -> None:
 
 def says(address: str) -> bool:
     try:
-        told(address, "/healthz")
+        probe(address, "/healthz")
     except OSError:
         return False
     return True
 
 
 def problem(address: str, condition: str, path: str = "/readyz") -> str | None:
-    return told(address, path).problems[condition]
+    return probe(address, path).problems[condition]

@@ -12,8 +12,8 @@ import pytest
 from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
-from tests.integration.gateway_calls import eventually
-from tests.watching import told, value
+from tests.support.polling import eventually
+from tests.support.watch_port import probe, value
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ GROWTH_MAX_BYTES = 30 * MIB
 def gateway(small_stack: Stack) -> GatewayProgram:
     small_stack.start()
     program = small_stack.gateways[0]
-    eventually(lambda: told(program.metrics_address, "/readyz").ok, "it is ready")
+    eventually(lambda: probe(program.metrics_address, "/readyz").ok, "it is ready")
     return program
 
 
@@ -58,7 +58,7 @@ def _is_cut(connection: socket.socket, piece: bytes) -> bool:
 
 def _answered_in_s(address: str) -> float:
     asked_at = time.monotonic()
-    assert told(address, "/healthz").ok
+    assert probe(address, "/healthz").ok
     return time.monotonic() - asked_at
 
 

@@ -21,15 +21,14 @@ from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import RevisionData
-from tests.amqp_sender import AmqpSender
-from tests.faults.checker import Checker
 from tests.faults.held_writes import commits_held, rows_held
-from tests.faults.link import Link, Mode
 from tests.faults.load import Load, check
-from tests.faults.packages import stored_count
-from tests.faults.queues import message_count, unacked_count
 from tests.faults.watched_write import WatchedWrite
-from tests.integration.gateway_calls import eventually
+from tests.support.broker import message_count, unacked_count
+from tests.support.link import Link, Mode
+from tests.support.loss_checker import Checker
+from tests.support.packages import AmqpSender, stored_count
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.faults
 

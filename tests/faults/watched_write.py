@@ -10,8 +10,8 @@ from typing import Final, Self
 
 from provgate_client.adapter.progress import WriteProgress
 from provgate_client.storage import ProvenanceStorageGrpc
-from tests.faults.checker import Checker
-from tests.integration.gateway_calls import eventually
+from tests.support.loss_checker import Checker
+from tests.support.polling import eventually
 
 _END_S: Final = 150.0
 

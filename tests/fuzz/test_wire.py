@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.topology.policy import Operation
 from provgate_broker.wire.package import claimed_row_count, decode_reply, encode_reply
-from tests.entries import decode_entries, encode_package
 from tests.fuzz.damage import damaged_packages
+from tests.support.entries import decode_entries, encode_package
 
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS") or 20)
 SEED: Final = int(os.environ.get("FUZZ_SEED") or secrets.randbelow(10**9))

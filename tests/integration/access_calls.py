@@ -12,9 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from provgate_gateway.access.roles import Role
-from provgate_gateway.access.tokens import TokenLine, digest_of, new_token
-from tests.integration.gateway_calls import Outcome, outcome_of
+from tests.support.gateway_calls import Outcome, outcome_of
 
 _WALK_S = 10.0
 
@@ -92,10 +90,3 @@ def rpcs_of(channel: grpc.Channel) -> list[Rpc]:
 
 def _rpc(service: str, method: MethodDescriptor) -> Rpc:
     return Rpc(f"/{service}/{method.name}", method)
-
-
-def issue(add: Callable[[str], object], name: str, role: Role) -> str:
-    """Returns a new token, whose line was given to `add`."""
-    token = new_token()
-    add(f"{TokenLine(name, role, digest_of(token))}\n")
-    return token

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.unit.git.object_writer import Node, RepositoryWriter, content
+from tests.support.git_repositories import Node, RepositoryWriter, content
 
 HISTORIES: Final = ("library", "fork", "tool")
 """Their names. The fork leaves the library halfway; the last is the smallest."""

@@ -22,19 +22,13 @@ from provgate_client.errors import PermissionDeniedError, UnauthenticatedError
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_gateway.access.roles import NEEDED, PUBLIC, Role
 from provgate_stack.processes.programs import GatewayProgram
-from tests.fix_gateway import MakeStack
-from tests.integration.access_calls import Rpc, as_holder, bearer, issue, rpcs_of, showing
-from tests.integration.gateway_calls import (
-    OpenWrite,
-    check_turned_away,
-    content_id,
-    contents,
-    eventually,
-    outcome_of_unary,
-    wait_serving,
-    write,
-)
-from tests.integration.scripted_workers import ScriptedWorkers, in_full, silent
+from tests.integration.access_calls import Rpc, as_holder, bearer, rpcs_of, showing
+from tests.support.credentials import issue_token
+from tests.support.entries import entry_id
+from tests.support.fix_stack import MakeStack
+from tests.support.gateway_calls import OpenWrite, check_exhausted, contents, outcome_of_unary, wait_serving, write
+from tests.support.polling import eventually
+from tests.support.scripted_workers import ScriptedWorkers, in_full, silent
 
 UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 PERMISSION_DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
@@ -76,7 +70,7 @@ def guard(make_stack: MakeStack, scripted_workers: ScriptedWorkers, tmp_path: Pa
         file = tmp_path / "tokens"
         with file.open("a", encoding="utf-8") as opened:
             names = {"reader": Role.READER, "writer": Role.WRITER, "other": Role.WRITER, "admin": Role.ADMIN}
-            tokens = {name: issue(opened.write, name, role) for name, role in names.items()}
+            tokens = {name: issue_token(opened.write, name, role) for name, role in names.items()}
         access = {"tokens_file": str(file), "limits": limits or {}}
         program = make_stack().start_gateway(listen=listen, access=access, **settings)
         channel = grpc.insecure_channel(program.address.replace("0.0.0.0", "127.0.0.1"))
@@ -134,17 +128,17 @@ def test_adapter_and_command_line_show_their_token(guard: Guard, tmp_path: Path)
     guarded = guard()
     url, tokens = guarded.program.address, guarded.tokens
     with ProvenanceStorageGrpc(url=url, token=tokens["writer"]) as storage:
-        assert storage.content_add([content_id(1)])
-        assert storage.content_get([content_id(1)]) == {}
-        assert storage.content_find_first(content_id(1)) is None
+        assert storage.content_add([entry_id(1)])
+        assert storage.content_get([entry_id(1)]) == {}
+        assert storage.content_find_first(entry_id(1)) is None
     with ProvenanceStorageGrpc(url=url, token=tokens["reader"]) as storage:
-        assert list(storage.content_find_all(content_id(1))) == []
+        assert list(storage.content_find_all(entry_id(1))) == []
         with pytest.raises(PermissionDeniedError, match="reader has the role reader, and the call needs the role wri"):
-            storage.content_add([content_id(1)])
+            storage.content_add([entry_id(1)])
     for token in (None, "wrong"):
         with ProvenanceStorageGrpc(url=url, token=token) as storage, pytest.raises(UnauthenticatedError):
             storage.with_path()
-    id, file = content_id(1).hex(), tmp_path / "token"
+    id, file = entry_id(1).hex(), tmp_path / "token"
     file.write_text(f"{tokens['reader']}\n")
     asked = CliRunner().invoke(main, ["--url", url, "--token-file", str(file), "get", "contents", id])
     assert (asked.exit_code, asked.stdout, asked.stderr) == (1, "", "")
@@ -191,7 +185,7 @@ def test_calls_at_once(guard: Guard) -> None:
         call.send(contents(1))
         call.wait_for(lambda progress: progress.acked_count == 1)
     writer = guarded.stub("writer")
-    check_turned_away(write(writer.ContentAdd, [contents(1)]), "PRINCIPAL_LIMIT")
+    check_exhausted(write(writer.ContentAdd, [contents(1)]), "PRINCIPAL_LIMIT")
     assert with_path(writer) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "PRINCIPAL_LIMIT")
     # Nobody else is disturbed.
     for other in ("reader", "other", "admin"):
@@ -209,7 +203,7 @@ def test_unacked_entries(guard: Guard, scripted_workers: ScriptedWorkers) -> Non
     begun.wait_for(lambda progress: progress.received_count == 90)
     held = scripted_workers.wait_for(1)
     # One that begins is refused, the one that has begun waits.
-    check_turned_away(write(guarded.stub("writer").ContentAdd, [contents(20)]), "PRINCIPAL_LIMIT")
+    check_exhausted(write(guarded.stub("writer").ContentAdd, [contents(20)]), "PRINCIPAL_LIMIT")
     begun.send(contents(20, start=90, first_byte=0))
     begun.wait_for(lambda progress: progress.received_count == 110)
     scripted_workers.script = in_full
@@ -229,12 +223,12 @@ def test_entries_a_second(guard: Guard) -> None:
     begun.send(contents(10_000))
     begun.wait_for(lambda progress: progress.received_count == 70_000)
     outcome = write(guarded.stub("writer").ContentAdd, [contents(1)])
-    check_turned_away(outcome, "PRINCIPAL_LIMIT")
+    check_exhausted(outcome, "PRINCIPAL_LIMIT")
     assert outcome.details["RetryInfo"].retry_delay.ToSeconds() >= 5
     assert write(guarded.stub("other").ContentAdd, [contents(1)]).ok
     # One whose deadline comes before its turn is told so.
     late = write(guarded.stub("other").ContentAdd, [contents(60_000), contents(1)], timeout_s=1.0)
-    check_turned_away(late, "PRINCIPAL_LIMIT")
+    check_exhausted(late, "PRINCIPAL_LIMIT")
     assert begun.end().counts == (70_000, 70_000, 70_000)
 
 
@@ -258,7 +252,7 @@ def test_large_writes_of_one_principal_come_to_their_end_side_by_side(guard: Gua
     def add(number: int) -> bool:
         with ProvenanceStorageGrpc(url=guarded.program.address, raise_on_failure=True, **settings) as storage:
             together.wait(20)
-            return storage.content_add([content_id(number * 100_000 + each) for each in range(40_000)])
+            return storage.content_add([entry_id(number * 100_000 + each) for each in range(40_000)])
 
     with ThreadPoolExecutor(3) as threads:
         assert all(threads.map(add, range(3)))
@@ -274,7 +268,7 @@ def test_metadata_and_ids_are_bounded(guard: Guard) -> None:
     outcome = outcome_of_unary(lambda: large.WithPath(request, timeout=5))
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     stub = guarded.stub("reader")
-    too_many = pb2.ContentGetRequest(ids=[content_id(0)] * 100_001)
+    too_many = pb2.ContentGetRequest(ids=[entry_id(0)] * 100_001)
     refused = outcome_of_unary(lambda: next(stub.ContentGet(too_many, timeout=20)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_IDS")
     assert refused.field_path == "ids"

@@ -15,7 +15,7 @@ import yaml
 from provgate_stack.processes.process import ChildProgram, free_ports
 from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
-from tests.fix_servers import CLONE
+from tests.support.fix_servers import CLONE
 
 PAGE = (CLONE / "docs" / "operations.md").read_text(encoding="utf-8")
 CONTENT = '{"id": "ce013625030ba8dba906f756967f9e9ca394464a"}'

@@ -15,7 +15,7 @@ from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.stack import Stack
 from provgate_storage.model import RelationType
-from tests.integration.gateway_calls import (
+from tests.support.gateway_calls import (
     SERVICE,
     Outcome,
     connected,
@@ -25,7 +25,7 @@ from tests.integration.gateway_calls import (
     progress_of,
     write,
 )
-from tests.integration.scripted_workers import ScriptedWorkers
+from tests.support.scripted_workers import ScriptedWorkers
 
 ID = b"\x01" * 20
 BAD_IDS = [b"", b"x" * 19, b"x" * 21, b"0123456789abcdef0123456789abcdef01234567"]

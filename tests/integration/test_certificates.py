@@ -17,10 +17,11 @@ from provgate_client.errors import PermissionDeniedError, UnauthenticatedError
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_gateway.access.roles import Role
 from provgate_stack.processes.programs import GatewayProgram
-from tests.fix_gateway import MakeStack
-from tests.integration.access_calls import issue
-from tests.integration.gateway_calls import OpenWrite, content_id, contents, outcome_of_unary
-from tests.integration.scripted_workers import ScriptedWorkers
+from tests.support.credentials import issue_token
+from tests.support.entries import entry_id
+from tests.support.fix_stack import MakeStack
+from tests.support.gateway_calls import OpenWrite, contents, outcome_of_unary
+from tests.support.scripted_workers import ScriptedWorkers
 
 STAYS = "what was read before stays in force"
 
@@ -159,7 +160,7 @@ class Client:
 def test_names_of_certificates_have_roles(files: Files, start: Callable[..., GatewayProgram]) -> None:
     (files.path / "tokens").touch()
     with (files.path / "tokens").open("a", encoding="utf-8") as opened:
-        token = issue(opened.write, "ci", Role.WRITER)
+        token = issue_token(opened.write, "ci", Role.WRITER)
     certificates = {"indexer.example": "writer", "auditor": "reader"}
     access = {"certificates": certificates, "tokens_file": str(files.path / "tokens")}
     url = start(**files.settings(of_clients=True), access=access).address
@@ -172,11 +173,11 @@ def test_names_of_certificates_have_roles(files: Files, start: Callable[..., Gat
     ]
     for settings in writers:
         with ProvenanceStorageGrpc(url=url, **settings) as storage:
-            assert storage.content_add([content_id(1)])
+            assert storage.content_add([entry_id(1)])
     with ProvenanceStorageGrpc(url=url, **client.settings(issue_cert(common_name="auditor"))) as storage:
         assert storage.with_path()
         with pytest.raises(PermissionDeniedError):
-            storage.content_add([content_id(1)])
+            storage.content_add([entry_id(1)])
     known = client.settings(issue_cert("indexer.example"))
     for settings in (client.settings(issue_cert("stranger.example")), {**known, "token": "wrong"}):
         with ProvenanceStorageGrpc(url=url, **settings) as storage, pytest.raises(UnauthenticatedError):

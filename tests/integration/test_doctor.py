@@ -20,11 +20,11 @@ from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.broker_alarms import alarm
-from tests.fix_stack import FEW_RANGES
 from tests.integration.doctored import config_of, diagnosis, run_doctor
-from tests.integration.gateway_calls import eventually
-from tests.watching import Told, told
+from tests.support.broker import alarm
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.polling import eventually
+from tests.support.watch_port import Probe, probe
 
 QUEUE = "content_add.unknown.2"
 
@@ -78,17 +78,17 @@ def without_workers(healthy: Stack) -> Iterator[Stack]:
 def shown(stack: Stack, condition: str, part: str, program: GatewayProgram | None = None) -> None:
     """Waits until the gateway, or another one, is not ready, and says so of one condition."""
     address = (program or stack.gateways[0]).metrics_address
-    told_of: list[Told] = []
+    told_of: list[Probe] = []
 
     def is_shown() -> bool:
-        told_of.append(told(address, "/readyz"))
+        told_of.append(probe(address, "/readyz"))
         return part in str(told_of[-1].problems.get(condition)) and not told_of[-1].ok
 
     eventually(is_shown, f"/readyz says {part!r} of {condition}", 30)
 
 
 def is_ready(stack: Stack) -> bool:
-    return told(stack.gateways[0].metrics_address, "/readyz").ok
+    return probe(stack.gateways[0].metrics_address, "/readyz").ok
 
 
 def certificate(path: Path, valid_for: timedelta) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def test_a_gateway_that_serves_an_expired_certificate_is_not_ready(healthy: Stac
     shown(healthy, "certificate", "has expired at", program)
     # A new one in its place is taken without a restart.
     certificate(tmp_path, timedelta(days=30))
-    eventually(lambda: told(program.metrics_address, "/readyz").ok, "it is ready", 30)
+    eventually(lambda: probe(program.metrics_address, "/readyz").ok, "it is ready", 30)
     assert program.terminate() == 0
 
 

@@ -22,16 +22,8 @@ from provgate_broker.wire.package import encode_reply
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import (
-    OpenWrite,
-    connected,
-    contents,
-    health,
-    outcome_of,
-    outcome_of_unary,
-    write,
-)
-from tests.integration.scripted_workers import (
+from tests.support.gateway_calls import OpenWrite, connected, contents, health, outcome_of, outcome_of_unary, write
+from tests.support.scripted_workers import (
     Answer,
     Request,
     ScriptedWorkers,

@@ -13,18 +13,12 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.servers.postgresql import postgresql_storage
-from tests.faults.link import Link, Mode
-from tests.fix_gateway import MakeStack
-from tests.integration.gateway_calls import (
-    connected,
-    contents,
-    eventually,
-    health,
-    outcome_of_unary,
-    write,
-)
-from tests.integration.gateway_programs import HealthWatcher, failed_start, with_path
-from tests.integration.scripted_workers import ScriptedWorkers
+from tests.support.fix_stack import MakeStack
+from tests.support.gateway_calls import connected, contents, health, outcome_of_unary, write
+from tests.support.link import Link, Mode
+from tests.support.polling import eventually
+from tests.support.programs import HealthWatcher, failed_start, with_path
+from tests.support.scripted_workers import ScriptedWorkers
 
 # Nobody listens there.
 NOWHERE = postgresql_storage("host=127.0.0.1 port=1")

@@ -14,9 +14,9 @@ import pytest
 
 from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.stack import Stack
-from tests.certificates import Authority
-from tests.integration.gateway_calls import eventually
-from tests.integration.json_logs import records_of
+from tests.support.credentials import Authority
+from tests.support.polling import eventually
+from tests.support.programs import records_of
 
 # Opens streams whose answers are larger than what is sent unread, and is gone.
 VANISHING = """

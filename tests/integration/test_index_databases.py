@@ -13,8 +13,8 @@ from provgate_stack.servers.mongodb import mongodb_storage
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_storage.model import EntityType
-from tests.contract.writes import state_of
 from tests.integration.histories import HISTORIES, make_repository
+from tests.support.examples import state_of
 
 
 def test_every_answer_is_the_same(

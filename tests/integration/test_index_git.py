@@ -22,7 +22,7 @@ from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationType
 from tests.integration.histories import HISTORIES, make_repository
-from tests.unit.git.brute_force import Occurrence, brute_force
+from tests.support.git_repositories import Occurrence, brute_force
 
 SAMPLED_CONTENTS = 60
 KILLS = 2

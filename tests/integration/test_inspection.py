@@ -24,7 +24,7 @@ from provgate_broker.topology.inspection import (
 )
 from provgate_broker.topology.policy import Exchange, RangePolicy
 from provgate_stack.servers.rabbitmq import RabbitMqNode
-from tests.broker_alarms import alarm
+from tests.support.broker import alarm
 
 T = TypeVar("T")
 

@@ -24,11 +24,12 @@ from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
 from provgate_storage import RelationData, RelationType, RevisionData
-from tests import least_rights
-from tests.amqp_sender import AmqpSender
-from tests.integration.gateway_calls import content_id, eventually
-from tests.integration.worker_commands import run
-from tests.least_rights import GATEWAY, OPERATOR, SETUP, WORKERS
+from tests.integration import least_rights
+from tests.integration.least_rights import GATEWAY, OPERATOR, SETUP, WORKERS
+from tests.support.entries import entry_id
+from tests.support.packages import AmqpSender
+from tests.support.polling import eventually
+from tests.support.programs import run_workers
 
 QUEUE = "content_add.unknown.0"
 DATE = datetime(2005, 4, 7, 22, 13, 13, tzinfo=UTC)
@@ -69,7 +70,7 @@ def users(
     ):
         storages[OPERATOR] = storages[GATEWAY]
         stacks = {user: Stack(urls[user], storages[user], stack_directory, name=f"{name}-{user}") for user in urls}
-        done = run(stacks[SETUP].config, "setup")
+        done = run_workers(stacks[SETUP].config, "setup")
         assert done.returncode == 0, done.stderr
         least_rights.grant_on_tables(postgres_cluster, name)
         dsns = {user: make_dsn(**storage["db"]) for user, storage in storages.items()}
@@ -92,7 +93,7 @@ def test_everything_is_written_and_read(gateway: Stack) -> None:
     content, directory, revision, origin = (bytes([number]) * 20 for number in range(1, 5))
     with ProvenanceStorageGrpc(url=gateway.address, raise_on_failure=True) as storage:
         # More than an INSERT takes: the rest goes through temporary tables.
-        assert storage.content_add({content_id(number): DATE for number in range(20_000)})
+        assert storage.content_add({entry_id(number): DATE for number in range(20_000)})
         for add in (storage.content_add, storage.content_add):
             assert add({content: DATE})
         assert storage.directory_add({directory: DATE})
@@ -244,18 +245,18 @@ def test_dead_letters_are_for_the_operator(users: Users, gateway: Stack) -> None
     config = users.stacks[OPERATOR].config
 
     def listed() -> str:
-        done = run(config, "dlq", "list", "--json")
+        done = run_workers(config, "dlq", "list", "--json")
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     eventually(lambda: "malformed" in listed(), "there is a dead letter", 20)
-    assert "refused again" in run(config, "dlq", "replay", "--all").stdout
-    assert run(config, "dlq", "drop", "--all").returncode == 0
+    assert "refused again" in run_workers(config, "dlq", "replay", "--all").stdout
+    assert run_workers(config, "dlq", "drop", "--all").returncode == 0
     assert listed() == ""
 
 
 def test_workers_without_the_right_to_declare_wait_for_what_is_missing(users: Users) -> None:
-    done = run(users.stacks[WORKERS].config, "setup")
+    done = run_workers(users.stacks[WORKERS].config, "setup")
     assert done.returncode == 1
     assert "may not declare exchange content: run `provgate-workers setup` as one that may" in done.stderr
     assert "Traceback" not in done.stderr
@@ -268,7 +269,7 @@ def test_workers_without_the_right_to_declare_wait_for_what_is_missing(users: Us
         eventually(lambda: said in program.log_path.read_text("utf-8"), "it says what it waits for", 60)
         assert program.alive
     finally:
-        assert run(users.stacks[SETUP].config, "setup").returncode == 0
+        assert run_workers(users.stacks[SETUP].config, "setup").returncode == 0
     program.wait_ready()
     assert program.terminate() == 0
 

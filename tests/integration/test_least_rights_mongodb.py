@@ -16,8 +16,8 @@ from provgate_storage import RelationData, RelationType
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import StorageForbiddenError
 from provgate_storage.registry import local_storage
-from tests.integration.gateway_calls import content_id
-from tests.least_rights import GATEWAY, SETUP, WORKERS, make_mongodb_users
+from tests.integration.least_rights import GATEWAY, SETUP, WORKERS, make_mongodb_users
+from tests.support.entries import entry_id
 
 RANGE_COUNTS = {exchange.value: count for exchange, count in RangePolicy().counts.items()}
 CONTENT, REVISION = b"\xff" * 20, b"\x01" * 20
@@ -43,7 +43,7 @@ def test_workers_write_and_the_gateway_reads(urls: dict[str, str]) -> None:
         for storage in (writer, reader):
             storage.check(RANGE_COUNTS)
         for _ in range(2):
-            assert writer.content_add([content_id(number) for number in range(2000)])
+            assert writer.content_add([entry_id(number) for number in range(2000)])
             assert writer.relation_add(RelationType.CNT_EARLY_IN_REV, {CONTENT: {RelationData(REVISION, b"a")}})
         assert len(reader.entity_get_all(RelationType.CNT_EARLY_IN_REV.source)) > 2000
         assert list(reader.content_find_all(CONTENT)) == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import connected, contents, outcome_of, wait_serving
-from tests.integration.json_logs import records_of, start_logging_json
+from tests.support.gateway_calls import connected, contents, outcome_of, wait_serving
+from tests.support.programs import records_of, start_logging_json
 
 
 def test_all_processes_log_json(bare_stack: Stack) -> None:

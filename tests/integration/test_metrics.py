@@ -18,11 +18,11 @@ from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_gateway.rpc.handler_wrappers import methods_by_path
 from provgate_stack.stack import Stack
 from provgate_workers.metrics import CallOutcome
-from tests.amqp_sender import AmqpSender
-from tests.faults.packages import content_ids, publish
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import OpenWrite, connected, contents, eventually, write
-from tests.watching import expect, samples, told, value
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.gateway_calls import OpenWrite, connected, contents, write
+from tests.support.packages import AmqpSender, content_ids, publish
+from tests.support.polling import eventually
+from tests.support.watch_port import expect, probe, samples, value
 
 READY_S = 60.0
 ENTRY_COUNT = 3_000
@@ -173,4 +173,4 @@ def test_a_statsd_server_that_is_not_found_is_one_warning(small_stack: Stack) ->
     gateway = small_stack.start_gateway(statsd="no-such-host.invalid:8125")
     for program, section in ((workers, "rabbitmq"), (gateway, "gateway")):
         assert program.log_path.read_text().count(f"provenance.{section}.statsd: no durations are sent") == 1
-    eventually(lambda: told(gateway.metrics_address, "/readyz").ok, "the gateway is ready all the same")
+    eventually(lambda: probe(gateway.metrics_address, "/readyz").ok, "the gateway is ready all the same")

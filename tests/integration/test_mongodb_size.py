@@ -9,7 +9,8 @@ from pymongo import MongoClient
 
 from provgate_storage.model import ProvenanceResult, RelationType, RevisionData
 from provgate_storage.mongodb import ProvenanceStorageMongoDb
-from tests.contract.examples import DAY, entry_id, row
+from tests.support.entries import entry_id
+from tests.support.examples import DAY, row
 
 # A document that listed them, with a path each, would be over twenty kilobytes.
 COUNT: Final = 2_000

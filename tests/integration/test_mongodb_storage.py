@@ -23,8 +23,9 @@ from provgate_storage.model import EntityType, RelationType, RevisionData
 from provgate_storage.mongodb import ProvenanceStorageMongoDb, queries
 from provgate_storage.mongodb.queries import IDS_OF_A_QUERY, Query
 from provgate_storage.mongodb.schema import DEFINITIONS
-from tests.contract.examples import DAY, entry_id, row
-from tests.contract.local import RANGES, LocalStorageContract, NewStorage
+from tests.integration.local_storage import RANGES, LocalStorageContract, NewStorage
+from tests.support.entries import entry_id
+from tests.support.examples import DAY, row
 
 
 @pytest.fixture

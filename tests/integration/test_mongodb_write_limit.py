@@ -10,9 +10,9 @@ from pymongo.errors import NetworkTimeout
 from provgate_storage.errors import StorageTimeoutError, StorageUnavailableError
 from provgate_storage.mongodb import ProvenanceStorageMongoDb
 from provgate_storage.mongodb import storage as storage_module
-from tests.contract.examples import entry_id
-from tests.contract.local import RANGES
-from tests.faults.link import Link, Mode
+from tests.integration.local_storage import RANGES
+from tests.support.entries import entry_id
+from tests.support.link import Link, Mode
 
 
 def test_a_server_that_answers_others_found_the_write_too_large(

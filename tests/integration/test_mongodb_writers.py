@@ -11,9 +11,9 @@ from typing import Final
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import RelationData, RelationType, RevisionData
 from provgate_storage.mongodb import ProvenanceStorageMongoDb
-from tests.contract.examples import DAY, ODD_PATHS, entry_id
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import state_of
+from tests.support.entries import entry_id
+from tests.support.examples import DAY, ODD_PATHS, state_of
+from tests.support.reference import InMemoryProvenanceStorage
 
 IDS: Final = 40
 CALLS: Final = 50

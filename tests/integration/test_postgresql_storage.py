@@ -36,10 +36,10 @@ from provgate_storage.postgresql.schema import definitions
 from provgate_storage.postgresql.settings import parse_settings
 from provgate_storage.postgresql.writes import INSERT_MAX_ROW_COUNT, PIECE_ROW_COUNT
 from provgate_storage.rows.values import to_date, to_microseconds
-from tests.contract.examples import DAY, entry_id, row
-from tests.contract.local import RANGES, LocalStorageContract, NewStorage
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import state_of
+from tests.integration.local_storage import RANGES, LocalStorageContract, NewStorage
+from tests.support.entries import entry_id
+from tests.support.examples import DAY, row, state_of
+from tests.support.reference import InMemoryProvenanceStorage
 
 MANY: Final = INSERT_MAX_ROW_COUNT + 100  # enough for COPY
 

@@ -17,8 +17,9 @@ from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.processes.programs import GatewayProgram
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_storage import RelationType
-from tests.fix_gateway import MakeStack
-from tests.integration.gateway_calls import connected, eventually, wait_serving
+from tests.support.fix_stack import MakeStack
+from tests.support.gateway_calls import connected, wait_serving
+from tests.support.polling import eventually
 
 LIMIT_S = 0.5
 CONTENT = b"\x01" * 20

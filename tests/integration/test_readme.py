@@ -19,7 +19,7 @@ import pytest
 
 from provgate_stack.launcher import PREFERRED_PORT, running_stack
 from provgate_stack.processes.process import free_port
-from tests.fix_servers import CLONE
+from tests.support.fix_servers import CLONE
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent

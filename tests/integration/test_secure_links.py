@@ -18,8 +18,8 @@ from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_storage import get_provenance_storage
 from provgate_storage.errors import StorageUnavailableError
-from tests.certificates import Authority, PemFiles
-from tests.fix_secure_stack import Authorities
+from tests.support.credentials import Authority, PemFiles
+from tests.support.fix_secure_stack import Authorities
 
 
 def _files(ca: Authority, shown: PemFiles | None) -> TlsFiles:

@@ -18,10 +18,10 @@ from provgate_client.errors import GatewayUnavailableError, PermissionDeniedErro
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
-from tests.certificates import Authority, PemFiles
-from tests.fix_secure_stack import Caller, SecureStack, client_tls
 from tests.integration.doctored import config_of, diagnosis
-from tests.integration.gateway_calls import eventually
+from tests.support.credentials import Authority, PemFiles
+from tests.support.fix_secure_stack import Caller, SecureStack, client_tls
+from tests.support.polling import eventually
 
 DATE = datetime(2005, 4, 7, 22, 13, 13, tzinfo=UTC)
 SERVICE = "provgate.v1.ProvenanceStorage"

@@ -20,7 +20,7 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.mongodb import MongoDbServer
 from provgate_stack.servers.postgresql import PostgreSqlCluster, ShutdownMode
 from provgate_stack.servers.rabbitmq import RabbitMqNode
-from tests.integration.gateway_calls import eventually
+from tests.support.polling import eventually
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import ChildProgram
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
-from tests.faults.link import Link, Mode
-from tests.fix_stack import FEW_RANGES
-from tests.integration.gateway_calls import contents, eventually, health, outcome_of_unary, write
-from tests.integration.worker_commands import run
+from tests.support.fix_stack import FEW_RANGES
+from tests.support.gateway_calls import contents, health, outcome_of_unary, write
+from tests.support.link import Link, Mode
+from tests.support.polling import eventually
+from tests.support.programs import run_workers
 
 SERVICES = ("", "provgate.v1.ProvenanceStorage", "provgate.broker", "provgate.storage")
 
@@ -130,6 +131,6 @@ def test_a_wrong_password_is_waited_for_and_told(
 def test_set_up_while_a_gateway_waits_for_it_alone(small_stack: Stack) -> None:
     gateway = small_stack.start_gateway(wait=False, listen=small_stack.address)
     wait_for_problem(gateway, gateway.metrics_address, "storage", "no schema")
-    assert run(small_stack.config, "setup").returncode == 0
+    assert run_workers(small_stack.config, "setup").returncode == 0
     gateway.wait_ready()
     assert gateway.terminate() == 0

@@ -15,13 +15,8 @@ from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import (
-    check_turned_away,
-    connected,
-    eventually,
-    outcome_of,
-    outcome_of_unary,
-)
+from tests.support.gateway_calls import check_exhausted, connected, outcome_of, outcome_of_unary
+from tests.support.polling import eventually
 
 IDLE_S = 0.8
 
@@ -92,7 +87,7 @@ def test_a_streamed_read_that_nobody_takes_is_ended(stub: ProvenanceStorageStub,
     next(call)
     assert _streams(database) == 1
     # While it runs, one more has no turn, and a unary read does not wait.
-    check_turned_away(outcome_of(stub.EntityGetAll(SMALL, timeout=5)), "TOO_MANY_CALLS")
+    check_exhausted(outcome_of(stub.EntityGetAll(SMALL, timeout=5)), "TOO_MANY_CALLS")
     unary = outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5))
     assert unary.ok
     assert unary.elapsed_s < 0.3

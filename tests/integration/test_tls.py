@@ -14,10 +14,10 @@ from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_client.errors import GatewayUnavailableError
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.processes.programs import GatewayProgram
-from tests.fix_gateway import MakeStack
-from tests.integration.gateway_calls import content_id
-from tests.integration.gateway_programs import with_path
-from tests.integration.scripted_workers import ScriptedWorkers
+from tests.support.entries import entry_id
+from tests.support.fix_stack import MakeStack
+from tests.support.programs import with_path
+from tests.support.scripted_workers import ScriptedWorkers
 
 Pem = Callable[[str], str]
 
@@ -60,8 +60,8 @@ def _of_client(pem: Pem, name: str) -> dict[str, str]:
 
 def _write_and_read(url: str, **settings: Any) -> None:
     with ProvenanceStorageGrpc(url=url, raise_on_failure=True, **settings) as storage:
-        assert storage.content_add([content_id(number) for number in range(1000)])
-        assert storage.content_get([content_id(1)]) == {}
+        assert storage.content_add([entry_id(number) for number in range(1000)])
+        assert storage.content_get([entry_id(1)]) == {}
 
 
 def _check_unreachable(url: str, **settings: Any) -> None:

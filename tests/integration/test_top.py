@@ -26,8 +26,9 @@ from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.process import free_ports
 from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import contents, eventually, write
-from tests.watching import told, value
+from tests.support.gateway_calls import contents, write
+from tests.support.polling import eventually
+from tests.support.watch_port import probe, value
 
 
 @contextmanager
@@ -176,7 +177,7 @@ def terminal(shared_stack: Stack) -> Iterator[Terminal]:
 
 
 def test_on_a_terminal_it_draws_until_ctrl_c(shared_stack: Stack, terminal: Terminal) -> None:
-    eventually(lambda: told(shared_stack.gateways[0].metrics_address, "/readyz").ok, "queues were looked at", 30)
+    eventually(lambda: probe(shared_stack.gateways[0].metrics_address, "/readyz").ok, "queues were looked at", 30)
     with load(shared_stack):
         for part in ("publish to ack", "content_in_directory", "unacked entries", " ms"):
             eventually(lambda part=part: terminal.shows(part), f"it draws {part!r}", 30)  # type: ignore[misc]  # mypy does not infer it

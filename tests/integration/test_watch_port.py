@@ -13,10 +13,9 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import ChildProgram
 from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import eventually
-from tests.integration.gateway_programs import failed_start
-from tests.integration.worker_commands import config_with, run
-from tests.watching import told
+from tests.support.polling import eventually
+from tests.support.programs import config_with, failed_start, run_workers
+from tests.support.watch_port import probe
 
 
 @pytest.fixture
@@ -29,15 +28,15 @@ def taken_port() -> Iterator[int]:
 
 def test_both_are_alive_and_ready(shared_stack: Stack) -> None:
     gateway, workers = shared_stack.metrics_addresses()
-    assert told(gateway, "/healthz").ok
-    assert told(workers, "/healthz").ok
-    eventually(lambda: told(gateway, "/readyz").ok, "the gateway is ready")
-    eventually(lambda: told(workers, "/readyz").ok, "the workers are ready")
-    assert set(told(gateway, "/readyz").problems) >= {
+    assert probe(gateway, "/healthz").ok
+    assert probe(workers, "/healthz").ok
+    eventually(lambda: probe(gateway, "/readyz").ok, "the gateway is ready")
+    eventually(lambda: probe(workers, "/readyz").ok, "the workers are ready")
+    assert set(probe(gateway, "/readyz").problems) >= {
         *("stopping", "ranges", "broker", "blocked", "storage"),
         *("topology", "consumers", "certificate"),
     }
-    assert set(told(workers, "/readyz").problems) == {
+    assert set(probe(workers, "/readyz").problems) == {
         "stopping",
         "preparation",
         "process_0",
@@ -61,7 +60,7 @@ def test_programs_say_why_they_wait_at_their_start(stack_directory: StackDirecto
 
 def test_a_gateway_that_was_told_to_stop_says_so(stack: Stack) -> None:
     gateway = stack.gateways[0]
-    eventually(lambda: told(gateway.metrics_address, "/readyz").ok, "it is ready")
+    eventually(lambda: probe(gateway.metrics_address, "/readyz").ok, "it is ready")
     assert gateway.terminate() == 0
     assert not _listens(gateway.metrics_address)
 
@@ -73,7 +72,7 @@ def test_a_port_that_was_asked_for_and_is_taken_ends_the_program(
     code, log = failed_start(bare_stack, metrics_listen=where)
     assert code == 1
     assert f"provenance.gateway.metrics_listen: {where} cannot be served on: " in log
-    ended = run(config_with(bare_stack, tmp_path, metrics_listen=where), "run")
+    ended = run_workers(config_with(bare_stack, tmp_path, metrics_listen=where), "run")
     assert ended.returncode == 1
     assert f"provenance.rabbitmq.metrics_listen: {where} cannot be served on: " in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -112,9 +111,9 @@ def test_no_port_is_opened_where_the_settings_say_off(bare_stack: Stack) -> None
 
 def _expect_waiting(address: str, condition: str) -> None:
     eventually(lambda: _listens(address), "the port is open", 20)
-    eventually(lambda: "refused" in str(told(address, "/readyz").problems[condition]), "it says why", 20)
-    assert not told(address, "/readyz").ok
-    assert told(address, "/healthz").ok
+    eventually(lambda: "refused" in str(probe(address, "/readyz").problems[condition]), "it says why", 20)
+    assert not probe(address, "/readyz").ok
+    assert probe(address, "/healthz").ok
 
 
 def _listens(address: str) -> bool:

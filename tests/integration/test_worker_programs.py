@@ -16,10 +16,9 @@ from provgate_stack.processes.programs import program_path
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.amqp_sender import AmqpSender
-from tests.faults.packages import content_ids, publish, stored_count
-from tests.faults.queues import consumers
-from tests.integration.worker_commands import config_with, run
+from tests.support.broker import consumers
+from tests.support.packages import AmqpSender, content_ids, publish, stored_count
+from tests.support.programs import config_with, run_workers
 
 QUEUE_COUNT = 160
 
@@ -87,7 +86,7 @@ def test_what_does_not_fit_in_hand_waits_in_the_broker(
 def test_a_wrong_configuration_is_named(
     small_stack: Stack, tmp_path: Path, overrides: dict[str, object], said: str
 ) -> None:
-    ended = run(config_with(small_stack, tmp_path, **overrides), "run")
+    ended = run_workers(config_with(small_stack, tmp_path, **overrides), "run")
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "secret" not in ended.stderr
@@ -106,7 +105,7 @@ def test_a_program_waits_for_its_servers_until_it_is_told_to_stop(
 
 
 def test_set_up_ends_where_a_table_is_never_free(small_stack: Stack, tmp_path: Path, postgres_dsn: str) -> None:
-    assert run(small_stack.config, "setup").returncode == 0
+    assert run_workers(small_stack.config, "setup").returncode == 0
     config = config_with(
         small_stack, tmp_path, storage_config={**postgresql_storage(postgres_dsn), "lock_timeout_s": 0.1}
     )
@@ -114,9 +113,9 @@ def test_set_up_ends_where_a_table_is_never_free(small_stack: Stack, tmp_path: P
         cursor.execute("DROP INDEX content_in_directory_dst")
         writer.commit()
         cursor.execute("LOCK TABLE content_in_directory IN ROW EXCLUSIVE MODE")
-        done = run(config, "setup")
+        done = run_workers(config, "setup")
         writer.rollback()
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "Error: the database cannot be set up, tried 5 times: PostgreSQL: " in done.stderr
     assert "lock timeout" in done.stderr
-    assert run(config, "setup").returncode == 0
+    assert run_workers(config, "setup").returncode == 0

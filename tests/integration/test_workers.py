@@ -22,8 +22,8 @@ from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, get_provenance_storage
-from tests.amqp_sender import AmqpSender
-from tests.entries import Entry, decode_entries, encode_package
+from tests.support.entries import Entry, decode_entries, encode_package
+from tests.support.packages import AmqpSender
 
 VECTORS = json.loads((Path(__file__).parent.parent / "data" / "wire_vectors.json").read_text())["vectors"]
 DATE = datetime(2020, 1, 2, 3, 4, 5, 678901, UTC)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
@@ -21,8 +20,6 @@ RULES: list[dict[str, Any]] = [
     for group in yaml.safe_load((DOCS / "alerts.yml").read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 ]
-
-of_rules = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 
 
 def exported() -> dict[str, Described]:
@@ -38,36 +35,28 @@ def described_of(name: str) -> Described | None:
     return histogram if histogram is not None and histogram.kind == "histogram" else found.get(name)
 
 
-@of_rules
-def test_a_rule_asks_for_metrics_that_are_exported(rule: dict[str, Any]) -> None:
-    names = re.findall(r"\bprovgate_\w+", rule["expr"])
-    assert names or rule["expr"].startswith("up{")
-    for name in names:
-        described = described_of(name)
-        assert described is not None, name
-        assert (described.kind == "histogram") is name.endswith("_bucket")
+def test_rules_ask_for_metrics_and_labels_that_there_are() -> None:
+    for rule in RULES:
+        names = re.findall(r"\bprovgate_\w+", rule["expr"])
+        assert names or rule["expr"].startswith("up{")
+        labels = {"instance", "job", "le"}
+        for name in names:
+            described = described_of(name)
+            assert described is not None, name
+            assert (described.kind == "histogram") is name.endswith("_bucket")
+            labels.update(described.labels)
+        asked = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", rule["expr"]) for label in group.split(",")}
+        asked.update(re.findall(r"[{,]\s*(\w+)\s*=", rule["expr"]))
+        asked.update(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+        assert asked <= labels, rule["alert"]
+        codes = re.findall(r'code=~"([^"]*)"', rule["expr"])
+        assert {code for each in codes for code in each.split("|")} <= {code.name for code in grpc.StatusCode}
 
 
-@of_rules
-def test_a_rule_groups_and_selects_by_labels_that_its_metrics_have(rule: dict[str, Any]) -> None:
-    names = re.findall(r"\bprovgate_\w+", rule["expr"])
-    labels = {"instance", "job", "le"}.union(*(getattr(described_of(name), "labels", ()) for name in names))
-    asked = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", rule["expr"]) for label in group.split(",")}
-    asked.update(re.findall(r"[{,]\s*(\w+)\s*=", rule["expr"]))
-    asked.update(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
-    assert asked <= labels
-    codes = re.findall(r'code=~"([^"]*)"', rule["expr"])
-    assert {code for each in codes for code in each.split("|")} <= {code.name for code in grpc.StatusCode}
-
-
-@of_rules
-def test_a_rule_is_explained(rule: dict[str, Any]) -> None:
-    assert rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["expr"].count("(") == rule["expr"].count(")")
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (DOCS / "operations.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith(f"| `{rule['alert']}`")
-    ]
-    assert len(rows) == 1
-    assert all(rows[0])
+def test_rules_are_explained() -> None:
+    lines = (DOCS / "operations.md").read_text(encoding="utf-8").splitlines()
+    for rule in RULES:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+        (row,) = (line for line in lines if line.startswith(f"| `{rule['alert']}`"))
+        assert all(cell.strip() for cell in row.strip("|").split("|"))

@@ -1,4 +1,4 @@
-"""Which package may import which, and where each library may be imported at all."""
+"""Which package may import which, where a library may be imported, and that test suites share tests/support alone."""
 
 from __future__ import annotations
 
@@ -114,9 +114,20 @@ def foreign_storage_module(package: str, name: str) -> bool:
     return is_module and parts[1] not in STORAGE_MODULES[package]
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=str(path.relative_to(CLONE))) for path in modules()])
-def test_module_imports_only_what_its_package_may(path: Path) -> None:
-    assert breaches(path.relative_to(CLONE), imports_of(path.read_text(encoding="utf-8"))) == []
+def test_modules_import_only_what_their_package_may() -> None:
+    found = {
+        path: breaches(path.relative_to(CLONE), imports_of(path.read_text(encoding="utf-8"))) for path in modules()
+    }
+    assert len(found) > 100
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_a_test_suite_imports_tests_support_alone_of_other_suites() -> None:
+    tests = CLONE / "tests"
+    for path in sorted(tests.rglob("*.py")):
+        suite = path.relative_to(tests).parts[0]
+        names = {name for name in imports_of(path.read_text(encoding="utf-8")) if name.startswith("tests.")}
+        assert {name.split(".")[1] for name in names} <= {suite, "support"}, path
 
 
 def test_packages_are_all_that_the_wheel_holds() -> None:

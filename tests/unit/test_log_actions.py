@@ -73,9 +73,9 @@ def parsed(path: Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=str(path.relative_to(CLONE))) for path in modules()])
-def test_every_log_call_has_an_action(path: Path) -> None:
-    assert calls_without_action(parsed(path)) == []
+def test_every_log_call_has_an_action() -> None:
+    found = {path: calls_without_action(parsed(path)) for path in modules()}
+    assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from provgate_storage import RelationData, RelationType, RevisionData
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.faults.checker import Call, Checker
+from tests.support.loss_checker import Call, Checker
+from tests.support.reference import InMemoryProvenanceStorage
 
 Write = tuple[str, tuple[Any, ...]]
 EARLY, LATE = datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 1, 1, tzinfo=UTC)

@@ -23,7 +23,8 @@ def test_of_hypothesis(number):
 
 def failed(tmp_path: Path, **environment: str) -> str:
     (tmp_path / "test_draws.py").write_text(DRAWS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.fix_random", "-p", "no:cacheprovider", str(tmp_path)]
+    plugins = ["-p", "tests.support.fix_random", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, str(tmp_path)]
     inherited = {name: value for name, value in os.environ.items() if name != "TEST_SEED"}
     environment = inherited | {"PYTHONPATH": str(CLONE), **environment}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from provgate_broker.amqp import link as module
 from provgate_broker.amqp.connection import AmqpParameters, AmqpSession
 from provgate_broker.amqp.link import AmqpLink
 from provgate_broker.errors import ConnectionLostError
-from tests.unit.workers.eventually import until
+from tests.support.polling import until
 
 PARAMETERS = AmqpParameters("amqp://localhost/%2F", 10)
 LINKS = 10

@@ -8,7 +8,7 @@ import pytest
 from provgate_broker.configured import PATH, amqp_parameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_runtime import ConfigurationError, convert
-from tests.certificates import Authority, PemFiles
+from tests.support.credentials import Authority, PemFiles
 
 URL = "amqps://user:secret-of-the-url@localhost/"
 

@@ -26,7 +26,7 @@ from provgate_broker.wire.rows import encode_rows
 from provgate_gateway.write.splitting import PACKAGE_MAX_BYTES
 from provgate_storage.model import RelationType, RevisionData
 from provgate_storage.rows.rows import Row
-from tests.entries import DATED, Entry, decode_entries, encode_package, in_full, rows_of
+from tests.support.entries import DATED, Entry, decode_entries, encode_package, in_full, rows_of
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "wire_vectors.json").read_text())["vectors"]
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)

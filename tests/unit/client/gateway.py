@@ -25,7 +25,7 @@ from provgate_gateway.rpc import responses as answers
 from provgate_storage.model import EntityType, Id, RelationData
 from provgate_storage.rows.rows import LOCATION, Row
 from provgate_storage.rows.values import to_microseconds
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 
 ENDLESS = b"\xff" * 20
 """A content of which there is no end of occurrences."""

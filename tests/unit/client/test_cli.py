@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from provgate_client.cli import main
 from provgate_client.cli.add import BATCH_ENTRIES, LINE_MAX_BYTES
 from provgate_storage import EntityType, RelationData, RelationType, RevisionData
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble
 
 DATE = datetime(2004, 2, 29, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ from provgate_broker.topology.policy import Operation, WriteMethod
 from provgate_client.adapter import conversion
 from provgate_gateway.rpc import requests
 from provgate_storage.model import RelationData, RelationType, RevisionData
-from tests.entries import rows_of
+from tests.support.entries import rows_of
 
 IDS = st.binary(min_size=20, max_size=20)
 DATES = st.datetimes(timezones=st.just(UTC))

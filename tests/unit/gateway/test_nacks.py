@@ -14,8 +14,8 @@ from provgate_broker.topology.policy import Exchange
 from provgate_gateway.publish import nacks as module
 from provgate_gateway.publish.nacks import Nacks
 from provgate_gateway.write.splitting import Package
+from tests.support.polling import until
 from tests.unit.gateway.test_ledger import Owner
-from tests.unit.workers.eventually import until
 
 QUEUE = "content_add.unknown.0"
 MIB = 1024 * 1024

@@ -21,7 +21,7 @@ from provgate_broker.topology.policy import (
 )
 from provgate_gateway.write.splitting import PACKAGE_MAX_BYTES, Package, split
 from provgate_storage.model import RelationType, RevisionData
-from tests.entries import Entry, decode_entries, in_full, rows_of
+from tests.support.entries import Entry, decode_entries, in_full, rows_of
 
 IDS = st.binary(min_size=20, max_size=20)
 DATES = st.datetimes(timezones=st.just(UTC))

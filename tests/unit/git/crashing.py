@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 
 K = TypeVar("K")
 V = TypeVar("V")

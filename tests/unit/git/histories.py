@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.unit.git.object_writer import SUBMODULE, Node, RepositoryWriter, content, paths
+from tests.support.git_repositories import SUBMODULE, Node, RepositoryWriter, content, paths
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff\xfe"])
 LEAVES: list[Node] = [*(content(str(n)) for n in range(4)), content("link", 0o120000), SUBMODULE]

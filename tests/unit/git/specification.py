@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.support.git_repositories import Leaf, Node, paths, tree_id
 from tests.unit.git.histories import Written
-from tests.unit.git.object_writer import Leaf, Node, paths, tree_id
 
 
 @dataclass

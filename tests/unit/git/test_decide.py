@@ -12,7 +12,7 @@ from provgate_client.git.history import Revision
 from provgate_client.git.objects import Tree, parse_tree
 from provgate_client.git.progress import LeftOutReason
 from provgate_storage.rows.values import PATH_MAX_BYTES
-from tests.unit.git.object_writer import Leaf, Node, content, tree_body, tree_id
+from tests.support.git_repositories import Leaf, Node, content, tree_body, tree_id
 
 REVISION = b"r" * 20
 DAY = datetime(2020, 1, 2, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from provgate_client.git import IndexSettings, index_repository
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import EntityType, ProvenanceResult, RelationType
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.git.crashing import CrashError, CrashingStorage
 from tests.unit.git.histories import Draft, Occurrence, Written, heads_of, histories, write_history
 from tests.unit.git.specification import ExpectedIndex

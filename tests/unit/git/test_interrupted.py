@@ -11,9 +11,9 @@ import pytest
 
 from provgate_client.git import index_repository
 from provgate_storage.model import Id, RelationData, RelationType
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.git_repositories import Node, RepositoryWriter, content
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.git.crashing import CrashError
-from tests.unit.git.object_writer import Node, RepositoryWriter, content
 
 REVISIONS = 130
 FILES = 1_000

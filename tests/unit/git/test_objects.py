@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from provgate_client.git.objects import Commit, Tag, Tree, parse_commit, parse_tag, parse_tree
 from provgate_client.git.settings import RepositoryError
-from tests.unit.git.object_writer import SUBMODULE, Leaf, Node, content, tree_body, tree_id
+from tests.support.git_repositories import SUBMODULE, Leaf, Node, content, tree_body, tree_id
 
 A, B, C = b"a" * 20, b"b" * 20, b"c" * 20
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provgate_client.git import IndexSettings, index_repository
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.git_repositories import Node, content
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.git.crashing import CrashError
 from tests.unit.git.histories import NAMES, Draft, Occurrence, Written, heads_of, write_history
-from tests.unit.git.object_writer import Node, content
 from tests.unit.git.test_index_properties import SETTINGS, URL, assert_finds, merge
 from tests.unit.git.turns import Turns
 from tests.unit.git.witness import WitnessStorage

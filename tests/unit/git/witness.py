@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.git_repositories import paths
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.git.histories import Written
-from tests.unit.git.object_writer import paths
 
 
 class WitnessStorage(InMemoryProvenanceStorage):

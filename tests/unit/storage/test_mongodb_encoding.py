@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from provgate_storage.mongodb.writes import location_key, relation_key
-from tests.contract.examples import ODD_PATHS, entry_id
+from tests.support.entries import entry_id
+from tests.support.examples import ODD_PATHS
 
 
 def test_keys_are_of_one_length_and_differ() -> None:

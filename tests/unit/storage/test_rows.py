@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod
 from provgate_storage.model import RevisionData
 from provgate_storage.rows.rows import Row, merged
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import state_of
-from tests.entries import Entry, add_entries, entry_of, name_of, rows_of
+from tests.support.entries import Entry, add_entries, entry_of, name_of, rows_of
+from tests.support.examples import state_of
+from tests.support.reference import InMemoryProvenanceStorage
 
 IDS = st.sampled_from([bytes([first]) * 20 for first in range(4)])
 DATES = st.none() | st.integers(1, 5).map(lambda day: datetime(2020, 1, day, tzinfo=UTC))

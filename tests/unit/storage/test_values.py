@@ -16,7 +16,7 @@ from provgate_storage.rows.values import (
     to_date,
     to_microseconds,
 )
-from tests.contract.examples import EARLIEST_DATE, LATEST_DATE
+from tests.support.examples import EARLIEST_DATE, LATEST_DATE
 
 DATES = st.datetimes(timezones=st.just(UTC))
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from provgate_runtime.watch.port import Heartbeat
-from tests.unit.workers.eventually import until
+from tests.support.polling import until
 
 
 def test_a_loop_that_is_held_up_is_late_until_it_turns_again() -> None:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 from provgate_runtime.watch.conditions import Condition
 from provgate_runtime.watch.port import WatchPort
 from provgate_runtime.watch.watching import WatchAddress, WatchPortError, watched
-from tests.watching import told, value
+from tests.support.watch_port import probe, value
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_metrics_and_conditions_are_served(host: str) -> None:
     ready = [Condition("broker", "away"), Condition("storage")]
     with WatchPort(host, 0, registry, list, lambda: ready) as port:
         assert value(port.address, "things_total") == 3
-        assert told(port.address, "/healthz").ok
-        assert not told(port.address, "/readyz").ok
-        assert told(port.address, "/readyz").problems == {"broker": "away", "storage": None}
+        assert probe(port.address, "/healthz").ok
+        assert not probe(port.address, "/readyz").ok
+        assert probe(port.address, "/readyz").problems == {"broker": "away", "storage": None}
 
 
 def test_other_paths_and_methods_are_refused() -> None:

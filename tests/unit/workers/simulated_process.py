@@ -25,8 +25,8 @@ from provgate_workers.settings import WorkerConfiguration
 from provgate_workers.settle import outbox
 from provgate_workers.store import batch
 from provgate_workers.store import batch_scheduler as writer
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.entries import Entry
+from tests.support.entries import Entry
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.workers.simulated_broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 
 # How often the loop turns until everything has happened that waits for nothing else.

@@ -7,7 +7,7 @@ import pytest
 from provgate_broker.dead_letters.messages import DeadLetterReason
 from provgate_broker.wire.package import NACK_HEADER
 from provgate_workers.settle.settlement import Answer, answer_of, nack_of, understands_nack
-from tests.entries import encode_package
+from tests.support.entries import encode_package
 from tests.unit.deliveries import delivery
 
 

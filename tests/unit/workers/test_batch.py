@@ -22,8 +22,8 @@ from provgate_storage.errors import (
 from provgate_storage.model import RelationData, RelationType, RevisionData
 from provgate_workers.store import batch as batch_module
 from provgate_workers.store.batch import BatchReport, Refused, Stored, store_batch
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.entries import encode_package
+from tests.support.entries import encode_package
+from tests.support.reference import InMemoryProvenanceStorage
 
 POLICY = RangePolicy()
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)

@@ -19,7 +19,7 @@ from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod, 
 from provgate_broker.wire.package import NACK_HEADER, Nack, decode_reply
 from provgate_storage.model import RevisionData
 from provgate_workers.settle.outbox import Outbox
-from tests.entries import Entry, decode_entries, encode_package
+from tests.support.entries import Entry, decode_entries, encode_package
 from tests.unit.workers.simulated_broker import NUMBER_HEADER, Held, SimulatedBroker
 from tests.unit.workers.simulated_process import (
     REFUSED_ID,

@@ -19,7 +19,7 @@ from provgate_workers.consume.host import RangeHost
 from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.program.assignment import Assignment, all_ranges
 from provgate_workers.settings import WorkerConfiguration
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 
 QUEUE = "content_add.unknown.0"

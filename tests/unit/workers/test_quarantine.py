@@ -33,11 +33,11 @@ from provgate_workers.store.batch import BatchReport, Refused, Stored
 from provgate_workers.store.batch_scheduler import BatchWriter
 from provgate_workers.store.circuit_breaker import StorageGate
 from provgate_workers.store.recovery import StorageRecovery
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.entries import encode_package
+from tests.support.entries import encode_package
+from tests.support.polling import until
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 from tests.unit.virtual_clock import InlineThreads, run_virtually
-from tests.unit.workers.eventually import until
 
 FULL = StorageFullError("full")
 PACKAGE_MAX_BYTES = 10_000

@@ -4,7 +4,7 @@ from provgate_broker.consume.delivery import Delivery
 from provgate_broker.topology.policy import Exchange, Operation, binding_key, operations_of
 from provgate_workers.consume.range_queues import RangeWorker, Share
 from provgate_workers.program.assignment import Range
-from tests.entries import encode_package
+from tests.support.entries import encode_package
 from tests.unit.deliveries import delivery
 
 KEYS = [binding_key(operation, 10) for operation in operations_of(Exchange.CONTENT)]

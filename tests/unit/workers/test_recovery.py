@@ -19,11 +19,11 @@ from provgate_workers.store.batch import BatchReport
 from provgate_workers.store.batch_scheduler import Batch, BatchWriter
 from provgate_workers.store.circuit_breaker import StorageGate
 from provgate_workers.store.recovery import StorageRecovery
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.entries import encode_package
+from tests.support.entries import encode_package
+from tests.support.polling import until
+from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.deliveries import delivery
 from tests.unit.virtual_clock import InlineThreads, run_virtually
-from tests.unit.workers.eventually import until
 
 PAUSE_LIMIT_S = 10.0
 FULL = StorageFullError("full")

@@ -22,10 +22,10 @@ from provgate_workers.store import batch_scheduler as writer_module
 from provgate_workers.store.batch import BatchReport, Refused, Stored
 from provgate_workers.store.batch_scheduler import Batch, BatchWriter, OperationPace
 from provgate_workers.store.circuit_breaker import StorageGate
-from tests.entries import encode_package
+from tests.support.entries import encode_package
+from tests.support.polling import until
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 from tests.unit.virtual_clock import InlineThreads, run_virtually
-from tests.unit.workers.eventually import until
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
 EARLY = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_EARLY_IN_REV)

@@ -19,7 +19,7 @@ from provgate_workers.program.child_order import FATAL_EXIT_CODE, ChildOrder
 from provgate_workers.program.supervisor import Supervisor
 from provgate_workers.program.watch import program_watch
 from provgate_workers.settings import configuration_of
-from tests.unit.workers.eventually import until
+from tests.support.polling import until
 
 # Writes its order down, says that it is ready, and ends when standard input does.
 OBEDIENT = """

@@ -11,9 +11,9 @@ from provgate_broker.topology.policy import OPERATIONS, Exchange, Operation, Ran
 from provgate_gateway.write.splitting import Package, split
 from provgate_storage.model import RevisionData
 from provgate_workers.store.batch import Stored, store_batch
-from tests.contract.reference import InMemoryProvenanceStorage
-from tests.contract.writes import state_of
-from tests.entries import Entry, add_entries, rows_of
+from tests.support.entries import Entry, add_entries, rows_of
+from tests.support.examples import state_of
+from tests.support.reference import InMemoryProvenanceStorage
 
 # Few ids, spread over the ranges, so that entries meet.
 IDS = st.sampled_from([bytes([first]) * 20 for first in (0, 15, 16, 127, 128, 255)])

@@ -20,7 +20,7 @@ from provgate_workers.program.assignment import Range
 from provgate_workers.store.batch import BatchReport
 from provgate_workers.store.batch_scheduler import Batch, BatchWriter
 from provgate_workers.store.circuit_breaker import StorageGate
-from tests.entries import encode_package
+from tests.support.entries import encode_package
 from tests.unit.deliveries import delivery
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)

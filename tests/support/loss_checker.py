@@ -14,7 +14,7 @@ from typing import Any
 
 from provgate_storage import EntityType, ProvenanceStorageInterface, RelationData, RelationType, RevisionData
 from provgate_storage.model import Id
-from tests.contract.reference import InMemoryProvenanceStorage
+from tests.support.reference import InMemoryProvenanceStorage
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from provgate_stack.servers.mongodb import MongoDbServer
 from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
-from tests.fix_servers import CLONE
+from tests.support.fix_servers import CLONE
 
 SETUP: Final = "provgate_setup"
 WORKERS: Final = "provgate_workers"

@@ -23,7 +23,7 @@ from provgate_broker.topology.policy import RangePolicy, parse_binding_key
 from provgate_broker.wire.package import Nack, encode_reply
 from provgate_stack.stack import StorageConfig
 from provgate_storage.registry import local_storage
-from tests.entries import Entry, decode_entries
+from tests.support.entries import Entry, decode_entries
 
 _RECONNECT_S = 0.1
 

@@ -18,8 +18,7 @@ from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_stor
 from provgate_stack.servers.private import ServerTls
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack
-from tests.certificates import Authority, PemFiles
-from tests.integration.access_calls import issue
+from tests.support.credentials import Authority, PemFiles, issue_token
 
 _TOKENS: Final = "tokens"
 
@@ -138,7 +137,7 @@ def _callers(ours: Authority, directory: Path) -> dict[tuple[str, str], Caller]:
     with (directory / _TOKENS).open("w", encoding="ascii") as tokens:
         for role in Role:
             token_file = directory / role.value
-            token_file.write_text(issue(tokens.write, f"{role.value}-by-token", role), encoding="ascii")
+            token_file.write_text(issue_token(tokens.write, f"{role.value}-by-token", role), encoding="ascii")
             name = _certificate_name(role)
             callers[role.value, "token"] = Caller(nobody, token_file)
             callers[role.value, "certificate"] = Caller(ours.issue(name, name), None)

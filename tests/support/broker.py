@@ -1,9 +1,11 @@
-"""What the broker says of the queues of a virtual host."""
+"""What the broker says of its queues, and alarms in which it blocks publishers."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +13,7 @@ import psutil
 
 from provgate_stack.processes.programs import WorkerProgram
 from provgate_stack.servers.rabbitmq import RabbitMqNode
+from tests.support.polling import eventually
 
 # Of each queue with an active consumer: its name, and the name of the connection that consumes it. A connection may be
 # gone meanwhile.
@@ -79,3 +82,25 @@ def _asked(node: RabbitMqNode, url: str, query: str) -> int:
 
 def _vhost(url: str) -> str:
     return unquote(urlsplit(url).path[1:])
+
+
+def alarms(node: RabbitMqNode) -> str:
+    """Returns the alarms of a node, as Erlang writes them."""
+    return node.evaluate("rabbit_alarm:get_alarms().")
+
+
+@contextmanager
+def alarm(node: RabbitMqNode, resource: str) -> Iterator[None]:
+    """Has the broker block publishers, for want of `memory` or `disk`."""
+    watermark = node.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
+    limits = {
+        "memory": (("set_vm_memory_high_watermark", "0.0000001"), ("set_vm_memory_high_watermark", watermark)),
+        "disk": (("set_disk_free_limit", str(10**15)), ("set_disk_free_limit", "50MB")),
+    }
+    raise_alarm, end_alarm = limits[resource]
+    node.ctl(*raise_alarm)
+    try:
+        eventually(lambda: resource in alarms(node), "there is an alarm")
+        yield
+    finally:
+        node.ctl(*end_alarm)

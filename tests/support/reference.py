@@ -24,8 +24,15 @@ from provgate_storage.rows.values import (
     check_relation_path,
     check_url,
 )
-from tests.contract.merging import add_dates, add_origins, add_relations, add_revisions
-from tests.entries import OPERATIONS_BY_NAME, add_entries, entry_of
+from tests.support.entries import (
+    OPERATIONS_BY_NAME,
+    add_dates,
+    add_entries,
+    add_origins,
+    add_relations,
+    add_revisions,
+    entry_of,
+)
 
 
 class InMemoryProvenanceStorage:

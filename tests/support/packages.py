@@ -1,9 +1,11 @@
-"""A sender as another deployment's client is one: a blocking connection and a reply queue of its own."""
+"""Packages published past the gateway, and a sender that publishes them and collects their replies."""
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -13,6 +15,10 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.spec import Basic, BasicProperties
 
 from provgate_broker.wire.package import CONTENT_TYPE, Reply, decode_reply
+from provgate_stack.stack import StorageConfig
+from provgate_storage import get_provenance_storage
+from tests.support.entries import encode_package
+from tests.support.fix_stack import FEW_RANGES
 
 REPLY_S = 20.0
 
@@ -85,3 +91,35 @@ class AmqpSender:
         self, _channel: BlockingChannel, _method: Basic.Deliver, properties: BasicProperties, body: bytes
     ) -> None:
         self.replies.setdefault(str(properties.correlation_id), []).append(decode_reply(body))
+
+
+DATE = datetime(2020, 1, 2, tzinfo=UTC)
+
+
+def content_ids(count: int, prefix: str = "", first_byte: int | None = None) -> list[bytes]:
+    """Returns ids of all ranges, or with one first byte."""
+    ids = [hashlib.sha1(f"{prefix}{number}".encode()).digest() for number in range(count)]
+    return ids if first_byte is None else [bytes([first_byte]) + id[1:] for id in ids]
+
+
+def content_queue(id: bytes) -> str:
+    """Returns the queue of a content, which is its routing key too."""
+    return f"content_add.unknown.{id[0] * FEW_RANGES['content'] // 256:x}"
+
+
+def publish(sender: AmqpSender, ids: Iterable[bytes], package_size: int = 100) -> list[str]:
+    """Publishes contents in packages, by range, and returns their correlation ids."""
+    by_queue: dict[str, list[bytes]] = {}
+    for id in ids:
+        by_queue.setdefault(content_queue(id), []).append(id)
+    return [
+        sender.publish("content", queue, encode_package((id, DATE) for id in members[start : start + package_size]))
+        for queue, members in by_queue.items()
+        for start in range(0, len(members), package_size)
+    ]
+
+
+def stored_count(storage_config: StorageConfig, ids: Iterable[bytes]) -> int:
+    """Returns how many of some contents a database holds."""
+    with get_provenance_storage(**storage_config) as storage:
+        return len(storage.content_get(ids))

@@ -1,12 +1,15 @@
-"""Certificates for tests: an authority of ours and a stranger, and what they sign."""
+"""What callers and programs prove themselves with: certificates, of authorities made for a test, and tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import trustme
 
+from provgate_gateway.access.roles import Role
+from provgate_gateway.access.tokens import TokenLine, digest_of, new_token
 from provgate_stack.processes.process import LOOPBACK
 
 # What every certificate is for: servers of tests are reached by address.
@@ -48,3 +51,10 @@ class Authority:
         key.write_bytes(made.private_key_pem.bytes())
         both.write_bytes(made.private_key_and_cert_chain_pem.bytes())
         return PemFiles(certificate, key, both)
+
+
+def issue_token(add: Callable[[str], object], name: str, role: Role) -> str:
+    """Returns a new token, whose line was given to `add`."""
+    token = new_token()
+    add(f"{TokenLine(name, role, digest_of(token))}\n")
+    return token

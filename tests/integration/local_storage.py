@@ -16,7 +16,7 @@ import pytest
 
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import SchemaMismatchError
-from tests.contract.examples import entry_id
+from tests.support.entries import entry_id
 
 RANGES: Final = {"content": 16, "directory": 16, "location": 4, "origin": 1, "revision": 256}
 

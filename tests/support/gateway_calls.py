@@ -18,6 +18,8 @@ from grpc_status import rpc_status
 from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
+from tests.support.entries import entry_id
+from tests.support.polling import eventually
 
 SERVICE = "provgate.v1.ProvenanceStorage"
 
@@ -100,7 +102,7 @@ def progress_of(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def check_turned_away(outcome: Outcome, reason: str) -> None:
+def check_exhausted(outcome: Outcome, reason: str) -> None:
     """Checks that a call was shed, and told when to try again."""
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert outcome.reason == reason
@@ -183,22 +185,8 @@ def wait_serving(channel: grpc.Channel) -> None:
     eventually(lambda: health(channel) == "SERVING", "the gateway is healthy")
 
 
-def eventually(reached: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
-    """Returns once something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
-
-
-def content_id(number: int, first_byte: int | None = None) -> bytes:
-    """Returns an id; the ids of successive numbers go round the ranges."""
-    first = number * 16 % 256 if first_byte is None else first_byte
-    return bytes([first]) + number.to_bytes(19, "big")
-
-
 def contents(count: int, start: int = 0, first_byte: int | None = None) -> pb2.ContentAddRequest:
     """Returns a message of so many contents."""
     return pb2.ContentAddRequest(
-        contents=[model_pb2.Content(id=content_id(number, first_byte)) for number in range(start, start + count)]
+        contents=[model_pb2.Content(id=entry_id(number, first_byte)) for number in range(start, start + count)]
     )

@@ -1,4 +1,4 @@
-"""What programs say of themselves on their port for those who watch them."""
+"""Reads the watch port of programs: health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.integration.gateway_calls import eventually
+from tests.support.polling import eventually
 
 
 @dataclass(frozen=True)
-class Told:
+class Probe:
     """What /healthz or /readyz say.
 
     Attributes:
@@ -26,7 +26,7 @@ class Told:
     problems: dict[str, str | None]
 
 
-def told(address: str, path: str) -> Told:
+def probe(address: str, path: str) -> Probe:
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
             status, body = answer.status, answer.read()
@@ -36,7 +36,7 @@ def told(address: str, path: str) -> Told:
     document = json.loads(body)
     assert document["ok"] == (status == 200)
     assert all(each["ok"] == (each["problem"] is None) for each in document["conditions"])
-    return Told(document["ok"], {each["name"]: each["problem"] for each in document["conditions"]})
+    return Probe(document["ok"], {each["name"]: each["problem"] for each in document["conditions"]})
 
 
 def samples(address: str) -> list[Sample]:

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -23,12 +23,17 @@ from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
 from provgate_storage.rows.rows import Row
 from provgate_storage.rows.values import to_date, to_microseconds
-from tests.contract.merging import add_dates, add_origins, add_relations, add_revisions
 
 Entry: TypeAlias = tuple[Any, ...]
 
 NOTHING_KNOWN: Final = RevisionData(None, None)
 DATED: Final = (WriteMethod.CONTENT_ADD, WriteMethod.DIRECTORY_ADD)
+
+
+def entry_id(number: int, first_byte: int | None = None) -> Id:
+    """Returns an id. Those of 0 to 15 sort as the numbers do; the ids of successive numbers go round the ranges."""
+    first = number % 16 * 16 if first_byte is None else first_byte
+    return bytes([first]) + number.to_bytes(19)
 
 
 def encode_package(entries: Iterable[Entry]) -> bytes:
@@ -143,3 +148,40 @@ def _tagged(value: object) -> dict[Any, Any]:
         b"swhtype": "dataclass",
         b"d": {"date": value.date, "origin": value.origin, "__type__": "RevisionData"},
     }
+
+
+def earliest(a: datetime | None, b: datetime | None) -> datetime | None:
+    """Returns the earlier of two dates; None is no date."""
+    if a is None or (b is not None and b < a):
+        return b
+    return a
+
+
+def merge_revisions(a: RevisionData, b: RevisionData) -> RevisionData:
+    """Returns what `b`, stored after `a`, leaves: the earlier date, and the origin of `b` unless it is None."""
+    return RevisionData(earliest(a.date, b.date), a.origin if b.origin is None else b.origin)
+
+
+def add_dates(into: MutableMapping[Id, datetime | None], entries: Iterable[tuple[Id, datetime | None]]) -> None:
+    """Adds contents or directories with their dates."""
+    for entry_id, date in entries:
+        into[entry_id] = earliest(into.get(entry_id), date)
+
+
+def add_origins(into: MutableMapping[Id, str], entries: Iterable[tuple[Id, str]]) -> None:
+    """Adds origins; the first URL stays."""
+    for entry_id, url in entries:
+        into.setdefault(entry_id, url)
+
+
+def add_revisions(into: MutableMapping[Id, RevisionData], entries: Iterable[tuple[Id, RevisionData]]) -> None:
+    """Adds revisions, later ones last."""
+    for entry_id, data in entries:
+        known = into.get(entry_id)
+        into[entry_id] = data if known is None else merge_revisions(known, data)
+
+
+def add_relations(into: MutableMapping[Id, set[RelationData]], entries: Iterable[tuple[Id, RelationData]]) -> None:
+    """Adds rows of one relation, by source."""
+    for src, data in entries:
+        into.setdefault(src, set()).add(data)

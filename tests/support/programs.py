@@ -1,20 +1,25 @@
-"""Gateways as their operator sees them: how they start, end, and what they say of their health."""
+"""Gateways and worker programs as their operator sees them: commands, logs, health, and how they end."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import grpc
+import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.process import ChildProgram
+from provgate_stack.processes.programs import GatewayProgram, WorkerProgram, program_path
 from provgate_stack.stack import Stack
-from tests.integration.gateway_calls import eventually, outcome_of_unary
+from tests.support.gateway_calls import outcome_of_unary
+from tests.support.polling import eventually
 
 
 def end_of(program: ChildProgram, timeout_s: float = 20.0) -> tuple[int, str]:
@@ -58,3 +63,37 @@ class HealthWatcher:
 
 def send_signal(program: ChildProgram, number: signal.Signals = signal.SIGTERM) -> None:
     subprocess.run(["kill", f"-{number.name.removeprefix('SIG')}", str(program.pid)], check=True)
+
+
+def run_workers(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [program_path("provgate-workers"), *arguments, "--config", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def config_with(stack: Stack, tmp_path: Path, **overrides: object) -> Path:
+    document = yaml.safe_load(stack.config.read_text())
+    document["provenance"]["rabbitmq"] |= overrides
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+_JSON: Final = {"PROVGATE_LOG_FORMAT": "json"}
+
+
+def start_logging_json(stack: Stack) -> None:
+    """Starts a worker program and a gateway of a stack."""
+    workers = WorkerProgram(stack.client_environment() | _JSON, stack.path / "workers-json.log", "off")
+    stack.workers.append(workers)
+    workers.start()
+    workers.wait_ready()
+    gateway = GatewayProgram(stack.client_environment() | _JSON, stack.path / "gateway-json.log", "off")
+    stack.gateways.append(gateway)
+    gateway.start()
+    gateway.wait_ready()
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """Returns the records of a log: every line is one, but for the last where it is being written."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]

@@ -20,7 +20,7 @@ from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.servers.selection import ExistingMongoDb, ExistingPostgreSql, ExistingRabbitMq
 
-CLONE = Path(__file__).resolve().parent.parent
+CLONE = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")

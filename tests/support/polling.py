@@ -1,0 +1,25 @@
+"""Waits until something holds, from a thread and on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+# A busy machine is no failure; what fails waits this long once.
+TIMEOUT_S = 60.0
+
+
+def eventually(reached: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Returns once something holds."""
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Returns once something holds, and raises `TimeoutError` where it does not within a minute."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not reached():  # noqa: ASYNC110 - it is asked of objects that tell nobody of their changes
+            await asyncio.sleep(0.002)
