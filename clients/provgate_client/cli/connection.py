@@ -105,9 +105,9 @@ def closed_at_interrupt(storage: ProvenanceStorageGrpc, message: str) -> Iterato
             raise KeyboardInterrupt
 
     def wait_for_signal() -> None:
-        with signalled:
-            if not signalled.recv(1):  # the block has ended
-                return
+        if not signalled.recv(1):  # the block has ended
+            signalled.close()
+            return
         interrupted.set()
         threading.Thread(target=storage.close, name="close", daemon=True).start()
         if ended.wait(_CLOSE_S):

@@ -12,9 +12,9 @@ from provgate_client.git import IndexProgress, IndexReport, LeftOutReason, Stora
 from provgate_client.git.settings import IndexSettings
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
+from tests.support.git_program import commit_file, git
 from tests.support.git_repositories import RepositoryWriter, brute_force, content
 from tests.support.reference import InMemoryProvenanceStorage
-from tests.unit.git.git_program import commit_file, git
 
 URL = "https://example.org/repository"
 ORIGIN = hashlib.sha1(URL.encode()).digest()

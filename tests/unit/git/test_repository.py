@@ -11,8 +11,8 @@ from provgate_client.git.history import History, read_history
 from provgate_client.git.progress import LeftOutReason
 from provgate_client.git.repository import GitRepository
 from provgate_client.git.settings import ObjectMissingError, RepositoryError, RepositoryOwnerError
+from tests.support.git_program import commit_file, git
 from tests.support.git_repositories import RepositoryWriter, content
-from tests.unit.git.git_program import commit_file, git
 
 
 @pytest.fixture
