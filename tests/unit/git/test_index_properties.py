@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,7 +65,7 @@ def test_the_index_is_what_the_rules_say_and_every_date_is_true_when_it_is_sent(
 def test_repositories_may_share_history_and_be_indexed_in_any_order_and_be_killed(
     history: list[Draft], bounds: IndexSettings, data: st.DataObject
 ) -> None:
-    storage = CrashingStorage(data.draw(st.integers(0, 60)), random.Random(data.draw(st.integers(0, 2**32))))
+    storage: Any = CrashingStorage(data.draw(st.integers(0, 60)), random.Random(data.draw(st.integers(0, 2**32))))
     expected: dict[bytes, set[Occurrence]] = {}
     with tempfile.TemporaryDirectory() as directory:
         repositories = [Path(directory, name) for name in ("one", "other")[: data.draw(st.integers(1, 2))]]
