@@ -157,10 +157,11 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __repr__(self) -> str:
         """Returns the settings without the token, which must not be in logs and tracebacks."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        if self.token is not None:
-            values["token"] = "***"
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+        shown = (
+            f"{name}={'...' if name == 'token' and self.token else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _check_token(self) -> None:
         if self.token is None:

@@ -51,7 +51,7 @@ def test_what_is_no_content_s_id(text: str) -> None:
 
 
 def test_a_wrong_type_is_told() -> None:
-    with pytest.raises(IdentifierError, match="no content: that would be swh:1:cnt:"):
+    with pytest.raises(IdentifierError, match="not of type content: such a SWHID starts with swh:1:cnt:"):
         identifiers.parse_identifier(f"swh:1:rev:{HEX}", EntityType.CONTENT)
 
 

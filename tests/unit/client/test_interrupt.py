@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from provgate_client.cli.add import BATCH_ENTRIES
 from provgate_client.cli.connection import closed_at_interrupt
 from provgate_client.storage import ProvenanceStorageGrpc
 from tests.support.gateway_double import ENDLESS, GatewayDouble
+from tests.unit.client.conftest import make_ids
 
 TIMEOUT_S = 60
 
@@ -64,15 +66,18 @@ def test_an_index_whose_threads_wait_for_acks_ends_and_says_how_to_continue(gate
 
 
 def test_a_command_that_waits_for_input_ends_and_says_what_is_acked(gateway: GatewayDouble) -> None:
-    process = provgate(gateway, "--connect-timeout-s", "30", "add", "contents")
-    # WithPath of the connection is no call that the gateway notes: the command reads soon after it has connected.
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)
-    assert interrupted(process)[-2:] == ["0 entries acked", "Interrupted."]
+    process = provgate(gateway, "add", "contents")
+    assert process.stdin is not None
+    process.stdin.writelines(f'{{"id": "{id.hex()}"}}\n' for id in make_ids(BATCH_ENTRIES))
+    process.stdin.flush()
+    assert gateway.seen.ended.wait(TIMEOUT_S)
+    # It has written a batch, or is just about to know, and waits for the next one.
+    assert [line.partition(" ")[2] for line in interrupted(process)][-2:] == ["entries acked", ""]
 
 
 PROGRAM = """
 import os, signal, sys, threading
+from provgate_client.cli.add import BATCH_ENTRIES
 from provgate_client.cli.connection import closed_at_interrupt
 
 class Storage:
