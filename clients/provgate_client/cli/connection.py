@@ -61,7 +61,7 @@ class Connection:
             source = over.get("url") or file.get(("url",), DEFAULT)
             click.echo(f"gateway: {printable(settings.url)} ({source})", err=True)
         storage = ProvenanceStorageGrpc(**msgspec.structs.asdict(settings) | {"raise_on_failure": True})
-        with storage, closed_at_interrupt(storage, interrupted):
+        with closed_at_interrupt(storage, interrupted), storage:
             yield storage
 
 
@@ -91,8 +91,8 @@ def closed_at_interrupt(storage: ProvenanceStorageGrpc, message: str) -> Iterato
     lock taken, and the program hangs. So a thread waits for the signal, and does this, one after the other:
 
     1. It closes the storage. All its calls fail, also those of other threads, and so the block ends.
-    2. After a second the block may wait for something else, for example standard input. A second signal, to the main
-       thread, raises `KeyboardInterrupt` there.
+    2. After a second the block may wait for something else, for example standard input or the connection. A second
+       signal, to the main thread, raises `KeyboardInterrupt` there.
     3. After two more seconds it prints the message and ends the process.
     """
     interrupted, forced, ended = threading.Event(), threading.Event(), threading.Event()

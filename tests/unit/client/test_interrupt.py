@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -73,6 +74,18 @@ def test_a_command_that_waits_for_input_ends_and_says_what_is_acked(gateway: Gat
     assert gateway.seen.ended.wait(TIMEOUT_S)
     # It has written a batch, or is just about to know, and waits for the next one.
     assert [line.partition(" ")[2] for line in interrupted(process)][-2:] == ["entries acked", ""]
+
+
+def test_a_command_that_waits_for_the_connection_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = start(
+            "-m", "provgate_client.cli", "--url", address, "--connect-timeout-s", "300", "get", "all", "contents"
+        )
+        silent.settimeout(TIMEOUT_S)
+        connection, _ = silent.accept()
+        with connection:
+            assert interrupted(process) == ["Interrupted."]
 
 
 PROGRAM = """
