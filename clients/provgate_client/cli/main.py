@@ -78,8 +78,8 @@ keep_names_whole()
 def main(context: click.Context, /, config: Path | None, **_settings: Any) -> None:
     """Reads a provenance index through its gateway (where did source code first appear?), and writes to it.
 
-    Flags override environment variables, and these override the configuration file. Without a file, the stack that runs
-    in this clone (make up) is used.
+    Flags override environment variables, and these override the configuration file. Without a file, the stack of the
+    clone in which you work is used, if it runs (make up).
     """
     context.obj = Connection(context, config)
 
