@@ -1,8 +1,7 @@
-"""What the client raises when the gateway, or the way to it, fails.
+"""The errors of the client.
 
-The class says what to do: a `RetryableStorageError` (`provgate_storage.errors`) may be repeated as it is, every other
-may not. Values that are wrong in themselves never reach the gateway: they raise the storage interface's
-`InvalidValueError`.
+A call that raises a `RetryableStorageError` (`provgate_storage.errors`) may be repeated; after any other error it may
+not. Invalid values are not sent to the gateway. They raise the storage interface's `InvalidValueError`.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """How a call ended, as far as the gateway said.
+    """The status with which a call ended.
 
     Attributes:
         code: the status code.
-        reason: the name of a value of `provgate.v1.ErrorReason` without its prefix; None where there is none, as when
-            the gateway was not reached.
-        metadata: what the gateway adds to the reason, for example `exchange` and `routing_key`.
+        reason: the name of a value of `provgate.v1.ErrorReason` without its prefix; None if there is none, for example
+            because the gateway was not reached.
+        metadata: details of the reason, for example `exchange` and `routing_key`.
         violations: the fields that were refused.
-        retry_delay_s: how long to wait before the call is repeated; None where the gateway does not ask for that.
-        counts: how far this one call of a write had come; None for reads, or where the gateway did not say.
+        retry_delay_s: how long to wait before the call is repeated; None if the gateway does not ask for a delay.
+        counts: the progress of this one call of a write; None for reads, or if the gateway did not send it.
     """
 
     code: grpc.StatusCode
@@ -52,18 +51,18 @@ class CallStatus:
 
 
 class ProvgateError(StorageError):
-    """The base of everything that the client raises of its own."""
+    """The base of the client's errors."""
 
 
 class StorageClosedError(ProvgateError):
-    """The storage is not open here: never opened, closed meanwhile, or opened by the process that forked this one."""
+    """The storage is not open: it was never opened, it was closed, or another process opened it before a fork."""
 
 
 class CallError(ProvgateError):
     """A call ended with a status other than OK.
 
     Attributes:
-        status: how it ended.
+        status: the status.
     """
 
     def __init__(self, message: str, status: CallStatus) -> None:
@@ -72,7 +71,7 @@ class CallError(ProvgateError):
 
 
 class InvalidRequestError(CallError):
-    """INVALID_ARGUMENT: the gateway or a worker refuses a value. Nothing of its message, or package, is stored."""
+    """INVALID_ARGUMENT: the gateway or a worker refused a value. Nothing of its message, or package, is stored."""
 
 
 class PermissionDeniedError(CallError):
@@ -84,28 +83,28 @@ class UnauthenticatedError(CallError):
 
 
 class NotImplementedByGatewayError(CallError):
-    """UNIMPLEMENTED: the gateway has no such call, or stands in front of a deployment that it cannot read from."""
+    """UNIMPLEMENTED: the gateway has no such call, or has no database to read from."""
 
 
 class FailedPreconditionError(CallError):
-    """FAILED_PRECONDITION: the deployment needs its operator, for example because its topology was not declared."""
+    """FAILED_PRECONDITION: the operator must act, for example declare the topology."""
 
 
 class RetryableCallError(CallError, RetryableStorageError):
-    """The call failed for a reason that may pass. Of a write, what was not acked may or may not be stored."""
+    """The call failed for a reason that may pass. Entries of a write that were not acked may or may not be stored."""
 
 
 class GatewayUnavailableError(RetryableCallError):
-    """UNAVAILABLE: the gateway, or something behind it, cannot be reached."""
+    """UNAVAILABLE: the gateway, the broker or the database cannot be reached."""
 
 
 class GatewayBusyError(RetryableCallError):
-    """RESOURCE_EXHAUSTED: a queue is full, the broker blocks publishers, or too much is under way."""
+    """RESOURCE_EXHAUSTED: a queue is full, the broker blocks publishers, or a limit of the gateway is reached."""
 
 
 class QueryTimeoutError(CallError):
-    """DEADLINE_EXCEEDED, QUERY_TIMEOUT: a query took longer than its limit. Repeated, it would take as long again."""
+    """DEADLINE_EXCEEDED, QUERY_TIMEOUT: a query took longer than its limit. To repeat it would take as long again."""
 
 
 class CallTimeoutError(RetryableCallError):
-    """DEADLINE_EXCEEDED: the deadline came, or nothing moved for as long as the gateway waits."""
+    """DEADLINE_EXCEEDED: the deadline passed, or there was no progress within the gateway's limit."""

@@ -1,6 +1,7 @@
-"""The id that git gives to a file.
+"""Ids as text (hexadecimal, SWHID, base64), and the ids that git gives to files.
 
-https://git-scm.com/book/en/v2/Git-Internals-Git-Objects: the SHA-1 of "blob ", the size in decimal, NUL, and the bytes.
+SWHIDs are those of https://www.swhid.org/specification/, version 1; `swh:1:ori:` is Software Heritage's extension for
+origins. gRPC tools such as grpcurl print and read bytes in base64.
 """
 
 from __future__ import annotations
@@ -17,11 +18,6 @@ from typing import Final
 from provgate_storage.model import EntityType, Id
 from provgate_storage.rows.values import ID_BYTES
 
-# The three ways to write an id: hexadecimal, SWHID and base64.
-#
-# Base64 is what tools of gRPC print and take for bytes, grpcurl for example. SWHIDs are those of
-# https://www.swhid.org/specification/, version 1; `swh:1:ori:` is Software Heritage's own extension for origins.
-
 _HEX: Final = re.compile(r"[0-9a-fA-F]{40}")
 _SWHID: Final = re.compile(r"swh:1:([a-z]{3}):([0-9a-f]{40})(;.*)?", re.DOTALL)
 
@@ -34,18 +30,16 @@ SWHID_TAGS: Final = {
 
 
 class IdentifierError(ValueError):
-    """A text is not an id of the wanted type; the message can be shown to whoever wrote it."""
+    """A text is not an id of the expected type. The message is for the user."""
 
 
 def is_identifier(text: str) -> bool:
-    """Returns whether `text` is meant as an id: 40 hexadecimal digits, or whatever starts like a SWHID."""
+    """Returns whether `text` looks like an id: 40 hexadecimal digits, or a text that starts like a SWHID."""
     return text.startswith("swh:") or _HEX.fullmatch(text) is not None
 
 
 def parse_identifier(text: str, entity: EntityType) -> Id:
-    """Returns the id of an entity of the given type that `text` names in hexadecimal or as a SWHID.
-
-    A SWHID's qualifiers, from the first `;` on, are ignored.
+    """Returns the id in `text`: in hexadecimal, or a SWHID of the given type, whose qualifiers (`;...`) are ignored.
 
     Raises:
         IdentifierError: `text` is neither, or a SWHID of another type.
@@ -55,14 +49,14 @@ def parse_identifier(text: str, entity: EntityType) -> Id:
     tag = SWHID_TAGS[entity]
     match = _SWHID.fullmatch(text)
     if match is None:
-        raise IdentifierError(f"{text!r} is no id: give 40 hexadecimal digits or swh:1:{tag}: and 40 of them")
+        raise IdentifierError(f"{text!r} is not an id: write 40 hexadecimal digits, or swh:1:{tag}: and 40 digits")
     if match[1] != tag:
-        raise IdentifierError(f"{text!r} is no {entity}: that would be swh:1:{tag}:")
+        raise IdentifierError(f"{text!r} is not of type {entity}: such a SWHID starts with swh:1:{tag}:")
     return bytes.fromhex(match[2])
 
 
 def entity_of_swhid(text: str) -> EntityType | None:
-    """Returns the type that a SWHID names; None where `text` is none, or of a type that has no place here."""
+    """Returns the type of a SWHID; None if `text` is not a SWHID, or the index has no such type."""
     match = _SWHID.fullmatch(text)
     return next((entity for entity, tag in SWHID_TAGS.items() if match and match[1] == tag), None)
 
@@ -78,7 +72,7 @@ def to_base64(id: Id) -> str:
 
 
 def from_base64(text: str) -> Id:
-    """Returns the id that `text` is in base64.
+    """Returns the id in base64 in `text`.
 
     Raises:
         IdentifierError: `text` is not base64 of 20 bytes.
@@ -88,7 +82,7 @@ def from_base64(text: str) -> Id:
     except (binascii.Error, ValueError) as error:
         raise IdentifierError(f"{text!r} is not base64") from error
     if len(decoded) != ID_BYTES:
-        raise IdentifierError(f"{text!r} is base64 of {len(decoded)} bytes, not of {ID_BYTES}")
+        raise IdentifierError(f"{text!r} is base64 of {len(decoded)} bytes instead of {ID_BYTES}")
     return decoded
 
 
@@ -100,10 +94,11 @@ class BlobError(OSError):
 
 
 def blob_id(path: Path) -> Id:
-    """Returns the id of the blob that git would store for `path`, in bounded memory.
+    """Returns the id of the blob that git stores for `path`, in bounded memory.
 
-    For a symbolic link that is the id of the text that it holds, as in a git tree; it is not followed. No filter of a
-    repository (line ends, LFS) is applied.
+    It is the SHA-1 of "blob ", the size in decimal, NUL, and the bytes
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). A symbolic link is not followed: its blob is the path
+    that it holds. No filter of a repository (line ends, LFS) is applied.
 
     Raises:
         BlobError: `path` is neither a file nor a link, or the file changed while it was read.
@@ -115,10 +110,6 @@ def blob_id(path: Path) -> Id:
         return _sha1(len(target), target).digest()
     if not stat.S_ISREG(mode):
         raise BlobError(f"{path} is neither a file nor a symbolic link")
-    return _file_id(path)
-
-
-def _file_id(path: Path) -> Id:
     with path.open("rb") as file:
         size_bytes = remaining_bytes = os.fstat(file.fileno()).st_size
         digest = _sha1(size_bytes)

@@ -1,4 +1,4 @@
-"""The section `provenance.storage` of the configuration, for `cls: grpc`."""
+"""The settings of the adapter: the section `provenance.storage` of the configuration, for `cls: grpc`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from msgspec import Meta
 from provgate_runtime import Settings
 from provgate_runtime.addresses import is_loopback
 
-# Scheme -> whether it asks for TLS. "" is a bare host:port.
+# Scheme -> whether it means TLS. "" is a bare host:port.
 _SCHEMES: Final = {"": False, "grpc": False, "http": False, "grpcs": True, "https": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the gateway listens.
+    """The address of the gateway.
 
     Attributes:
-        target: host:port, as gRPC takes it.
-        secure: whether the address asked for TLS by its scheme.
+        target: host:port, as gRPC needs it.
+        secure: whether the scheme means TLS.
     """
 
     target: str
@@ -30,26 +30,26 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach it."""
         return is_loopback(self.target.rpartition(":")[0])
 
 
 def parse_address(url: str) -> Address:
-    """Returns the address that `url` names: host:port, alone or behind grpc://, http://, grpcs:// or https://.
+    """Returns the address in `url`: host:port, with or without grpc://, http://, grpcs:// or https:// before it.
 
     Raises:
-        ValueError: it is none; the text does not repeat it, since it may hold a password.
+        ValueError: it is not valid. The text does not repeat it, because it may have a password.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url
     if scheme.lower() not in _SCHEMES:
-        raise ValueError("url is host:port, with grpc://, http://, grpcs:// or https:// before it at most")
+        raise ValueError("url must be host:port, with nothing or grpc://, http://, grpcs:// or https:// before it")
     parts = urlsplit(f"//{rest}")
     if "@" in rest or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("url is host:port without user, path or query")
+        raise ValueError("url must be host:port without user, path or query")
     if not parts.hostname or parts.port is None or any(letter.isspace() for letter in rest):
-        raise ValueError("url is host:port, for example localhost:50051 or [::1]:50051")
+        raise ValueError("url must be host:port, for example localhost:50051 or [::1]:50051")
     return Address(parts.netloc, _SCHEMES[scheme.lower()])
 
 
@@ -61,24 +61,21 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to reach the gateway, and how patient to be with it."""
+    """How to reach the gateway, and how long to wait for it."""
 
-    url: Annotated[
-        str,
-        Meta(
-            description="The gateway: host:port, behind grpc:// or http:// if you like; grpcs:// or https:// for TLS."
-        ),
-    ] = "localhost:50051"
+    url: Annotated[str, Meta(description="The gateway: host:port. With grpcs:// or https:// before it: over TLS.")] = (
+        "localhost:50051"
+    )
 
-    tls: Annotated[bool, Meta(description="Encrypt, and check the gateway's certificate.")] = False
+    tls: Annotated[bool, Meta(description="Use TLS, and verify the gateway's certificate.")] = False
 
     tls_ca_file: Annotated[
         str | None,
-        Meta(description="PEM file of the authorities to trust instead of those that come with gRPC. Implies TLS."),
+        Meta(description="PEM file of the authorities to trust, instead of gRPC's own. Implies TLS."),
     ] = None
 
     tls_cert_file: Annotated[
-        str | None, Meta(description="PEM file of the client's certificate chain. Implies TLS, needs the key.")
+        str | None, Meta(description="PEM file of the client's certificate chain. Implies TLS.")
     ] = None
 
     tls_key_file: Annotated[str | None, Meta(description="PEM file of the client's private key.")] = None
@@ -86,17 +83,17 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     token: Annotated[
         str | None,
         Meta(
-            description="The bearer token that says who calls, for a gateway that asks for one. Over TLS, or to an "
-            "address that only this machine reaches."
+            description="The bearer token of the caller, if the gateway requires one. Needs TLS, unless only this "
+            "machine can reach the address."
         ),
     ] = None
 
     connect_timeout_s: Annotated[
-        float, Meta(gt=0, description="Seconds to wait for the connection when the storage is opened.")
+        float, Meta(gt=0, description="Seconds to wait for the connection when the storage opens.")
     ] = 10.0
 
     write_timeout_s: Annotated[
-        float | None, Meta(description="Seconds until the deadline of each call that writes; none where not given.")
+        float | None, Meta(description="Seconds until the deadline of each call that writes. By default there is none.")
     ] = None
 
     read_timeout_s: Annotated[float, Meta(gt=0, description="Seconds until the deadline of a read of one result.")] = (
@@ -104,21 +101,19 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
 
     stream_timeout_s: Annotated[
-        float | None, Meta(description="Seconds until the deadline of a streamed read; none where not given.")
+        float | None, Meta(description="Seconds until the deadline of a streamed read. By default there is none.")
     ] = None
 
     retry_time_s: Annotated[
         float,
-        Meta(
-            ge=0, description="Seconds without progress for which a call is repeated while the gateway is away or busy."
-        ),
+        Meta(ge=0, description="Seconds without progress after which a call is not repeated any more."),
     ] = 60.0
 
     keepalive_s: Annotated[
         float,
         Meta(
             ge=10,
-            description="Seconds of silence during a call after which the connection is probed.",
+            description="Seconds without traffic during a call after which the connection is probed.",
             extra={"option": False},
         ),
     ] = 60.0
@@ -128,7 +123,7 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=1,
             le=100_000,
-            description="Entries in a message, fewer where their paths are long.",
+            description="Entries in a message; fewer if their paths are long.",
             extra={"option": False},
         ),
     ] = 30_000
@@ -137,7 +132,7 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int,
         Meta(
             ge=1,
-            description="After so many entries a write waits until all are acked: more than that is never sent twice.",
+            description="After this many entries a write waits until all are acked. No more than that is sent twice.",
             extra={"option": False},
         ),
     ] = 500_000
@@ -145,45 +140,44 @@ class GrpcSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     raise_on_failure: Annotated[
         bool,
         Meta(
-            description="Raise where a write would return False because it may be tried again.", extra={"option": False}
+            description="Raise an error, instead of returning False, if a write may be tried again.",
+            extra={"option": False},
         ),
     ] = False
 
     def __post_init__(self) -> None:
         parse_address(self.url)
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_cert_file and tls_key_file are given together")
+            raise ValueError("tls_cert_file and tls_key_file must be given together")
         self._check_token()
         for name in ("write_timeout_s", "stream_timeout_s"):
             timeout_s = getattr(self, name)
             if timeout_s is not None and timeout_s <= 0:
-                raise ValueError(f"{name} is more than 0")
+                raise ValueError(f"{name} must be more than 0")
 
     def __repr__(self) -> str:
-        """Returns the settings without the token: it is not for logs and tracebacks."""
-        known = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        shown = (f"{name}={_shown(name, value)}" for name, value in known)
+        """Returns the settings without the token, which must not be in logs and tracebacks."""
+        shown = (
+            f"{name}={'...' if name == 'token' and self.token else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _check_token(self) -> None:
         if self.token is None:
             return
-        # gRPC would quote a value that it refuses.
+        # If gRPC refuses a value, its error quotes it.
         if not _TOKEN.fullmatch(self.token):
-            raise ValueError("token is letters, digits and -._~+/ with = at its end at most (RFC 6750)")
+            raise ValueError("token must be letters, digits and -._~+/, with = only at its end (RFC 6750)")
         if not self.secure and not self.address.is_local:
             raise ValueError("token would be sent in plain text to another machine: set tls, or a grpcs:// url")
 
     @property
     def address(self) -> Address:
-        """Where the gateway is."""
+        """The address of the gateway."""
         return parse_address(self.url)
 
     @property
     def secure(self) -> bool:
         """Whether the channel is encrypted."""
         return self.tls or self.address.secure or self.tls_ca_file is not None or self.tls_cert_file is not None
-
-
-def _shown(name: str, value: object) -> str:
-    return "..." if name == "token" and value is not None else repr(value)

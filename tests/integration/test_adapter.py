@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -44,18 +44,6 @@ def test_progress_ends_with_everything_acked(shared_stack: Stack) -> None:
         assert storage.relation_get(RelationType.CNT_IN_DIR, rows) == rows
     assert seen[-1] == ("relation_add", WriteProgress(3000, 3000, 3000))
     assert [each for _, each in seen] == sorted((each for _, each in seen), key=lambda each: each.acked_count)
-
-
-def test_closing_the_generator_ends_a_long_read(shared_stack: Stack) -> None:
-    content, *revisions = make_ids(30_001, first=3_000_000)
-    with ProvenanceStorageGrpc(url=shared_stack.address) as storage:
-        storage.revision_add({each: RevisionData(DATE + timedelta(seconds=1), None) for each in revisions})
-        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {content: {RelationData(each, b"a") for each in revisions}})
-        results = storage.content_find_all(content)
-        assert next(results).revision == min(revisions)
-        results.close()
-        assert sum(1 for _ in storage.content_find_all(content)) == 30_000
-        assert len(list(storage.content_find_all(content, limit=7))) == 7
 
 
 def test_what_the_gateway_refuses_is_a_typed_error(shared_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

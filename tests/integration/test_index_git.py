@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -26,13 +25,6 @@ from tests.support.git_repositories import Occurrence, brute_force
 
 SAMPLED_CONTENTS = 60
 KILLS = 2
-
-
-class Kill(NamedTuple):
-    """A moment of death: when that share of the revisions is indexed, and so many seconds after the start at latest."""
-
-    share: float
-    after_s: float
 
 
 History = Mapping[bytes, set[Occurrence]]
@@ -73,7 +65,7 @@ def test_killed_and_run_again_in_the_other_order(
 ) -> None:
     killed_count = 0
     for name in reversed(HISTORIES):
-        kills = [Kill(drawn.uniform(0.05, 0.9), drawn.uniform(0.5, 6)) for _ in range(KILLS)]
+        kills = [(drawn.uniform(0.05, 0.9), drawn.uniform(0.5, 6)) for _ in range(KILLS)]
         killed_count += _index_with_kills(repositories[name], storage, stack.client_environment(), kills)
     assert killed_count > 0
     assert_index(storage, history)
@@ -112,15 +104,21 @@ def occurrences_of(storage: ProvenanceStorageInterface) -> History:
 
 
 def _index_with_kills(
-    repository: Path, storage: ProvenanceStorageGrpc, environment: Mapping[str, str], kills: Sequence[Kill]
+    repository: Path,
+    storage: ProvenanceStorageGrpc,
+    environment: Mapping[str, str],
+    kills: Sequence[tuple[float, float]],
 ) -> int:
-    """Indexes a repository; returns how many of the kills came while it was at work."""
+    """Indexes a repository; returns how many of the kills came while it was at work.
+
+    A kill comes when a share of the revisions is indexed, or after a number of seconds.
+    """
     revisions = _revisions(repository)
     killed_count = 0
-    for kill in kills:
+    for share, after_s in kills:
         process, start_s = _start(repository, environment), time.monotonic()
-        while process.poll() is None and time.monotonic() - start_s < kill.after_s:
-            if _dated_count(storage, revisions) >= kill.share * len(revisions):
+        while process.poll() is None and time.monotonic() - start_s < after_s:
+            if _dated_count(storage, revisions) >= share * len(revisions):
                 break
             time.sleep(0.01)
         process.kill()

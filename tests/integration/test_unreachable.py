@@ -56,15 +56,15 @@ def issued(host: str = "127.0.0.1", days: int = 1) -> trustme.LeafCert:
 CASES: dict[str, tuple[Callable[[], AbstractContextManager[str]], trustme.CA | None, str]] = {
     "refused": (lambda: at(f"127.0.0.1:{free_ports(1)[0]}"), None, "the connection is refused"),
     "name": (lambda: at("nowhere.invalid:50051"), None, "the name is not found"),
-    "plain to TLS": (lambda: server(issued()), None, "it hangs up: it may take TLS alone"),
-    "TLS to plain": (server, OURS, "it does not encrypt, and TLS is asked for"),
+    "plain to TLS": (lambda: server(issued()), None, "it closes the connection: it may require TLS"),
+    "TLS to plain": (server, OURS, "it does not use TLS, but the client does"),
     "expired": (lambda: server(issued(days=-1)), OURS, "its certificate has expired"),
     "another name": (lambda: server(issued("elsewhere.example")), OURS, "its certificate is for another name"),
-    "stranger": (lambda: server(issued()), STRANGER, "its certificate is of no authority that is trusted here"),
+    "stranger": (lambda: server(issued()), STRANGER, "its certificate is from no authority that the client trusts"),
     "no client certificate": (
         lambda: server(issued(), asks_clients=True),
         OURS,
-        "it hangs up during the TLS handshake: it may ask for a client certificate",
+        "it closes the connection in the TLS handshake: it may require a client certificate",
     ),
     "silent": (silent, None, ""),
 }

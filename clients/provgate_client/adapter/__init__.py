@@ -1,1 +1,1 @@
-"""What the adapter is made of: messages, calls, retries, and the channel."""
+"""The parts of the adapter: the session, messages, writing, reading, and what happens when a call fails."""

@@ -1,4 +1,4 @@
-"""Between the model and the messages: the one place that knows both."""
+"""Conversion between the model of the storage interface and the messages of the service."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def _dated_columns(entries: Sequence[tuple[Id, datetime | None]]) -> Iterator[mo
 
 
 def _alike(entries: Sequence[E], present: Sequence[K]) -> Iterator[tuple[K, Sequence[E]]]:
-    """Yields neighbours that have the same fields, in their order: a column has a value for each entry or for none.
+    """Yields runs of entries that have the same fields, in order. A column has a value for each entry or for none.
 
     Args:
         entries: in the order in which they are sent.
-        present: which fields each of them has.
+        present: the fields that each entry has.
     """
     if len(set(present)) == 1:
         yield present[0], entries
@@ -97,7 +97,7 @@ def _alike(entries: Sequence[E], present: Sequence[K]) -> Iterator[tuple[K, Sequ
 
 
 def _microseconds(dates: Sequence[datetime | None]) -> list[int]:
-    return microseconds_of(dates)  # type: ignore[return-value]  # of dates that are known
+    return microseconds_of(dates)  # type: ignore[return-value]  # every date is known
 
 
 def to_progress(progress: service.AddProgress) -> WriteProgress:
@@ -125,9 +125,14 @@ def to_origins(entries: Iterable[model_pb2.Origin]) -> Iterator[tuple[Id, str]]:
 
 
 def to_relations(entries: Iterable[model_pb2.Relation]) -> Iterator[tuple[Id, RelationData]]:
-    """Yields rows of a relation, each behind its source."""
+    """Yields rows of a relation, each after its source."""
     for entry in entries:
         yield entry.src, RelationData(entry.dst, entry.path if entry.HasField("path") else None)
+
+
+def to_results(results: Iterable[model_pb2.ProvenanceResult]) -> Iterator[ProvenanceResult]:
+    """Yields occurrences of contents."""
+    return map(to_result, results)
 
 
 def to_result(result: model_pb2.ProvenanceResult) -> ProvenanceResult:

@@ -1,4 +1,4 @@
-"""What one write knows to be acked, over all the calls that it takes."""
+"""How far a write has come: its counts, and the checkpoint from which it is sent again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class WriteProgress:
-    """Counts of entries that never decrease; received >= published >= acked.
+    """Counts of entries. They never decrease; received >= published >= acked.
 
     Attributes:
         received_count: entries that the gateway has read and found valid.
@@ -23,19 +23,19 @@ class WriteProgress:
 
 
 ProgressCallback: TypeAlias = Callable[[str, WriteProgress], None]
-"""Called with the name of the method that writes ("content_add") and the counts of that one call of it, resends
-included, in the thread that made the call: from many threads at once where many write. What it raises ends the call."""
+"""Called with the name of the method that writes ("content_add") and the counts of that one write, resends included.
+It runs in the thread that writes, and an exception from it ends the write. Several writes may call it at once."""
 
 
 class WriteLedger:
-    """The bookkeeping of one write. Pure; belongs to one thread.
+    """The counts of one write over all the gRPC calls that it takes. For one thread.
 
-    A gateway tells how many entries of a call are acked, not which. Where it has acked as many as it has received, they
-    are the first ones: that is a *checkpoint*, and a later call of the same write starts behind it.
+    The gateway reports how many entries of a call are acked, not which. When it has acked all that it received, these
+    are the first ones of the call: this point is a *checkpoint*. The next call of the same write starts there.
 
     Attributes:
-        checkpoint_count: that many entries, the first ones of the write, are acked.
-        progress: the most that is known of the whole write; never decreases.
+        checkpoint_count: how many entries, counted from the first, are acked for certain.
+        progress: the counts of the whole write.
     """
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ class WriteLedger:
         return self._start_count
 
     def record(self, counts: WriteProgress) -> bool:
-        """Takes the counts of the call under way. Returns whether the write has come further than ever before."""
+        """Adds the counts of the current call. Returns whether the whole write has made progress."""
+        start_count, before = self._start_count, self.progress
         if counts.received_count == counts.acked_count:
-            self.checkpoint_count = max(self.checkpoint_count, self._start_count + counts.acked_count)
-        before = self.progress
+            self.checkpoint_count = max(self.checkpoint_count, start_count + counts.acked_count)
         self.progress = WriteProgress(
-            max(before.received_count, self._start_count + counts.received_count),
-            max(before.published_count, self._start_count + counts.published_count),
-            max(before.acked_count, self._start_count + counts.acked_count),
+            max(before.received_count, start_count + counts.received_count),
+            max(before.published_count, start_count + counts.published_count),
+            max(before.acked_count, start_count + counts.acked_count),
         )
         return self.progress != before

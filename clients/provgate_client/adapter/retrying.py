@@ -1,19 +1,16 @@
-"""Which calls are repeated, when, and for how long."""
+"""What follows from a failed call: the error that it raises, whether it is repeated, and why no connection was made."""
 
 from __future__ import annotations
 
-import copy
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
-import tenacity
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base
 
 from provgate_client.adapter.progress import WriteProgress
 from provgate_client.errors import (
@@ -32,44 +29,6 @@ from provgate_client.errors import (
     UnauthenticatedError,
 )
 
-# What a text of gRPC's core holds, and what it means. Of several the first counts.
-_CAUSES: Final = (
-    ("connection refused", "the connection is refused"),
-    ("lookup failed", "the name is not found"),
-    ("errors resolving", "the name is not found"),
-    ("wrong_version_number", "it does not encrypt, and TLS is asked for"),
-    ("certificate has expired", "its certificate has expired"),
-    ("certificate is not yet valid", "its certificate is not valid yet"),
-    ("hostname verification", "its certificate is for another name"),
-    ("certificate_verify_failed", "its certificate is of no authority that is trusted here (tls_ca_file)"),
-    ("settings frame", "it takes connections and says nothing"),
-)
-
-# A server that hangs up does not say why.
-_HUNG_UP: Final = ("socket closed", "connection reset", "broken pipe", "handshake read failed", "endpoint closing")
-_LAST_ERROR: Final = "last error: "
-
-
-def cause_of(details: str | None, secure: bool) -> str:
-    """Returns why a connection could not be made.
-
-    Args:
-        details: those of a call that ended with UNAVAILABLE; None where no attempt has ended yet.
-        secure: whether TLS was asked for.
-    """
-    if details is None:
-        return "it does not answer"
-    text = details.lower()
-    for part, cause in _CAUSES:
-        if part in text:
-            return cause
-    if any(part in text for part in _HUNG_UP):
-        if secure:
-            return "it hangs up during the TLS handshake: it may ask for a client certificate (tls_cert_file)"
-        return "it hangs up: it may take TLS alone (tls, tls_ca_file)"
-    return " ".join(details.rpartition(_LAST_ERROR)[2].split())
-
-
 # Every other code is a RetryableCallError.
 _CLASSES: Final[Mapping[grpc.StatusCode, type[CallError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
@@ -81,53 +40,40 @@ _CLASSES: Final[Mapping[grpc.StatusCode, type[CallError]]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: GatewayBusyError,
     grpc.StatusCode.DEADLINE_EXCEEDED: CallTimeoutError,
 }
-
-
-# A reason of its own among those of DEADLINE_EXCEEDED: the others may pass.
 _QUERY_TIMEOUT: Final = "QUERY_TIMEOUT"
 
 
 def call_error(error: grpc.RpcError, method: str) -> CallError:
-    """Returns the error of ours for a call of `method` that ended with `error`."""
-    status = _status_of(error)
+    """Returns the client's error for a call of `method` that ended with `error`."""
+    status = CallStatus(code=error.code(), **_details_of(error))
     text = f"{method}: {error.details() or status.code.name}"
-    named = "; ".join(f"{violation.field}: {violation.description}" for violation in status.violations)
-    kind = _CLASSES.get(status.code, RetryableCallError)
+    if status.violations:
+        named = "; ".join(f"{violation.field}: {violation.description}" for violation in status.violations)
+        text = f"{text} ({named})"
+    # DEADLINE_EXCEEDED with this reason, and only with this one, does not pass by itself.
     if status.reason == _QUERY_TIMEOUT:
-        kind = QueryTimeoutError
-    return kind(f"{text} ({named})" if named else text, status)
+        return QueryTimeoutError(text, status)
+    return _CLASSES.get(status.code, RetryableCallError)(text, status)
 
 
-def _status_of(error: Any) -> CallStatus:
-    fields: dict[str, Any] = {}
-    for detail in _details_of(error):
-        fields |= _fields_of(detail)
-    return CallStatus(code=error.code(), **fields)
-
-
-def _details_of(error: Any) -> list[Any]:
+def _details_of(error: grpc.RpcError) -> dict[str, Any]:
+    """Returns the fields of `CallStatus` that the details of a status give (google.rpc.Status)."""
     try:
-        status: status_pb2.Status | None = rpc_status.from_call(error)
-    except ValueError:  # The rich status contradicts the plain one: some proxy's, not the gateway's.
-        return []
-    return list(status.details) if status else []
-
-
-def _fields_of(detail: Any) -> dict[str, Any]:
-    info, bad_request, retry = (
-        error_details_pb2.ErrorInfo(),
-        error_details_pb2.BadRequest(),
-        error_details_pb2.RetryInfo(),
-    )
-    if detail.Unpack(info):
-        metadata = dict(info.metadata)
-        return {"reason": info.reason, "metadata": metadata, "counts": _counts_of(metadata)}
-    if detail.Unpack(bad_request):
-        found = tuple(FieldViolation(each.field, each.description) for each in bad_request.field_violations)
-        return {"violations": found}
-    if detail.Unpack(retry):
-        return {"retry_delay_s": retry.retry_delay.ToTimedelta().total_seconds()}
-    return {}
+        status = rpc_status.from_call(error)
+    except ValueError:  # The rich status contradicts the plain one. A proxy sent it, not the gateway.
+        return {}
+    fields: dict[str, Any] = {}
+    info, request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info):
+            fields |= {"reason": info.reason, "metadata": dict(info.metadata), "counts": _counts_of(info.metadata)}
+        elif detail.Unpack(request):
+            fields["violations"] = tuple(
+                FieldViolation(each.field, each.description) for each in request.field_violations
+            )
+        elif detail.Unpack(retry):
+            fields["retry_delay_s"] = retry.retry_delay.ToTimedelta().total_seconds()
+    return fields
 
 
 def _counts_of(metadata: Mapping[str, str]) -> WriteProgress | None:
@@ -137,72 +83,90 @@ def _counts_of(metadata: Mapping[str, str]) -> WriteProgress | None:
         return None
 
 
-_BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=5.0)
-_ALWAYS: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-_WITH_RETRY_INFO: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+_BACKOFF_FIRST_S: Final = 0.2
+_BACKOFF_MAX_S: Final = 5.0
 
 
-def may_be_repeated(error: BaseException) -> bool:
-    """Returns whether a call that ended with `error` is repeated without asking the caller.
+class Retry:
+    """Decides whether a call is repeated after a failure, and pauses before that. For one thread.
 
-    So are UNAVAILABLE; CANCELLED, by which gRPC sheds calls (a caller causes it by closing the storage or a generator,
-    and then there is no `CallError`); RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED where the gateway adds a RetryInfo:
-    without it they are a limit or a deadline of the caller's own.
-    """
-    if not isinstance(error, CallError):
-        return False
-    if error.status.code in _ALWAYS:
-        return True
-    return error.status.code in _WITH_RETRY_INFO and error.status.retry_delay_s is not None
-
-
-def retrying(limit_s: float, last_progress_s: Callable[[], float], closed: threading.Event) -> tenacity.Retrying:
-    """Returns the loop that repeats a call, with back-off and jitter and never sooner than the gateway asks.
+    The pause grows with each failure, is jittered, and is never shorter than the gateway asks. Progress resets the
+    pause and the limit.
 
     Args:
-        limit_s: for how long a call is repeated without progress, counted from the first failure after the last
-            progress; 0 for never. The error is then raised as it is.
-        last_progress_s: the time of the last progress, on the monotonic clock.
-        closed: ends a wait at once when it is set.
+        limit_s: how long a call is repeated without progress, counted from the first failure; 0 for never. What
+            happens before the first failure does not count: it takes a minute to notice a dead connection.
+        closed: ends a pause when it is set.
     """
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(may_be_repeated),
-        wait=_Wait(last_progress_s),
-        stop=_Patience(limit_s, last_progress_s),
-        sleep=tenacity.sleep_using_event(closed),
-        reraise=True,
-    )
 
-
-class _Patience(stop_base):
-    """Ends with the limit. What was before the first failure does not count: a dead link takes a minute to notice."""
-
-    def __init__(self, limit_s: float, last_progress_s: Callable[[], float]) -> None:
+    def __init__(self, limit_s: float, closed: threading.Event) -> None:
         self._limit_s = limit_s
-        self._last_progress_s = last_progress_s
-        self._failing_since_s: float | None = None
+        self._closed = closed
+        self._failure_count = 0
+        self._failing_since_s = 0.0
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+    def progressed(self) -> None:
+        """Resets the pause and the limit."""
+        self._failure_count = 0
+
+    def pause(self, error: Exception) -> bool:
+        """Returns whether to repeat the call that ended with `error`, after a pause if so."""
+        if not isinstance(error, CallError) or not may_be_repeated(error.status):
+            return False
         now_s = time.monotonic()
-        if self._failing_since_s is None or self._last_progress_s() > self._failing_since_s:
+        if self._failure_count == 0:
             self._failing_since_s = now_s
-        return now_s + retry_state.upcoming_sleep - self._failing_since_s > self._limit_s
+        backoff_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** min(self._failure_count, 10))
+        self._failure_count += 1
+        pause_s = max(random.uniform(0, backoff_s), error.status.retry_delay_s or 0.0)
+        if self._limit_s == 0 or now_s + pause_s - self._failing_since_s > self._limit_s:
+            return False
+        self._closed.wait(pause_s)
+        return True
 
 
-class _Wait(wait_base):
-    """Grows with the attempts since the last progress, and is never shorter than the gateway asks."""
+def may_be_repeated(status: CallStatus) -> bool:
+    """Returns whether a call that ended with `status` is repeated without asking the caller.
 
-    def __init__(self, last_progress_s: Callable[[], float]) -> None:
-        self._last_progress_s = last_progress_s
-        self._seen_progress_s = last_progress_s()
-        self._attempts_before_it = 0
+    UNAVAILABLE and CANCELLED are: gRPC itself cancels calls when it sheds load. (If the caller cancels, by closing the
+    storage or a generator, there is no `CallError`.) RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED are if the gateway adds a
+    RetryInfo. Without one they are a limit or a deadline that the caller has set.
+    """
+    if status.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return status.retry_delay_s is not None
+    return status.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        if self._last_progress_s() != self._seen_progress_s:
-            self._seen_progress_s = self._last_progress_s()
-            self._attempts_before_it = retry_state.attempt_number - 1
-        since = copy.copy(retry_state)
-        since.attempt_number -= self._attempts_before_it
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        asked_s = error.status.retry_delay_s if isinstance(error, CallError) else None
-        return max(_BACKOFF(since), asked_s or 0.0)
+
+# Parts of messages of gRPC's core, and what they mean. The first one that matches counts.
+_CAUSES: Final = (
+    ("connection refused", "the connection is refused"),
+    ("lookup failed", "the name is not found"),
+    ("errors resolving", "the name is not found"),
+    ("wrong_version_number", "it does not use TLS, but the client does"),
+    ("certificate has expired", "its certificate has expired"),
+    ("certificate is not yet valid", "its certificate is not valid yet"),
+    ("hostname verification", "its certificate is for another name"),
+    ("certificate_verify_failed", "its certificate is from no authority that the client trusts (tls_ca_file)"),
+    ("settings frame", "it accepts connections but does not answer"),
+)
+_HUNG_UP: Final = ("socket closed", "connection reset", "broken pipe", "handshake read failed", "endpoint closing")
+
+
+def cause_of(details: str | None, secure: bool) -> str:
+    """Returns why a connection could not be made.
+
+    Args:
+        details: those of a call that ended with UNAVAILABLE; None if no attempt has ended yet.
+        secure: whether the client uses TLS.
+    """
+    if details is None:
+        return "it does not answer"
+    text = details.lower()
+    for part, cause in _CAUSES:
+        if part in text:
+            return cause
+    if any(part in text for part in _HUNG_UP):  # A server that closes the connection does not say why.
+        if secure:
+            return "it closes the connection in the TLS handshake: it may require a client certificate (tls_cert_file)"
+        return "it closes the connection: it may require TLS (tls, tls_ca_file)"
+    return " ".join(details.rpartition("last error: ")[2].split())

@@ -1,4 +1,4 @@
-"""`provgate all`."""
+"""`provgate all`: prints every place in which a content occurs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from provgate_client.cli.rows import ResultRow
 from provgate_storage.model import EntityType
 from provgate_storage.rows.values import LIMIT_MAX
 
-COLUMNS = ("date", "revision", "path", "origin")
 
-
-@click.command("all", short_help="Prints every place in which a content appears.")
+@click.command("all", short_help="Prints every place in which a content occurs.")
 @click.argument("item", metavar="ID|FILE")
-@click.option("--limit", type=click.IntRange(1, LIMIT_MAX), help="Print at most so many, the earliest ones.")
+@click.option("--limit", type=click.IntRange(1, LIMIT_MAX), help="Print only the earliest places, at most this many.")
 @format_option
 @pass_connection
 @click.pass_context
 def all_(
     context: click.Context, connection: Connection, item: str, limit: int | None, output_format: str | None
 ) -> None:
-    """Prints every revision and path in which a content appears, earliest first, as they arrive.
+    """Prints every revision and path in which a content occurs, earliest first, as they arrive.
 
-    The content is named as in `provgate first`. Exits with 1 where it is not known.
+    Name the content as for `provgate first`. Exits with 1 if it is not known.
     """
     content = id_of_item(item, EntityType.CONTENT)
     with connection.open() as storage:
-        count = print_rows(map(ResultRow.of, storage.content_find_all(content, limit)), COLUMNS, output_format)
+        rows = map(ResultRow.of, storage.content_find_all(content, limit))
+        count = print_rows(rows, ResultRow, output_format, without=["content"])
     if not count:
         click.echo(f"{item}: not known", err=True)
     context.exit(0 if count else 1)

@@ -1,10 +1,12 @@
-"""From flags, environment and file to an open storage."""
+"""Opens the storage that flags, environment and configuration file name, and ends its calls at Ctrl-C."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any, Final
 
 import click
 import msgspec
+from rich.console import Console
 
+from provgate_client.cli.failures import INTERRUPTED, INTERRUPTED_EXIT_CODE, CommandInterruptedError
 from provgate_client.cli.output import printable
 from provgate_client.settings import SECTION, SECTION_PATH, GrpcSettings
 from provgate_client.storage import ProvenanceStorageGrpc
@@ -22,77 +26,9 @@ from provgate_runtime.document import DEFAULT
 from provgate_runtime.options import option_sources
 from provgate_storage import RABBITMQ_INSTEAD
 
-# Who enters `threading.Condition`, which is done in Python: an exception between the lock and the body leaves the lock
-# taken, and whoever needs it next waits for ever.
-_LOCKING: Final = frozenset({"grpc", "threading", "concurrent"})
-
-_PATIENCE_S: Final = 3.0
-
-
-@contextmanager
-def interruptible(storage: ProvenanceStorageGrpc) -> Iterator[None]:
-    """Ends the block with `KeyboardInterrupt` when Ctrl-C is pressed, and closes `storage`, so that its calls end.
-
-    Those of other threads too, for which the main thread would then wait, perhaps for minutes. Where the main thread
-    may hold a lock, its call is what ends the block, within `_PATIENCE_S`; a second Ctrl-C raises at once. Only the
-    main thread may enter it.
-
-    A thread learns of the signal and closes the storage. The handler alone would not do: Python runs it when the main
-    thread runs, and a signal that comes just before the main thread begins to wait does not wake it.
-    """
-    happened = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal happened
-        again, happened = happened, True
-        if again or not _may_hold_a_lock(frame):
-            raise KeyboardInterrupt
-
-    told, tells = socket.socketpair()
-    tells.setblocking(False)
-    ended = threading.Event()
-    threading.Thread(
-        target=_close_at_signal, args=(storage, told, threading.get_ident(), ended), name="interrupt", daemon=True
-    ).start()
-    fd_before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
-    handler_before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except Exception as error:
-        if happened:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, handler_before)
-        signal.set_wakeup_fd(fd_before)
-        ended.set()
-        tells.close()
-
-
-def _close_at_signal(
-    storage: ProvenanceStorageGrpc, told: socket.socket, main_thread: int, ended: threading.Event
-) -> None:
-    """Closes the storage when the signal has come, and insists where the block does not end then."""
-    with told:
-        while number := told.recv(1):
-            if number[0] == signal.SIGINT:
-                storage.close()
-                if not ended.wait(_PATIENCE_S):
-                    signal.pthread_kill(main_thread, signal.SIGINT)
-                ended.wait()
-                return
-
-
-def _may_hold_a_lock(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in _LOCKING:
-            return True
-        frame = frame.f_back
-    return False
-
 
 class Connection:
-    """The way to the gateway that the command line names. Nothing is read before it is opened.
+    """The gateway that the command line names. Reads nothing before it is opened.
 
     Args:
         context: of the command that has the options of `GrpcSettings`.
@@ -104,15 +40,17 @@ class Connection:
         self._config = config
 
     @contextmanager
-    def open(self, *, named: bool = False) -> Iterator[ProvenanceStorageGrpc]:
-        """Gives an open storage, which raises where a write could be tried again, and which Ctrl-C closes.
+    def open(self, *, named: bool = False, interrupted: str = INTERRUPTED) -> Iterator[ProvenanceStorageGrpc]:
+        """Gives an open storage, which raises if a write may be tried again.
 
         Args:
-            named: whether to say first, on standard error, which gateway that is, and what names it.
+            named: whether to print the gateway's address, and where it is configured, to standard error.
+            interrupted: what to print if Ctrl-C ends the block.
 
         Raises:
             ConfigurationError: the configuration cannot be read, or is not that of a client.
             GatewayUnavailableError: no gateway answers.
+            CommandInterruptedError: Ctrl-C ended the block.
         """
         document = ConfigDocument.load(self._config, profile=True)
         for warning in document.warnings:
@@ -123,19 +61,77 @@ class Connection:
             source = over.get("url") or file.get(("url",), DEFAULT)
             click.echo(f"gateway: {printable(settings.url)} ({source})", err=True)
         storage = ProvenanceStorageGrpc(**msgspec.structs.asdict(settings) | {"raise_on_failure": True})
-        with storage, interruptible(storage):
+        with closed_at_interrupt(storage, interrupted), storage:
             yield storage
 
 
+pass_connection = click.make_pass_decorator(Connection)
+
+
 def grpc_section(section: dict[str, Any]) -> dict[str, Any]:
-    """Returns the section of a client without its `cls`. Raises `ConfigurationError` where that is not grpc."""
+    """Returns the section of a client without its `cls`. Raises `ConfigurationError` if that is not grpc."""
     cls = section.pop("cls", "grpc")
     if cls == "grpc":
         return section
     if cls == "rabbitmq":
         raise ConfigurationError(f"{SECTION_PATH}.cls: {RABBITMQ_INSTEAD}")
     instead = f"set {SECTION_PATH} to {{cls: grpc, url: HOST:PORT}}, the address of the gateway"
-    raise ConfigurationError(f"{SECTION_PATH}.cls: {cls!r} is not reached by this program: {instead}")
+    raise ConfigurationError(f"{SECTION_PATH}.cls: this program cannot use {cls!r}: {instead}")
 
 
-pass_connection = click.make_pass_decorator(Connection)
+_CLOSE_S: Final = 1.0
+_UNWIND_S: Final = 2.0
+
+
+@contextmanager
+def closed_at_interrupt(storage: ProvenanceStorageGrpc, message: str) -> Iterator[None]:
+    """Ends the block at Ctrl-C, within three seconds, with `CommandInterruptedError(message)`. For the main thread.
+
+    An exception that a signal handler raises in the middle of a lock's code, in `threading`, grpc or rich, leaves the
+    lock taken, and the program hangs. So a thread waits for the signal, and does this, one after the other:
+
+    1. It closes the storage. All its calls fail, also those of other threads, and so the block ends.
+    2. After a second the block may wait for something else, for example standard input or the connection. A second
+       signal, to the main thread, raises `KeyboardInterrupt` there.
+    3. After two more seconds it prints the message and ends the process.
+    """
+    interrupted, forced, ended = threading.Event(), threading.Event(), threading.Event()
+    main_thread = threading.get_ident()
+    signalled, signals = socket.socketpair()
+    signals.setblocking(False)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if forced.is_set():
+            raise KeyboardInterrupt
+
+    def wait_for_signal() -> None:
+        if not signalled.recv(1):  # the block has ended
+            signalled.close()
+            return
+        interrupted.set()
+        threading.Thread(target=storage.close, name="close", daemon=True).start()
+        if ended.wait(_CLOSE_S):
+            return
+        forced.set()
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        time.sleep(_UNWIND_S)
+        if not ended.is_set():
+            Console(stderr=True).show_cursor()
+            click.echo(message, err=True)
+        os._exit(INTERRUPTED_EXIT_CODE)
+
+    # The wakeup fd gets the signal even if the main thread does not wake up to run the handler.
+    handler_before = signal.signal(signal.SIGINT, handle)
+    fd_before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=wait_for_signal, name="interrupt", daemon=True).start()
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupted.is_set():
+            raise CommandInterruptedError(message) from error
+        raise
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(fd_before)
+        signal.signal(signal.SIGINT, handler_before)
+        signals.close()

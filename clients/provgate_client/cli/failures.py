@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, Final
 
 import click
 
@@ -12,34 +10,37 @@ from provgate_client.git.settings import GitIndexError
 from provgate_client.identifiers import IdentifierError
 from provgate_storage.errors import StorageError
 
-INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells have it.
+INTERRUPTED: Final = "Interrupted."
+INTERRUPTED_EXIT_CODE: Final = 130  # 128 + SIGINT, as shells report it
 
 
 class CommandError(click.ClickException):
     """A command failed. Exits with 1."""
 
 
+class CommandInterruptedError(click.ClickException):
+    """Ctrl-C ended a command. Exits with 130."""
+
+    exit_code = INTERRUPTED_EXIT_CODE
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Prints the message."""
+        click.echo(self.message, err=True)
+
+
 class ReportingGroup(click.Group):
-    """A group of commands that turns what they may raise into one line and an exit code."""
+    """A group of commands that turns the errors of this project, and Ctrl-C, into errors of click."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Runs the command."""
-        with reported(ctx):
+        try:
             return super().invoke(ctx)
-
-
-@contextmanager
-def reported(context: click.Context) -> Iterator[None]:
-    """Turns the errors of our packages into click's, and Ctrl-C into exit code 130."""
-    try:
-        yield
-    except (StorageError, GitIndexError) as error:
-        raise CommandError(one_line(str(error))) from error
-    except IdentifierError as error:
-        raise click.UsageError(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
-        context.exit(INTERRUPTED_EXIT_CODE)
+        except (StorageError, GitIndexError) as error:
+            raise CommandError(one_line(str(error))) from error
+        except IdentifierError as error:
+            raise click.UsageError(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise CommandInterruptedError(INTERRUPTED) from error
 
 
 def one_line(text: str) -> str:

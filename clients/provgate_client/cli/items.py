@@ -1,4 +1,4 @@
-"""What people name on the command line: ids, files, URLs."""
+"""The ids that arguments of the command line name: as ids, files or URLs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, Id
 from provgate_storage.rows.values import check_url
 
-FROM_STANDARD_INPUT: Final = "-"
+_STANDARD_INPUT: Final = "-"
 
 
-class _IdRow(msgspec.Struct):
+class _WithId(msgspec.Struct):
     id: str
 
 
 def id_of_item(item: str, entity: EntityType) -> Id:
     """Returns the id that `item` names: in hexadecimal, as a SWHID, as a file (contents) or by a URL (origins).
 
-    What looks like an id is one; a file of such a name is named with a slash (`./name`).
+    A name that looks like an id is an id; a file with such a name needs a slash (`./name`).
 
     Raises:
         IdentifierError: it names nothing of this type.
@@ -35,30 +35,21 @@ def id_of_item(item: str, entity: EntityType) -> Id:
     if entity is EntityType.CONTENT:
         return _id_of_file(item)
     if entity is EntityType.ORIGIN and "://" in item:
-        return origin_id(item)
+        try:
+            return hashlib.sha1(check_url(item).encode(), usedforsecurity=False).digest()
+        except InvalidValueError as error:
+            raise IdentifierError(f"{item!r}: {error}") from error
     return parse_identifier(item, entity)
 
 
-def origin_id(url: str) -> Id:
-    """Returns the id of an origin.
-
-    Raises:
-        IdentifierError: the URL is not one that an origin can have.
-    """
-    try:
-        return hashlib.sha1(check_url(url).encode(), usedforsecurity=False).digest()
-    except InvalidValueError as error:
-        raise IdentifierError(f"{url!r}: {error}") from error
-
-
 def ids_of_items(items: Iterable[str], entity: EntityType) -> Iterator[Id]:
-    """Yields the id of each item; for `-` those of the lines of standard input.
+    """Yields the id of each item; for `-` the ids on the lines of standard input.
 
     Raises:
         IdentifierError: an item names nothing of this type.
     """
     for item in items:
-        if item == FROM_STANDARD_INPUT:
+        if item == _STANDARD_INPUT:
             yield from _ids_of_lines(entity)
         else:
             yield id_of_item(item, entity)
@@ -70,7 +61,7 @@ def _ids_of_lines(entity: EntityType) -> Iterator[Id]:
         if not text:
             continue
         try:
-            yield parse_identifier(msgspec.json.decode(text, type=_IdRow).id if text[0] == "{" else text, entity)
+            yield parse_identifier(msgspec.json.decode(text, type=_WithId).id if text[0] == "{" else text, entity)
         except (IdentifierError, msgspec.MsgspecError) as error:
             raise IdentifierError(f"line {number}: {error}") from error
 

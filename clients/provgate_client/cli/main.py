@@ -25,10 +25,10 @@ ENTRY_POINT_GROUP: Final = "provgate.commands"
 
 
 class ExtensibleGroup(ReportingGroup):
-    """A group with commands of its own, and with those of the entry points.
+    """A group with its own commands and those of entry points.
 
-    The module of a command is imported when the command is asked for, so that `provgate first` needs no more than the
-    client does. A command whose packages are not installed is not listed; called, it says what to install.
+    The module of an entry point is imported when its command is used, so that `provgate first` needs only the client.
+    A command whose packages are not installed is not listed. If it is called, the error says what to install.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -36,13 +36,13 @@ class ExtensibleGroup(ReportingGroup):
         return sorted({*super().list_commands(ctx), *(name for name in _points() if _loaded(name) is not None)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns a command by its name; None where there is none."""
+        """Returns a command by its name; None if there is none."""
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in _points():
             return own
         command = _loaded(cmd_name)
         if command is None:
-            raise CommandError(f"`provgate {cmd_name}` needs more than the client: pip install 'provgate[operations]'")
+            raise CommandError(f"`provgate {cmd_name}` needs another package: pip install 'provgate[operations]'")
         return command
 
 
@@ -65,21 +65,21 @@ keep_names_whole()
 @click.group(
     cls=ExtensibleGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done; 1 failed, incomplete or nothing found; 2 wrong usage or configuration; 130 Ctrl-C.",
+    epilog="Exit codes: 0 done; 1 failed, incomplete or nothing found; 2 invalid usage or configuration; 130 Ctrl-C.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The YAML file whose section provenance.storage is used. [env var: PROVGATE_CONFIG, SWH_CONFIG_FILENAME]",
+    help="The YAML file with the section provenance.storage. [env var: PROVGATE_CONFIG, SWH_CONFIG_FILENAME]",
 )
 @setting_options(GrpcSettings, "PROVGATE")
 @click.version_option(package_name="provgate")
 @click.pass_context
 def main(context: click.Context, /, config: Path | None, **_settings: Any) -> None:
-    """Asks a provenance index, through its gateway, where source code first appeared; and writes to it.
+    """Reads a provenance index through its gateway (where did source code first appear?), and writes to it.
 
-    Flags go before environment variables, and these before the configuration file. Without one, the stack of the clone
-    that the working directory is in counts, if one is up there (make up).
+    Flags override environment variables, and these override the configuration file. Without a file, the stack of the
+    clone in which you work is used, if it runs (make up).
     """
     context.obj = Connection(context, config)
 

@@ -1,10 +1,8 @@
 """The git indexer: reads the commits and trees of a repository, never its blobs, and writes the provenance index.
 
-Where to start reading: `decide` (what a revision adds to the index), `pipeline` (in which order it is written),
-`indexer` (the loop around both).
+Start with `decide` (what a revision adds to the index), `pipeline` (in which order it is written) and `indexer` (the
+loop around both).
 """
-
-from __future__ import annotations
 
 from provgate_client.git.indexer import index_repository
 from provgate_client.git.progress import IndexProgress, IndexReport, LeftOut, LeftOutReason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import TypeVar
@@ -11,19 +11,19 @@ from provgate_client.git.decide import Additions
 from provgate_client.git.history import Revision
 from provgate_storage.model import Id, RelationData, RelationType, RevisionData
 
-V = TypeVar("V")
+T = TypeVar("T")
 
 
 class Batch:
-    """What some revisions add, by the stage in which it is written: rows, content dates, directory dates, revisions.
+    """What some revisions add.
 
     Attributes:
         rows: the rows of each relation, by source.
-        row_count: how many they are, those that came twice counted twice.
+        row_count: how many rows there are; a row that was added twice counts twice.
         content_dates: the dates of contents.
         directory_dates: the dates of directories.
         revisions: dates and preferred origins of revisions.
-        finished_count: how many of `revisions` are finished once they are written.
+        finished_count: how many of `revisions` are complete when they are written.
     """
 
     def __init__(self) -> None:
@@ -54,26 +54,20 @@ class Batch:
         self.rows[relation].setdefault(source, set()).add(row)
         self.row_count += 1
 
-    def add_origin(self, revision_id: Id, origin: Id) -> None:
-        """Makes `origin` the preferred one of a revision that is finished otherwise."""
-        self.revisions[revision_id] = RevisionData(None, origin)
 
-    def is_full(self, rows_max: int, revisions_max: int) -> bool:
-        """Returns whether one of the bounds is reached."""
-        return self.row_count >= rows_max or len(self.revisions) >= revisions_max
-
-
-def cut(entries: Mapping[Id, V], count_max: int) -> Iterator[dict[Id, V]]:
-    """Yields `entries` in mappings of at most `count_max`."""
-    items = iter(entries.items())
-    while piece := dict(islice(items, count_max)):
+def pieces(items: Iterable[T], count_max: int) -> Iterator[list[T]]:
+    """Yields items in lists of at most `count_max`."""
+    remaining = iter(items)
+    while piece := list(islice(remaining, count_max)):
         yield piece
 
 
-def cut_rows(rows: Mapping[Id, set[RelationData]], count_max: int) -> Iterator[tuple[dict[Id, set[RelationData]], int]]:
-    """Yields `rows` in mappings of at most `count_max` rows, each with its count.
+def pieces_of_rows(
+    rows: Mapping[Id, set[RelationData]], count_max: int
+) -> Iterator[tuple[dict[Id, set[RelationData]], int]]:
+    """Yields rows in mappings of at most `count_max` rows, each with its count.
 
-    The rows of one source stay together: where they are more, they make a mapping of their own.
+    The rows of one source stay together. If they are more than `count_max`, they are a mapping of their own.
     """
     piece: dict[Id, set[RelationData]] = {}
     piece_count = 0

@@ -1,137 +1,42 @@
-"""The dates of contents and directories, as far as they were looked up, with those in hand counted as stored."""
+"""The dates of contents and directories, as far as they were looked up."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    sleep_using_event,
-    stop_after_delay,
-    stop_when_event_set,
-    wait_random_exponential,
-)
-
+from provgate_client.git.batch import pieces
+from provgate_client.git.calls import StorageCalls
 from provgate_client.git.decide import Additions, TreeOf
-from provgate_client.git.progress import ProgressMeter
-from provgate_client.git.settings import StorageGaveUpError
-from provgate_storage.errors import RetryableStorageError
 from provgate_storage.interface import ProvenanceStorageInterface
 from provgate_storage.model import Id
 
-R = TypeVar("R")
-
-_PAUSE_S = 0.1
-_PAUSE_MAX_S = 10.0
-
-
-class StorageCalls:
-    """Makes calls until they succeed. Thread-safe.
-
-    A write that returns False, and any call that raises `RetryableStorageError`, is made again, after a pause that
-    grows and is jittered. Every write is idempotent, so it does not matter what an attempt that failed has left.
-    """
-
-    def __init__(self, meter: ProgressMeter, give_up_after_s: float) -> None:
-        self._meter = meter
-        self._give_up_after_s = give_up_after_s
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        """Ends all pauses, and every call that would be made again. Idempotent."""
-        self._stopped.set()
-
-    def write(self, what: str, count: int, call: Callable[[], bool]) -> None:
-        """Makes a write of `count` entries.
-
-        Raises:
-            StorageGaveUpError: it was never taken.
-        """
-        self._meter.sent(count)
-        self._until_taken(what, call)
-        self._meter.acked(what, count)
-
-    def read(self, what: str, call: Callable[[], R]) -> R:
-        """Makes a read.
-
-        Raises:
-            StorageGaveUpError: it was never answered.
-        """
-        return self._until_taken(what, call)
-
-    def _until_taken(self, what: str, call: Callable[[], R]) -> R:
-        attempts = Retrying(
-            retry=retry_if_exception_type(RetryableStorageError) | retry_if_result(lambda taken: taken is False),
-            wait=wait_random_exponential(_PAUSE_S, _PAUSE_MAX_S),
-            stop=stop_after_delay(self._give_up_after_s) | stop_when_event_set(self._stopped),
-            sleep=sleep_using_event(self._stopped),
-            retry_error_callback=lambda state: _give_up(what, state),
-        )
-        return attempts(call)
-
-
-def _give_up(what: str, state: RetryCallState) -> None:
-    outcome = state.outcome
-    cause = outcome.exception() if outcome is not None else None
-    reason = "it was not taken" if cause is None else str(cause)
-    raise StorageGaveUpError(
-        f"{what}: {reason}, after {state.attempt_number} attempts; run the same index again to go on"
-    ) from cause
-
-
-class DateReader:
-    """Reads the dates of contents and directories, at most so many ids a call."""
-
-    def __init__(self, storage: ProvenanceStorageInterface, calls: StorageCalls, ids_max: int) -> None:
-        self._storage = storage
-        self._calls = calls
-        self._ids_max = ids_max
-
-    def contents(self, ids: Collection[Id]) -> dict[Id, datetime]:
-        """Returns the dates of those contents that have one."""
-        return self._read("content_get", self._storage.content_get, ids)
-
-    def directories(self, ids: Collection[Id]) -> dict[Id, datetime]:
-        """Returns the dates of those directories that have one."""
-        return self._read("directory_get", self._storage.directory_get, ids)
-
-    def _read(
-        self, what: str, get: Callable[[list[Id]], dict[Id, datetime]], ids: Collection[Id]
-    ) -> dict[Id, datetime]:
-        found: dict[Id, datetime] = {}
-        waiting = iter(ids)
-        while piece := list(islice(waiting, self._ids_max)):
-            found.update(self._calls.read(what, partial(get, piece)))
-        return found
-
-
-LookUp: TypeAlias = Callable[[Collection[Id]], dict[Id, datetime]]
+_LookUp: TypeAlias = Callable[[list[Id]], dict[Id, datetime]]
 
 
 class KnownDates:
-    """Dates by content and by directory; None for what was looked up and has none.
+    """Dates by content and by directory; None for an id that was looked up and has none. For one thread.
 
-    `expect` names a directory that will be needed, `look_up` gets the dates of everything below those, `count` adds
-    what a revision adds. A date that another indexer makes earlier meanwhile is not seen: rows are written that would
-    not have been needed, and nothing else happens.
+    `expect` names a directory that will be needed, `look_up` gets the dates of everything below such directories, and
+    `count` adds what a revision adds, as if it were stored. An earlier date that another indexer writes meanwhile is
+    not seen. Then some rows are written that are not necessary; there is no other effect.
 
-    For one thread.
+    Args:
+        tree_of: returns a tree.
+        storage: where dates are looked up.
+        calls: repeats look-ups until they succeed.
+        ids_max: the largest number of ids in one look-up.
     """
 
-    def __init__(self, tree_of: TreeOf, look_up_contents: LookUp, look_up_directories: LookUp) -> None:
-        self._tree_of = tree_of
-        self._look_up_contents = look_up_contents
-        self._look_up_directories = look_up_directories
+    def __init__(self, tree_of: TreeOf, storage: ProvenanceStorageInterface, calls: StorageCalls, ids_max: int) -> None:
         self.contents: dict[Id, datetime | None] = {}
         self.directories: dict[Id, datetime | None] = {}
+        self._tree_of = tree_of
+        self._storage = storage
+        self._calls = calls
+        self._ids_max = ids_max
         self._expected_contents: set[Id] = set()
         self._expected_directories: set[Id] = set()
 
@@ -145,11 +50,11 @@ class KnownDates:
         return len(self._expected_contents) + len(self._expected_directories)
 
     def expect(self, root: Id) -> None:
-        """Notes everything below `root`, itself included, that is not known yet."""
+        """Notes `root` and everything below it that is not known yet."""
         waiting = [root]
         while waiting:
             directory = waiting.pop()
-            # What is below a directory is known or expected from the moment on that the directory itself is.
+            # If a directory is known or expected, so is everything below it.
             if directory in self.directories or directory in self._expected_directories:
                 continue
             self._expected_directories.add(directory)
@@ -158,18 +63,23 @@ class KnownDates:
             waiting.extend(child for _, child in tree.directories)
 
     def look_up(self) -> None:
-        """Gets the dates of what is expected. Raises what the look-ups raise.
+        """Gets the dates of what is expected.
 
-        Directories first: another indexer may write in between, and its directories' dates go last. So the contents
-        of a directory whose date is found have dates that are found too, and none later.
+        Directories come before contents, because another indexer may write between the two look-ups, and it writes the
+        dates of directories last. So if a directory's date is found, the dates of its contents are found too, and none
+        of them is later.
+
+        Raises:
+            StorageGaveUpError: the storage did not answer in time.
         """
-        for into, expected, look_up in (
-            (self.directories, self._expected_directories, self._look_up_directories),
-            (self.contents, self._expected_contents, self._look_up_contents),
-        ):
-            found = look_up(expected) if expected else {}
-            into.update((entry_id, found.get(entry_id)) for entry_id in expected)
-            expected.clear()
+        self._look_up("directory_get", self._storage.directory_get, self._expected_directories, self.directories)
+        self._look_up("content_get", self._storage.content_get, self._expected_contents, self.contents)
+
+    def _look_up(self, what: str, get: _LookUp, expected: set[Id], dates: dict[Id, datetime | None]) -> None:
+        for ids in pieces(expected, self._ids_max):
+            found = self._calls.read(what, partial(get, ids))
+            dates.update((entry_id, found.get(entry_id)) for entry_id in ids)
+        expected.clear()
 
     def count(self, additions: Additions) -> None:
         """Counts the dates that a revision adds as stored."""
@@ -177,8 +87,6 @@ class KnownDates:
         self.directories.update(additions.directory_dates)
 
     def forget(self) -> None:
-        """Forgets everything. Only right when no date is in hand: what is looked up next must be what was counted."""
-        self.contents.clear()
-        self.directories.clear()
-        self._expected_contents.clear()
-        self._expected_directories.clear()
+        """Forgets everything. All dates that were counted must be stored by now: they are looked up again."""
+        for each in (self.contents, self.directories, self._expected_contents, self._expected_directories):
+            each.clear()

@@ -1,10 +1,10 @@
-"""What a revision adds to the index: the rule of the frontier, as pure functions.
+"""Decides what a revision adds to the index, by the rule of the frontier. Pure functions.
 
-A directory all of whose contents are older than a revision is a *frontier* of it: the revision gets one row that names
-the directory (DIR_IN_REV), and the directory gets, once and for all revisions, the rows of its contents (CNT_IN_DIR).
-Whatever is outside of the frontiers is new in some way, and gets rows of its own (CNT_EARLY_IN_REV).
+If all contents of a directory are older than a revision, the directory is a *frontier* of the revision. The revision
+gets one row that names the directory (DIR_IN_REV). The directory gets the rows of its contents (CNT_IN_DIR), once for
+all revisions. Every content outside of the frontiers gets a row of its own (CNT_EARLY_IN_REV).
 
-Everything here is iterative: trees may be deeper than Python's recursion goes.
+Everything here is iterative: trees may be deeper than Python's recursion limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from provgate_storage.rows.values import PATH_MAX_BYTES
 
 TreeOf: TypeAlias = Callable[[Id], Tree]
 DateOf: TypeAlias = Mapping[Id, datetime | None]
-"""The dates that are stored or in hand; None where there is none. What was not looked up is missing: a KeyError."""
+"""The dates that are stored or will be; None for an id without one. An id that was not looked up is a KeyError."""
 
 
 @dataclass(slots=True)
@@ -34,8 +34,8 @@ class Additions:
         in_revision: CNT_EARLY_IN_REV: content and path in the revision.
         frontiers: DIR_IN_REV: directory and path in the revision.
         in_directory: CNT_IN_DIR: content, directory, and path in the directory.
-        content_dates: dates to be sent once `in_revision` is acked.
-        directory_dates: dates to be sent once `in_directory` is acked.
+        content_dates: dates to send when `in_revision` is acked.
+        directory_dates: dates to send when `in_directory` is acked.
         left_out: entries that the index cannot hold.
     """
 
@@ -48,18 +48,18 @@ class Additions:
 
 
 class _Age(Enum):
-    """How a directory stands to a revision."""
+    """The age of a directory compared with a revision."""
 
     EMPTY = "no content below it"
     OLD = "every content below it has a date before the revision's"
-    NEW = "some content below it has not"
+    NEW = "some content below it has no such date"
 
 
 def decide(revision: Revision, tree_of: TreeOf, content_dates: DateOf, directory_dates: DateOf) -> Additions:
-    """Returns what `revision` adds, given the dates that are stored or in hand.
+    """Returns what `revision` adds, given the dates that are stored or will be.
 
-    The root is never a frontier. Neither argument is changed: the caller counts the new dates as stored before it
-    decides on the next revision.
+    The root is never a frontier. No argument is changed: the caller counts the new dates as stored before it decides on
+    the next revision.
     """
     additions = Additions()
     ages = _ages(revision, tree_of, content_dates, directory_dates)
@@ -88,8 +88,8 @@ def decide(revision: Revision, tree_of: TreeOf, content_dates: DateOf, directory
 def _ages(revision: Revision, tree_of: TreeOf, content_dates: DateOf, directory_dates: DateOf) -> dict[Id, _Age]:
     """Returns the age of every directory of a revision but the root, down to those with a date before the revision's.
 
-    Below these all contents have a row in a revision of that date or an earlier one: a directory's date says so,
-    whatever is known of the contents' own dates.
+    Below these, all contents have a row in a revision of that date or an earlier one. The directory's date proves it,
+    even if the contents' own dates are not known.
     """
     ages: dict[Id, _Age] = {}
     waiting = [child for _, child in tree_of(revision.root).directories]
@@ -134,8 +134,8 @@ def _add_directory(
 ) -> None:
     """Adds the contents of a directory that is a frontier for the first time, and its date: the latest of theirs.
 
-    A content may be known to be older than the revision by the date of a directory above it alone, while its own date
-    is not known, or known as later. It counts with the revision's date, which is late enough in any case.
+    Sometimes only the date of a directory above a content shows that it is older than the revision, and its own date is
+    not known or is later. Then the revision's date counts, which is never too early.
     """
     latest: datetime | None = None
     for prefix, tree in _below(directory, tree_of):
@@ -160,7 +160,7 @@ def _below(directory: Id, tree_of: TreeOf) -> Iterator[tuple[bytes, Tree]]:
         current, prefix = waiting.pop()
         tree = tree_of(current)
         yield prefix, tree
-        # What is cut is too long to be stored anyway, and a tree that is ten thousand deep costs no 50 MB of prefixes.
+        # A longer prefix cannot be stored anyway, and for a tree ten thousand deep prefixes would take 50 MB.
         waiting.extend((child, (prefix + name + b"/")[: PATH_MAX_BYTES + 1]) for name, child in tree.directories)
 
 

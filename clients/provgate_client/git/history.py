@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from provgate_client.git.objects import Commit
 from provgate_client.git.progress import LeftOut, LeftOutReason
 from provgate_storage.model import Id
+from provgate_storage.rows.values import EPOCH
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from provgate_client.git.repository import GitRepository
+
 _SECOND: Final = timedelta(seconds=1)
-_FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _SECOND
-_LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _SECOND
-
-
-class CommitReader(Protocol):
-    """What of a repository a history is made from."""
-
-    def heads(self) -> Collection[Id]:
-        """Returns the commits at which the history starts."""
-
-    def commit(self, commit_id: Id) -> Commit:
-        """Returns a commit."""
-
-    def grafts(self) -> Mapping[Id, tuple[Id, ...]]:
-        """Returns where the history goes on, of those commits where that is not at their parents."""
+_FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _SECOND
+_LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +30,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All commits that the heads reach. About 200 bytes are held for each.
+    """All commits that the heads reach. It takes about 200 bytes for each.
 
     Attributes:
         order: author time in seconds and id of each commit that can be indexed, ascending.
@@ -55,11 +43,11 @@ class History:
     left_out: list[LeftOut]
 
 
-def read_history(repository: CommitReader) -> History:
+def read_history(repository: GitRepository) -> History:
     """Walks the commits of a repository, each once.
 
     Raises:
-        ObjectMissingError: a commit is missing, and no shallow clone or graft explains it.
+        ObjectMissingError: a commit is missing, and neither a shallow clone nor a graft explains it.
         RepositoryError: a commit cannot be read.
     """
     heads, grafts = repository.heads(), repository.grafts()
@@ -69,11 +57,12 @@ def read_history(repository: CommitReader) -> History:
     while waiting:
         commit_id = waiting.pop()
         commit = repository.commit(commit_id)
-        reason = refusal(commit)
-        if reason is None and commit.author_time_s is not None:
+        if commit.author_time_s is None:
+            left_out[commit_id] = LeftOut(LeftOutReason.DATE_MISSING, commit_id)
+        elif not _FIRST_S <= commit.author_time_s <= _LAST_S:
+            left_out[commit_id] = LeftOut(LeftOutReason.DATE_RANGE, commit_id)
+        else:
             order.append((commit.author_time_s, commit_id))
-        elif reason is not None:
-            left_out[commit_id] = LeftOut(reason, commit_id)
         new = [parent for parent in grafts.get(commit_id, commit.parents) if parent not in seen]
         seen.update(new)
         waiting.extend(new)
@@ -81,15 +70,6 @@ def read_history(repository: CommitReader) -> History:
     return History(order, sorted(head for head in heads if head not in left_out), list(left_out.values()))
 
 
-def refusal(commit: Commit) -> LeftOutReason | None:
-    """Returns why a commit cannot be indexed; None where it can."""
-    if commit.author_time_s is None:
-        return LeftOutReason.DATE_MISSING
-    if not _FIRST_S <= commit.author_time_s <= _LAST_S:
-        return LeftOutReason.DATE_RANGE
-    return None
-
-
 def date_of(author_time_s: int) -> datetime:
-    """Returns the date that is so many seconds after 1970-01-01; the range was checked by `refusal`."""
-    return _EPOCH + timedelta(seconds=author_time_s)
+    """Returns the date that is this many seconds after 1970-01-01. The times of a `History` are in range."""
+    return EPOCH + timedelta(seconds=author_time_s)

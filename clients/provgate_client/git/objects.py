@@ -1,7 +1,6 @@
-"""The formats of git's objects: commits, annotated tags and trees, from their bytes.
+"""Parses git's objects: commits, annotated tags and trees (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
 
-They are parsed here, not by the library that reads them, because that refuses a whole commit for a date it cannot read,
-its parents included (gitformat: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
+The git library is not used for that, because it refuses a whole commit, with its parents, if it cannot read the date.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _SUBMODULE_MODE: Final = 0o160000
 
 
 class Commit(NamedTuple):
-    """What a commit says that the index needs.
+    """The parts of a commit that the index needs.
 
     Attributes:
         root: the id of its tree.
-        parents: the ids of its parents, as the commit names them, present or not.
-        author_time_s: seconds since 1970 in UTC, negative before; None where it cannot be read.
+        parents: the ids of its parents, present or not.
+        author_time_s: seconds since 1970 in UTC, negative before; None if it cannot be read.
     """
 
     root: Id
@@ -38,19 +37,19 @@ class Commit(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """What an annotated tag names: the id of an object, and its type (commit, tag, tree or blob)."""
+    """The object that an annotated tag names: its id, and its type (commit, tag, tree or blob)."""
 
     target: Id
     target_type: str
 
 
 class Tree(NamedTuple):
-    """The entries of a directory; submodules are none.
+    """The entries of a directory, without submodules.
 
     Attributes:
         contents: name and id of each file and symbolic link.
         directories: name and id of each subdirectory.
-        refused: names of entries that cannot be part of a path. git itself makes no such tree.
+        refused: names of entries that cannot be part of a path. git itself does not make such trees.
     """
 
     contents: tuple[tuple[bytes, Id], ...]
@@ -59,31 +58,19 @@ class Tree(NamedTuple):
 
 
 def parse_commit(data: bytes) -> Commit:
-    """Returns the commit of which `data` is the body.
-
-    Raises:
-        RepositoryError: it is none.
-    """
+    """Returns the commit with the body `data`. Raises `RepositoryError` if it is not a commit."""
     match = _COMMIT.match(data)
     if match is None:
         raise RepositoryError("a commit cannot be parsed")
     root, parents, author = match.groups()
     parent_ids = tuple(bytes.fromhex(line[7:].decode()) for line in parents.splitlines())
-    return Commit(bytes.fromhex(root.decode()), parent_ids, None if author is None else _author_time_s(author))
-
-
-def _author_time_s(author: bytes) -> int | None:
-    """Returns the time of `name <email> time zone`; the name may hold anything, so the last '>' counts, as in git."""
-    match = _AUTHOR_TIME.match(author.rpartition(b">")[2])
-    return None if match is None else int(match[1])
+    # `name <email> time zone`. The name may hold anything, so the last '>' counts, as in git.
+    time = None if author is None else _AUTHOR_TIME.match(author.rpartition(b">")[2])
+    return Commit(bytes.fromhex(root.decode()), parent_ids, None if time is None else int(time[1]))
 
 
 def parse_tag(data: bytes) -> Tag:
-    """Returns the annotated tag of which `data` is the body.
-
-    Raises:
-        RepositoryError: it is none.
-    """
+    """Returns the annotated tag with the body `data`. Raises `RepositoryError` if it is not a tag."""
     match = _TAG.match(data)
     if match is None:
         raise RepositoryError("a tag cannot be parsed")
@@ -91,11 +78,7 @@ def parse_tag(data: bytes) -> Tag:
 
 
 def parse_tree(data: bytes) -> Tree:
-    """Returns the tree of which `data` is the body.
-
-    Raises:
-        RepositoryError: it is none.
-    """
+    """Returns the tree with the body `data`. Raises `RepositoryError` if it is not a tree."""
     contents, directories, refused = [], [], []
     end = 0
     for match in _TREE_ENTRY.finditer(data):
@@ -117,9 +100,9 @@ def parse_tree(data: bytes) -> Tree:
 
 
 class TreeCache:
-    """Reads trees, and keeps those used last while they have at most `entries_max` entries together.
+    """Reads trees, and keeps those used last, with at most `entries_max` entries together.
 
-    Entries are counted, not trees: one tree may have a hundred thousand. A tree larger than the bound is kept alone.
+    It counts entries, not trees: one tree may have a hundred thousand. A tree larger than the bound is kept alone.
     """
 
     def __init__(self, read: Callable[[Id], Tree], entries_max: int) -> None:

@@ -1,4 +1,4 @@
-"""The counts of a running index, from several threads."""
+"""What an index reports: its progress while it runs, and its result."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ LEFT_OUT_SHOWN_MAX: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """How far an index has come. No count ever decreases.
+    """The progress of an index. No count ever decreases.
 
     Attributes:
-        revisions_total: how many revisions the repository has, those left out not counted.
-        revisions_known: how many of them were found finished in the storage.
-        revisions_done: how many were indexed, everything of theirs acked; total = known + done at the end.
-        entries_sent: how many entries were handed to the storage; what is tried again counts once.
-        entries_acked: how many of them the storage has taken for good.
+        revisions_total: how many revisions the repository has, without those that are left out.
+        revisions_known: how many of them the storage had already.
+        revisions_done: how many were indexed, and are acked with all that belongs to them; total = known + done at the
+            end.
+        entries_sent: how many entries were sent to the storage; an entry that is sent again counts once.
+        entries_acked: how many of them are acked.
     """
 
-    revisions_total: int
-    revisions_known: int
-    revisions_done: int
-    entries_sent: int
-    entries_acked: int
+    revisions_total: int = 0
+    revisions_known: int = 0
+    revisions_done: int = 0
+    entries_sent: int = 0
+    entries_acked: int = 0
+
+
+ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
 
 
 class LeftOutReason(StrEnum):
@@ -47,7 +51,7 @@ class LeftOut:
     Attributes:
         reason: why.
         revision: the id of the commit.
-        path: the entry's path, cut where it is very long; None where the whole commit is left out.
+        path: the entry's path, cut if it is very long; None if the whole commit is left out.
     """
 
     reason: LeftOutReason
@@ -57,14 +61,14 @@ class LeftOut:
 
 @dataclass(slots=True)
 class IndexReport:
-    """What an index has done.
+    """The result of an index.
 
     Attributes:
         revisions_total, revisions_known, revisions_done: as in `IndexProgress`.
-        head_count: how many distinct revisions the refs name.
+        head_count: how many different revisions the refs name.
         entries: how many entries were written, by method, or by relation for `relation_add`.
         left_out: the first `LEFT_OUT_SHOWN_MAX` commits and entries that were left out.
-        left_out_count: how many were left out, by reason. Revisions that were found finished are not looked at again.
+        left_out_count: how many were left out, by reason, without those of revisions that the storage had already.
     """
 
     revisions_total: int = 0
@@ -77,73 +81,49 @@ class IndexReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything is in the index; the command line exits with 1 where it is not."""
+        """Whether everything is in the index; the command line exits with 1 if not."""
         return not self.left_out_count
 
     def leave_out(self, item: LeftOut) -> None:
-        """Counts `item`, and keeps it while there are few."""
+        """Counts `item`, and keeps it if it is one of the first."""
         self.left_out_count[item.reason] += 1
         if len(self.left_out) < LEFT_OUT_SHOWN_MAX:
             self.left_out.append(item)
 
 
-ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
-
-
 class ProgressMeter:
-    """Counts, and shows every change to a callback, from one thread at a time. Thread-safe."""
+    """Adds up the progress of an index, and gives every change to a callback, one at a time. Thread-safe.
+
+    Attributes:
+        progress: the progress so far.
+        entries: how many entries were acked, by what they are.
+    """
 
     def __init__(self, callback: ProgressCallback | None) -> None:
+        self.progress = IndexProgress()
+        self.entries: Counter[str] = Counter()
         self._callback = callback
         self._lock = threading.Lock()
-        self._total_count = self._known_count = self._done_count = self._sent_count = 0
-        self._acked: Counter[str] = Counter()
 
-    def listed(self, count: int) -> None:
-        """Sets how many revisions there are."""
+    def add(self, *, total: int = 0, known: int = 0, done: int = 0, sent: int = 0) -> None:
+        """Adds to the counts of revisions, and of entries that are sent."""
         with self._lock:
-            self._total_count = count
-            self._show()
-
-    def known(self, count: int) -> None:
-        """Counts revisions that were found finished."""
-        with self._lock:
-            self._known_count += count
-            self._show()
-
-    def done(self, count: int) -> None:
-        """Counts revisions that are finished now."""
-        with self._lock:
-            self._done_count += count
-            self._show()
-
-    def sent(self, count: int) -> None:
-        """Counts entries of a call that begins."""
-        with self._lock:
-            self._sent_count += count
-            self._show()
+            self._add(IndexProgress(total, known, done, sent))
 
     def acked(self, what: str, count: int) -> None:
-        """Counts entries of a call that was taken, under the name of what they are."""
+        """Adds entries that are acked, under the name of what they are."""
         with self._lock:
-            self._acked[what] += count
-            self._show()
+            self.entries[what] += count
+            self._add(IndexProgress(entries_acked=count))
 
-    def entries(self) -> Counter[str]:
-        """Returns how many entries were acked, by what they are."""
-        with self._lock:
-            return Counter(self._acked)
-
-    def snapshot(self) -> IndexProgress:
-        """Returns the counts of this moment."""
-        with self._lock:
-            return self._snapshot()
-
-    def _snapshot(self) -> IndexProgress:
-        return IndexProgress(
-            self._total_count, self._known_count, self._done_count, self._sent_count, self._acked.total()
+    def _add(self, more: IndexProgress) -> None:
+        before = self.progress
+        self.progress = IndexProgress(
+            before.revisions_total + more.revisions_total,
+            before.revisions_known + more.revisions_known,
+            before.revisions_done + more.revisions_done,
+            before.entries_sent + more.entries_sent,
+            before.entries_acked + more.entries_acked,
         )
-
-    def _show(self) -> None:
         if self._callback is not None:
-            self._callback(self._snapshot())
+            self._callback(self.progress)

@@ -1,4 +1,4 @@
-"""The repository on disk: the only file that imports the git library."""
+"""Reads a git repository. The only module that imports the git library."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ except ModuleNotFoundError as error:
 
 _HEX_ID: Final = re.compile(r"[0-9a-f]{40}")
 
-# A partial clone is as good as a full one here: blobs are never read.
+# A partial clone can be indexed: blobs are never read.
 _EXTENSIONS: Final = ["partialclone"]
 
-# The library's settings are of the whole process; owner_validation is changed and put back.
+# The library's settings belong to the whole process; owner_validation is changed and restored.
 _settings_lock = threading.Lock()
 
 
 class GitRepository:
-    """A repository, opened for reading. A context manager; for one thread.
+    """A repository, opened for reading. A context manager, for one thread.
 
-    Objects are read as they are stored: replacements (refs/replace) are not followed, since they would give an id
-    another object's parents and tree.
+    Replacements (refs/replace) are not followed: they give an id the parents and the tree of another object.
     """
 
     def __init__(self, path: Path, *, any_owner: bool = False) -> None:
@@ -45,7 +44,7 @@ class GitRepository:
 
         Raises:
             RepositoryOwnerError: it belongs to another user, and `any_owner` is false.
-            RepositoryError: there is none, or it is of a kind that is not supported (SHA-256, reftable).
+            RepositoryError: there is none, or its format is not supported (SHA-256, reftable).
         """
         self._repository = _open(path, any_owner)
         self._git_dir = Path(self._repository.path)
@@ -62,8 +61,8 @@ class GitRepository:
     def heads(self) -> set[Id]:
         """Returns the commits that `git rev-list --all` starts at.
 
-        They are those of every ref, tags peeled, and of the HEAD of every working tree. Refs to trees and blobs name no
-        commit and are left out.
+        These are the commits of every ref, through tags, and of the HEAD of every working tree. Refs to trees and blobs
+        are left out.
 
         Raises:
             RepositoryError: a ref names an object that is missing.
@@ -72,7 +71,7 @@ class GitRepository:
         return {commit for name, target in names if (commit := self._peel(name, target)) is not None}
 
     def remote_url(self, name: str) -> str | None:
-        """Returns the URL of a remote as it is configured; None where there is none."""
+        """Returns the URL of a remote as it is configured; None if there is none."""
         try:
             return self._repository.remotes[name].url
         except KeyError:
@@ -82,7 +81,7 @@ class GitRepository:
         """Returns a commit.
 
         Raises:
-            ObjectMissingError: it is not there.
+            ObjectMissingError: it is missing.
             RepositoryError: it cannot be read.
         """
         return parse_commit(self._read(commit_id, ObjectType.COMMIT))
@@ -92,16 +91,16 @@ class GitRepository:
         return parse_tree(self._read(tree_id, ObjectType.TREE))
 
     def grafts(self) -> dict[Id, tuple[Id, ...]]:
-        """Returns the commits at which history goes on elsewhere than at their parents, with where it goes on.
+        """Returns the commits whose history continues elsewhere than at their parents, and where it continues.
 
-        They are those where a shallow clone ends (nowhere), and those of info/grafts (gitrepository-layout).
+        These are the commits at the end of a shallow clone (nowhere), and those of info/grafts (gitrepository-layout).
         """
         grafts = {commit: parents for commit, *parents in _id_lines(self._common_dir / "info" / "grafts")}
         shallow = dict.fromkeys((line[0] for line in _id_lines(self._common_dir / "shallow")), ())
         return {commit: tuple(parents) for commit, parents in {**grafts, **shallow}.items()}
 
     def _refs(self) -> Iterator[tuple[str, Id]]:
-        """Yields name and target of every ref; a symbolic one has nothing that its target has not."""
+        """Yields name and target of every ref but the symbolic ones, whose targets are refs themselves."""
         try:
             for ref in self._repository.references.iterator():
                 if ref.type == ReferenceType.DIRECT:
@@ -110,14 +109,14 @@ class GitRepository:
             raise RepositoryError(f"the refs cannot be read: {error}") from error
 
     def _detached_heads(self) -> Iterator[tuple[str, Id]]:
-        """Yields the HEADs that name a commit themselves, of all working trees."""
+        """Yields the HEADs of all working trees that name a commit, not a ref."""
         for head in [self._common_dir / "HEAD", *self._common_dir.glob("worktrees/*/HEAD")]:
             text = _text(head).strip()
             if _HEX_ID.fullmatch(text):
                 yield str(head.relative_to(self._common_dir)), bytes.fromhex(text)
 
     def _peel(self, name: str, target: Id) -> Id | None:
-        """Returns the commit that a ref leads to, through tags; None where it leads to a tree or a blob."""
+        """Returns the commit that a ref leads to, through tags; None if it leads to a tree or a blob."""
         try:
             kind, _ = self._repository.odb.read_header(pygit2.Oid(target))
             while kind == ObjectType.TAG:
@@ -138,7 +137,7 @@ class GitRepository:
         except pygit2.GitError as error:
             raise RepositoryError(f"the {kind.name.lower()} {object_id.hex()} cannot be read: {error}") from error
         if found != kind:
-            raise RepositoryError(f"{object_id.hex()} is no {kind.name.lower()}")
+            raise RepositoryError(f"{object_id.hex()} is not a {kind.name.lower()}")
         return data
 
 
@@ -148,9 +147,9 @@ def _open(path: Path, any_owner: bool) -> pygit2.Repository:
     with _settings_lock:
         before = pygit2.settings.owner_validation
         pygit2.settings.set_extensions(_EXTENSIONS)
-        # Every object is read once or kept by TreeCache: the library's own cache adds 200 MiB and saves no time.
+        # Every object is read once or kept by TreeCache. The library's own cache takes 200 MiB and saves no time.
         pygit2.settings.enable_caching(False)
-        # Nothing in the repository is ever run, which is what the rule guards against.
+        # The rule protects against programs in the repository. None is run here.
         pygit2.settings.owner_validation = before and not any_owner
         try:
             return pygit2.Repository(path, RepositoryOpenFlag.NO_SEARCH)
@@ -164,28 +163,28 @@ def _opening_error(path: Path, message: str) -> RepositoryError:
     if "not owned" in message:
         full = path.resolve()
         return RepositoryOwnerError(
-            f"{path} belongs to another user. `git config --global --add safe.directory {full}` trusts it for good, "
-            "--any-owner for once"
+            f"{path} belongs to another user. `git config --global --add safe.directory {full}` trusts it always, "
+            "--any-owner only this time"
         )
     if "object format" in message:
-        return RepositoryError(f"{path} does not use SHA-1 ids, and the index knows no others")
+        return RepositoryError(f"{path} does not use SHA-1 ids, and the index has no others")
     if "not found" in message:
-        return RepositoryError(f"{path} is no git repository")
+        return RepositoryError(f"{path} is not a git repository")
     return RepositoryError(f"{path} cannot be opened: {message}")
 
 
 def _id_lines(path: Path) -> Iterator[list[Id]]:
-    """Yields the ids on each line of a file; none where it does not exist."""
+    """Yields the ids on each line of a file; none if it does not exist."""
     for line in _text(path).splitlines():
         if line:
             try:
                 yield [bytes.fromhex(word) for word in line.split()]
             except ValueError as error:
-                raise RepositoryError(f"{path} is damaged: a line of it names no ids") from error
+                raise RepositoryError(f"{path} is damaged: a line has something else than ids") from error
 
 
 def _text(path: Path) -> str:
-    """Returns what is in a file of the repository; nothing where it does not exist."""
+    """Returns the text of a file of the repository; empty if it does not exist."""
     try:
         return path.read_text(errors="replace")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the indexer raises of its own; what a storage raises for good (`StorageError`) passes through as it is."""
+"""The bounds of an index run, and the errors of the indexer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
-    """Sizes and bounds of an index run. All of them bound memory or waiting; none changes the result.
+    """Sizes and bounds of an index run. They bound memory or time; none changes the result.
 
     Attributes:
-        batch_rows: a batch is sent once it has so many relation rows. One revision's rows are never split. What is
-            repeated after an interruption is at most `batches_in_flight` batches: some seconds of work.
-        batch_revisions: a batch is sent once it has so many revisions.
-        call_entries: how many entries one call to the storage takes at most.
-        batches_in_flight: how many batches are being written at once at most.
+        batch_rows: a batch is sent when it has this many relation rows. The rows of one revision are never split. After
+            an interruption at most `batches_in_flight` batches are repeated: some seconds of work.
+        batch_revisions: a batch is sent when it has this many revisions.
+        call_entries: the largest number of entries in one call to the storage.
+        batches_in_flight: how many batches are written at once.
         writers: how many threads write rows and dates.
         lookup_revisions: how many revisions are looked up in the storage at once.
-        lookup_ids: a look-up is sent once it has so many new ids, and how many ids one call asks for at most.
-        dates_cached: how many dates are remembered between look-ups; about 200 bytes each.
-        tree_entries_cached: how many entries of trees are remembered; about 150 bytes each.
-        give_up_after_s: how long one call is tried again before the index gives up.
+        lookup_ids: dates are looked up when this many ids are new; also the largest number of ids in one call.
+        dates_cached: how many dates are kept between look-ups; about 200 bytes each.
+        tree_entries_cached: how many entries of trees are kept; about 150 bytes each.
+        give_up_after_s: how long one call is repeated before the index gives up.
     """
 
     batch_rows: int = 20_000
@@ -36,7 +36,7 @@ class IndexSettings:
 
 
 class GitIndexError(Exception):
-    """The base of the indexer's errors. Their texts can be shown to the user."""
+    """The base of the indexer's errors. Their texts are for the user."""
 
 
 class GitReaderMissingError(GitIndexError):
@@ -44,11 +44,11 @@ class GitReaderMissingError(GitIndexError):
 
 
 class RepositoryError(GitIndexError):
-    """The repository cannot be read: no repository, damaged, or of a kind that is not supported."""
+    """The repository cannot be read: there is none, it is damaged, or its format is not supported."""
 
 
 class RepositoryOwnerError(RepositoryError):
-    """The repository belongs to another user, and git's rule (`safe.directory`) does not admit it."""
+    """The repository belongs to another user, and git's rule (`safe.directory`) does not allow it."""
 
 
 class ObjectMissingError(RepositoryError):
@@ -56,7 +56,7 @@ class ObjectMissingError(RepositoryError):
 
 
 class StorageGaveUpError(GitIndexError):
-    """The storage would not take or answer a call, however often it was tried again.
+    """The storage refused or did not answer a call, although it was repeated.
 
-    What was acked stays; the same index, run again, goes on from there.
+    What was acked is stored. The same index, run again, continues from there.
     """

@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,19 +14,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from provgate_client.cli import main
-from provgate_client.cli.rows import BATCH_ENTRIES, LINE_MAX_BYTES
+from provgate_client.cli.add import BATCH_ENTRIES, LINE_MAX_BYTES
 from provgate_storage import EntityType, RelationData, RelationType, RevisionData
+from tests.support.gateway_double import ENDLESS, Fault, GatewayDouble
+from tests.support.git_program import commit_file, git
+from tests.support.git_repositories import RepositoryWriter, content
 from tests.support.reference import InMemoryProvenanceStorage
-from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble
+from tests.unit.client.conftest import DATE, make_ids
 
-DATE = datetime(2004, 2, 29, 12, tzinfo=UTC)
 EMPTY_BLOB = bytes.fromhex("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
+ID = make_ids(200)
 
 Run: TypeAlias = Callable[..., Result]
-
-
-def make_id(number: int) -> bytes:
-    return number.to_bytes(20, "big")
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:
@@ -55,10 +51,10 @@ def run(gateway: GatewayDouble) -> Run:
 
 def store_occurrences(gateway: GatewayDouble, content: bytes, paths: Iterable[bytes]) -> None:
     storage = gateway.storage
-    storage.origin_add({make_id(7): "https://example.org/"})
+    storage.origin_add({ID[7]: "https://example.org/"})
     for number, path in enumerate(paths):
-        revision = make_id(100 + number)
-        storage.revision_add({revision: RevisionData(DATE.replace(day=1 + number), make_id(7))})
+        revision = ID[100 + number]
+        storage.revision_add({revision: RevisionData(DATE.replace(day=1 + number), ID[7])})
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {content: {RelationData(revision, path)}})
 
 
@@ -72,8 +68,8 @@ class TestFirst:
         assert result.exit_code == 0
         row = {
             "content": EMPTY_BLOB.hex(),
-            "date": "2004-02-01T12:00:00+00:00",
-            "revision": make_id(100).hex(),
+            "date": "2004-02-01T00:00:00+00:00",
+            "revision": ID[100].hex(),
             "path": "a",
             "origin": "https://example.org/",
         }
@@ -85,7 +81,7 @@ class TestFirst:
         result = run("first", EMPTY_BLOB.hex(), "--format", "table")
         heading, row = result.stdout.splitlines()
         assert heading.split() == ["content", "date", "revision", "path", "origin"]
-        assert row.split()[2:] == [make_id(100).hex(), "\\xff" + "x" * 300, "https://example.org/"]
+        assert row.split()[2:] == [ID[100].hex(), "\\xff" + "x" * 300, "https://example.org/"]
 
     def test_nothing_is_known(self, run: Run) -> None:
         result = run("first", "0" * 40)
@@ -120,24 +116,24 @@ class TestGetAndAdd:
         lines = "".join(
             json.dumps(row) + "\n"
             for row in (
-                {"id": make_id(1).hex(), "date": "0001-01-01T00:00:00+00:00"},
-                {"id": make_id(2).hex(), "date": "1969-12-31T23:59:59.000001+00:00"},
+                {"id": ID[1].hex(), "date": "0001-01-01T00:00:00+00:00"},
+                {"id": ID[2].hex(), "date": "1969-12-31T23:59:59.000001+00:00"},
             )
         )
-        assert run("add", "contents", stdin=lines + f'\n{{"id": "swh:1:cnt:{make_id(3).hex()}"}}').stderr == (
+        assert run("add", "contents", stdin=lines + f'\n{{"id": "swh:1:cnt:{ID[3].hex()}"}}').stderr == (
             "3 entries acked\n"
         )
-        result = run("get", "contents", *(make_id(number).hex() for number in (1, 2, 3)))
+        result = run("get", "contents", *(ID[number].hex() for number in (1, 2, 3)))
         assert sorted(result.stdout.splitlines()) == [
             line.replace(": ", ":").replace(", ", ",") for line in lines.split("\n")[:2]
         ]
-        assert gateway.storage.entity_get_all(EntityType.CONTENT) == {make_id(1), make_id(2), make_id(3)}
+        assert gateway.storage.entity_get_all(EntityType.CONTENT) == {ID[1], ID[2], ID[3]}
 
     def test_revisions_go_round(self, run: Run, gateway: GatewayDouble) -> None:
         data = {
-            make_id(1): RevisionData(DATE, make_id(7)),
-            make_id(2): RevisionData(None, make_id(7)),
-            make_id(3): RevisionData(DATE, None),
+            ID[1]: RevisionData(DATE, ID[7]),
+            ID[2]: RevisionData(None, ID[7]),
+            ID[3]: RevisionData(DATE, None),
         }
         gateway.storage.revision_add(data)
         printed = run("get", "revisions", *(each.hex() for each in data)).stdout
@@ -146,12 +142,12 @@ class TestGetAndAdd:
         assert gateway.storage.revision_get(data) == data
 
     def test_relations_and_locations_go_round(self, run: Run, gateway: GatewayDouble) -> None:
-        rows = {make_id(1): {RelationData(make_id(2), b"\xff\n"), RelationData(make_id(2), b"")}}
+        rows = {ID[1]: {RelationData(ID[2], b"\xff\n"), RelationData(ID[2], b"")}}
         gateway.storage.relation_add(RelationType.CNT_IN_DIR, rows)
         gateway.storage.location_add([b"\\ \xc3\xa9"])
         relation, locations = run("get", "all", "content_in_directory"), run("get", "all", "locations")
-        forward = run("get", "relation", "content_in_directory", make_id(1).hex())
-        reverse = run("get", "relation", "content_in_directory", f"swh:1:dir:{make_id(2).hex()}", "--reverse")
+        forward = run("get", "relation", "content_in_directory", ID[1].hex())
+        reverse = run("get", "relation", "content_in_directory", f"swh:1:dir:{ID[2].hex()}", "--reverse")
         for answer in (forward, reverse):
             assert sorted(answer.stdout.splitlines()) == sorted(relation.stdout.splitlines())
         gateway.storage = InMemoryProvenanceStorage()
@@ -166,12 +162,12 @@ class TestGetAndAdd:
         assert lines_of(run("get", "origins", "https://example.org/").stdout) == [row]
 
     def test_ids_from_standard_input(self, run: Run, gateway: GatewayDouble) -> None:
-        gateway.storage.directory_add({make_id(1): DATE, make_id(2): DATE})
+        gateway.storage.directory_add({ID[1]: DATE, ID[2]: DATE})
         everything = run("get", "all", "directories")
-        assert {row["id"] for row in lines_of(everything.stdout)} == {make_id(1).hex(), make_id(2).hex()}
-        found = run("get", "directories", "-", stdin=everything.stdout + f"\nswh:1:dir:{make_id(3).hex()}\n")
+        assert {row["id"] for row in lines_of(everything.stdout)} == {ID[1].hex(), ID[2].hex()}
+        found = run("get", "directories", "-", stdin=everything.stdout + f"\nswh:1:dir:{ID[3].hex()}\n")
         assert len(lines_of(found.stdout)) == 2
-        bad = run("get", "directories", "-", stdin=f"{make_id(1).hex()}\nnonsense\n")
+        bad = run("get", "directories", "-", stdin=f"{ID[1].hex()}\nnonsense\n")
         assert (bad.exit_code, "line 2: 'nonsense'" in bad.stderr) == (2, True)
 
     def test_get_exits_with_1_where_nothing_is_found(self, run: Run) -> None:
@@ -185,15 +181,15 @@ class TestGetAndAdd:
             ("contents", "[]", "Expected `object`"),
             ("contents", "{}", "missing required field `id`"),
             ("contents", '{"id": 5}', "Expected `str`"),
-            ("contents", '{"id": "x"}', "'x' is no id"),
-            ("contents", f'{{"id": "swh:1:dir:{"0" * 40}"}}', "no content"),
+            ("contents", '{"id": "x"}', "'x' is not an id"),
+            ("contents", f'{{"id": "swh:1:dir:{"0" * 40}"}}', "not of type content"),
             ("contents", f'{{"id": "{"0" * 40}", "dates": null}}', "unknown field `dates`"),
-            ("contents", f'{{"id": "{"0" * 40}", "date": "yesterday"}}', "no date"),
+            ("contents", f'{{"id": "{"0" * 40}", "date": "yesterday"}}', "not a date"),
             ("contents", f'{{"id": "{"0" * 40}", "date": "2020-01-01T00:00:00"}}', "no offset"),
             ("contents", f'{{"id": "{"0" * 40}", "date": "0001-01-01T00:00:00+01:00"}}', "years 1 to 9999"),
             ("contents", b'{"id": "\xff"}', "utf-8"),
             ("contents", " " * LINE_MAX_BYTES + " ", "longer than"),
-            ("revisions", f'{{"id": "{"0" * 40}", "origin": "x"}}', "'x' is no id"),
+            ("revisions", f'{{"id": "{"0" * 40}", "origin": "x"}}', "'x' is not an id"),
             ("origins", f'{{"id": "{"0" * 40}", "url": ""}}', "not empty"),
             ("locations", '{"path": "a\\u0000b"}', "NUL"),
             ("locations", '{"path": "\\ud800"}', ""),
@@ -217,7 +213,7 @@ class TestGetAndAdd:
         assert gateway.seen.calls == []
 
     def test_what_came_before_a_bad_line_is_told(self, run: Run, gateway: GatewayDouble) -> None:
-        lines = "".join(f'{{"id": "{make_id(number).hex()}"}}\n' for number in range(BATCH_ENTRIES + 1))
+        lines = "".join(f'{{"id": "{each.hex()}"}}\n' for each in make_ids(BATCH_ENTRIES + 1))
         result = run("add", "contents", stdin=f"{lines}nonsense\n")
         assert f"{BATCH_ENTRIES} entries acked" in result.stderr
         assert f"line {BATCH_ENTRIES + 2}: " in result.stderr
@@ -254,17 +250,9 @@ class TestIndex:
     @pytest.fixture
     def repository(self, tmp_path: Path) -> Path:
         """A repository of one commit, whose one file is empty."""
-        path = tmp_path / "repository"
-        path.mkdir()
-        (path / "empty").write_bytes(b"")
-        self.git(path, "init", "-q")
-        self.git(path, "add", "empty")
-        self.git(path, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "first")
-        return path
-
-    @staticmethod
-    def git(path: Path, *arguments: str) -> None:
-        subprocess.run(["git", *arguments], cwd=path, check=True, env={"PATH": os.environ["PATH"], "HOME": str(path)})
+        git(tmp_path, "init", "--quiet", "repository")
+        commit_file(tmp_path / "repository", "empty", "", date=1000)
+        return tmp_path / "repository"
 
     def test_then_first_finds_a_file(self, run: Run, repository: Path, gateway: GatewayDouble) -> None:
         result = run("index", str(repository), "--origin", "https://example.org/r.git")
@@ -298,34 +286,21 @@ class TestIndex:
         self, run: Run, repository: Path, gateway: GatewayDouble, remote: str | None, origin: str
     ) -> None:
         if remote is not None:
-            self.git(repository, "remote", "add", "origin", remote)
+            git(repository, "remote", "add", "origin", remote)
         result = run("index", str(repository))
         url = origin.format(repository)
-        assert f"origin: {url} (" in result.stderr
+        assert f"origin: {url} (the repository" in result.stderr.splitlines()[0]
         assert "secret" not in result.stderr
         assert list(gateway.storage.origin_get(gateway.storage.entity_get_all(EntityType.ORIGIN)).values()) == [url]
 
-    def test_a_remote_that_is_a_path_is_noted(self, run: Run, repository: Path) -> None:
-        self.git(repository, "remote", "add", "origin", "../r.git")
-        noted = f"origin: file://{repository} (the repository's remote 'origin' is no URL)"
-        assert run("index", str(repository)).stderr.splitlines()[0] == noted
-
-    def test_what_is_left_out_is_listed(self, run: Run, repository: Path, gateway: GatewayDouble) -> None:
-        commit = subprocess.run(["git", "cat-file", "commit", "HEAD"], cwd=repository, check=True, capture_output=True)
-        late = re.sub(rb"(author .*> )\d+", rb"\g<1>999999999999", commit.stdout)
-        made = subprocess.run(
-            ["git", "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
-            cwd=repository,
-            check=True,
-            input=late,
-            capture_output=True,
-        )
-        revision = made.stdout.decode().strip()
-        self.git(repository, "update-ref", "refs/heads/late", revision)
-        result = run("index", str(repository), "--origin", "https://example.org/r.git")
+    def test_what_is_left_out_is_listed(self, run: Run, tmp_path: Path) -> None:
+        writer = RepositoryWriter(tmp_path / "r.git")
+        revision = writer.commit(writer.tree({b"a": content("a")}), 999999999999)
+        writer.ref(revision)
+        result = run("index", str(writer.path), "--origin", "https://example.org/r.git")
         assert result.exit_code == 1
-        assert "left out: 1 where the author date is not in the years 1 to 9999" in result.stderr
-        assert f"  {revision}: " in result.stderr
+        assert "left out: 1 because the author date is not in the years 1 to 9999" in result.stderr
+        assert f"  {revision.hex()}: " in result.stderr
 
     def test_what_is_no_repository(self, run: Run, tmp_path: Path) -> None:
         result = run("index", str(tmp_path))
@@ -388,72 +363,32 @@ class TestFailures:
             "Warning: provenance.archive is ignored: provgate has no use for it\n",
         )
 
-    @pytest.mark.parametrize(
-        "command",
-        ["", "index", "first", "all", "get", "get contents", "get relation", "get all", "add", "add revisions", "id"],
-    )
-    def test_help_needs_nothing(self, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_help_needs_no_configuration(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PROVGATE_CONFIG", "/nowhere")
-        result = CliRunner().invoke(main, [*command.split(), "--help"])
-        assert result.exit_code == 0
-        assert "Usage:" in result.stdout
+        for command in ("", "index", "first", "all", "get contents", "get relation", "get all", "add revisions", "id"):
+            result = CliRunner().invoke(main, [*command.split(), "--help"])
+            assert (result.exit_code, "Usage:" in result.stdout) == (0, True), command
 
 
 class TestProcess:
     """What only a process of its own shows."""
 
-    def _start(self, gateway: GatewayDouble, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "provgate_client.cli", "--url", gateway.address, *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
     def test_a_broken_pipe_is_quiet(self, gateway: GatewayDouble) -> None:
-        process = self._start(gateway, "all", ENDLESS.hex())
+        command = [sys.executable, "-m", "provgate_client.cli", "--url", gateway.address, "all", ENDLESS.hex()]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"{")
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
         process.stderr.close()
-        assert process.wait(10) == 1
-        assert gateway.seen.ended.wait(5)
-
-    def test_an_interrupt_is_one_line(self, gateway: GatewayDouble) -> None:
-        process = self._start(gateway, "all", ENDLESS.hex())
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=10)
-        assert (process.returncode, stderr) == (130, b"Interrupted.\n")
-
-    def test_an_interrupted_index_can_be_resumed(self, gateway: GatewayDouble) -> None:
-        stalled, release = threading.Event(), threading.Event()
-
-        def stall(revs: object) -> bool:
-            stalled.set()
-            return release.wait(30)
-
-        gateway.storage.revision_add = stall  # type: ignore[method-assign]
-        process = self._start(gateway, "index", str(Path(__file__).parents[3]), "--origin", "https://example.org/")
-        assert stalled.wait(20)
-        process.send_signal(signal.SIGINT)
-        try:
-            _, stderr = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            release.set()
-        assert process.returncode == 130
-        assert stderr.decode().splitlines()[-1] == (
-            "Interrupted. What was acked is stored; run the same command again to go on."
-        )
+        assert process.wait(60) == 1
+        assert gateway.seen.ended.wait(30)
 
     def test_index_names_the_extra_that_it_needs(self, gateway: GatewayDouble, tmp_path: Path) -> None:
         code = "import sys; sys.modules['pygit2'] = None; from provgate_client.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "--url", gateway.address, "index", str(tmp_path)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [sys.executable, "-c", code, "--url", gateway.address, "index", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "pip install 'provgate[git]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1

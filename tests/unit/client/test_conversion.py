@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -30,16 +30,6 @@ def test_the_ends_of_time() -> None:
         timestamp = Timestamp()
         timestamp.FromDatetime(date)
         assert conversion.to_date(timestamp) == date
-
-
-def test_another_zone_is_the_same_instant() -> None:
-    date = datetime(1969, 12, 31, 23, tzinfo=timezone(timedelta(hours=-1)))
-    assert list(conversion.content_add_request([(bytes(20), date)]).columns[0].dates) == [0]
-
-
-def test_the_epoch_is_a_date() -> None:
-    request = conversion.content_add_request([(bytes(20), EPOCH), (bytes(20), None)])
-    assert [(len(block.ids), list(block.dates)) for block in request.columns] == [(1, [0]), (1, [])]
 
 
 def test_entries_with_the_same_fields_share_columns() -> None:

@@ -51,7 +51,7 @@ def test_what_is_no_content_s_id(text: str) -> None:
 
 
 def test_a_wrong_type_is_told() -> None:
-    with pytest.raises(IdentifierError, match="no content: that would be swh:1:cnt:"):
+    with pytest.raises(IdentifierError, match="not of type content: such a SWHID starts with swh:1:cnt:"):
         identifiers.parse_identifier(f"swh:1:rev:{HEX}", EntityType.CONTENT)
 
 
@@ -93,14 +93,10 @@ class TestFiles:
         assert id_of_item(f"swh:1:cnt:{HEX}", EntityType.CONTENT).hex() == HEX
         assert id_of_item(f"./swh:1:cnt:{HEX}", EntityType.CONTENT) == empty
 
-    @pytest.mark.parametrize("item", ["missing", "", ".", "a\0b", "x" * 5000])
+    @pytest.mark.parametrize("item", ["missing", "", ".", "a\0b", "x" * 5000, __file__])
     def test_what_is_nothing(self, item: str) -> None:
         with pytest.raises(IdentifierError):
-            id_of_item(item, EntityType.CONTENT)
-
-    def test_only_contents_are_files(self) -> None:
-        with pytest.raises(IdentifierError):
-            id_of_item(__file__, EntityType.REVISION)
+            id_of_item(item, EntityType.REVISION if item == __file__ else EntityType.CONTENT)
 
 
 def test_an_origin_is_named_by_its_url() -> None:
@@ -109,19 +105,10 @@ def test_an_origin_is_named_by_its_url() -> None:
 
 
 class TestPrintablePaths:
-    @pytest.mark.parametrize(
-        ("path", "shown"),
-        [
-            (b"src/\xc3\xa9.c", "src/é.c"),
-            (b"a\\b", "a\\\\b"),
-            (b"\xff", "\\xff"),
-            (b"\\xff", "\\\\xff"),
-            (b"\x1b[31m\n", "\\x1b[31m\\x0a"),
-            ("\u202e\x85".encode(), "\\xe2\\x80\\xae\\xc2\\x85"),
-        ],
-    )
-    def test_examples(self, path: bytes, shown: str) -> None:
-        assert printable_path(path) == shown
+    def test_examples(self) -> None:
+        assert printable_path(b"src/\xc3\xa9.c") == "src/\u00e9.c"
+        assert printable_path(b"\\xff\xff\x1b\n") == "\\\\xff\\xff\\x1b\\x0a"
+        assert printable_path("\u202e".encode()) == "\\xe2\\x80\\xae"
 
     @given(st.binary())
     def test_one_line_and_reversible(self, path: bytes) -> None:

@@ -1,3 +1,5 @@
+"""Reads: how ids are cut, which calls are repeated, and what cancels them."""
+
 from __future__ import annotations
 
 import gc
@@ -6,6 +8,7 @@ import grpc
 import pytest
 
 from provgate_client.errors import (
+    CallError,
     GatewayBusyError,
     GatewayUnavailableError,
     NotImplementedByGatewayError,
@@ -13,9 +16,8 @@ from provgate_client.errors import (
 )
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_storage import RelationData, RelationType, RevisionData
-from tests.unit.client.conftest import OpenStorage
-from tests.unit.client.gateway import ENDLESS, Fault, GatewayDouble, retry_info
-from tests.unit.client.test_writing import DATE, UNAVAILABLE, make_ids
+from tests.support.gateway_double import ENDLESS, Fault, GatewayDouble, retry_info
+from tests.unit.client.conftest import DATE, UNAVAILABLE, OpenStorage, make_ids
 
 
 def test_long_id_lists_are_cut(storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:
@@ -32,7 +34,7 @@ def test_reverse_rows_of_one_source_come_together(storage: ProvenanceStorageGrpc
     assert gateway.seen.calls == ["RelationGet"] * 2
 
 
-def test_a_gathered_read_is_repeated_after_half_an_answer(
+def test_a_collected_read_is_repeated_after_half_an_answer(
     storage: ProvenanceStorageGrpc, gateway: GatewayDouble
 ) -> None:
     dates = dict.fromkeys(make_ids(1000), DATE)
@@ -42,35 +44,22 @@ def test_a_gathered_read_is_repeated_after_half_an_answer(
     assert gateway.seen.calls == ["ContentGet"] * 3
 
 
-def test_a_unary_read_is_repeated(storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:
-    gateway.faults.append(Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, details=(retry_info(0.01),)))
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, details=(retry_info(0.01),)),
+        # gRPC itself cancels calls when it sheds load, and so do proxies.
+        Fault(grpc.StatusCode.CANCELLED),
+    ],
+)
+def test_calls_of_all_kinds_are_repeated(storage: ProvenanceStorageGrpc, gateway: GatewayDouble, fault: Fault) -> None:
+    gateway.faults.append(fault)
     assert storage.content_find_first(bytes(20)) is None
-    assert len(gateway.seen.calls) == 2
-
-
-def test_calls_that_somebody_else_cancelled_are_repeated(
-    storage: ProvenanceStorageGrpc, gateway: GatewayDouble
-) -> None:
-    # gRPC's own shedding says no more than that, and so do proxies.
-    cancelled = Fault(grpc.StatusCode.CANCELLED)
-    gateway.faults.append(cancelled)
-    assert storage.content_find_first(bytes(20)) is None
-    gateway.faults.append(cancelled)
+    gateway.faults.append(fault)
     assert storage.content_get([bytes(20)]) == {}
-    gateway.faults.append(cancelled)
+    gateway.faults.append(fault)
     assert storage.content_add({bytes(20): DATE})
     assert gateway.seen.calls == ["ContentFindFirst"] * 2 + ["ContentGet"] * 2 + ["ContentAdd"] * 2
-
-
-def test_a_call_that_its_caller_cancels_is_not_repeated(open_storage: OpenStorage, gateway: GatewayDouble) -> None:
-    storage = open_storage()
-    results = storage.content_find_all(ENDLESS)
-    next(results)
-    storage.close()
-    with pytest.raises(StorageClosedError):
-        list(results)
-    assert gateway.seen.ended.wait(10)
-    assert gateway.seen.calls == ["ContentFindAll"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +71,7 @@ def test_a_call_that_its_caller_cancels_is_not_repeated(open_storage: OpenStorag
     ],
 )
 def test_reads_raise(
-    open_storage: OpenStorage, gateway: GatewayDouble, code: grpc.StatusCode, error: type[Exception]
+    open_storage: OpenStorage, gateway: GatewayDouble, code: grpc.StatusCode, error: type[CallError]
 ) -> None:
     storage = open_storage(retry_time_s=0)
     gateway.faults += [Fault(code)] * 3
@@ -95,44 +84,49 @@ def test_reads_raise(
 
 
 class TestFindAll:
-    def _store(self, gateway: GatewayDouble) -> None:
+    @pytest.mark.parametrize(("after_messages", "expected"), [(0, 250), (1, 100)])
+    def test_is_repeated_only_before_its_first_row(
+        self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble, after_messages: int, expected: int
+    ) -> None:
         revisions = make_ids(250)
         gateway.storage.revision_add(dict.fromkeys(revisions, RevisionData(DATE, None)))
         rows = {bytes(20): {RelationData(each, b"a") for each in revisions}}
         gateway.storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows)
-
-    def test_is_repeated_before_its_first_row(self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:
-        self._store(gateway)
-        gateway.faults.append(Fault(UNAVAILABLE))
-        assert len(list(storage.content_find_all(bytes(20)))) == 250
-
-    def test_is_not_repeated_after_it(self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:
-        self._store(gateway)
-        gateway.faults.append(Fault(UNAVAILABLE, after_messages=1))
-        results = storage.content_find_all(bytes(20))
+        gateway.faults.append(Fault(UNAVAILABLE, after_messages=after_messages))
         seen: list[object] = []
-        with pytest.raises(GatewayUnavailableError):
-            seen.extend(results)
-        assert len(seen) == 100
-        assert gateway.seen.calls == ["ContentFindAll"]
-
-    def test_closing_cancels_the_call(self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:
-        results = storage.content_find_all(ENDLESS)
-        assert next(results).content == ENDLESS
-        assert not gateway.seen.ended.is_set()
-        results.close()
-        assert gateway.seen.ended.wait(5)
-
-    def test_forgetting_cancels_the_call(self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble) -> None:
-        results = storage.content_find_all(ENDLESS)
-        next(results)
-        del results
-        gc.collect()
-        assert gateway.seen.ended.wait(5)
+        try:
+            seen.extend(storage.content_find_all(bytes(20)))
+        except GatewayUnavailableError:
+            assert after_messages
+        assert len(seen) == expected
+        assert len(gateway.seen.calls) == (1 if after_messages else 2)
 
     def test_nothing_is_asked_before_the_first_row_is(
         self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble
     ) -> None:
-        results = storage.content_find_all(ENDLESS)
+        storage.content_find_all(ENDLESS).close()
         assert gateway.seen.calls == []
-        results.close()
+
+    @pytest.mark.parametrize("how", ["close", "forget"])
+    def test_leaving_the_generator_cancels_the_call(
+        self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble, how: str
+    ) -> None:
+        results = storage.content_find_all(ENDLESS)
+        assert next(results).content == ENDLESS
+        assert not gateway.seen.ended.is_set()
+        if how == "close":
+            results.close()
+        del results
+        gc.collect()
+        assert gateway.seen.ended.wait(30)
+
+    def test_closing_the_storage_ends_it_and_it_is_not_repeated(
+        self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble
+    ) -> None:
+        results = storage.content_find_all(ENDLESS)
+        next(results)
+        storage.close()
+        with pytest.raises(StorageClosedError):
+            list(results)
+        assert gateway.seen.ended.wait(30)
+        assert gateway.seen.calls == ["ContentFindAll"]

@@ -108,3 +108,14 @@ def reached(history: Sequence[Draft], heads: Collection[int]) -> set[int]:
                 found.add(parent)
                 waiting.append(parent)
     return found
+
+
+def together(one: Written, other: Written) -> Written:
+    return Written(
+        one.path,
+        one.dates | other.dates,
+        one.roots | other.roots,
+        one.trees | other.trees,
+        one.parents | other.parents,
+        one.heads | other.heads,
+    )

@@ -41,14 +41,6 @@ def all_trees(node: Mapping[bytes, Node]) -> list[tuple[bytes, Tree]]:
     return found
 
 
-def test_what_is_new_gets_rows_of_its_own_and_the_date_of_the_revision() -> None:
-    added = decided({b"a": X, b"d": {b"b": Y, b"e": {b"c": X}}})
-    assert set(added.in_revision) == {(X.id, b"a"), (Y.id, b"d/b"), (X.id, b"d/e/c")}
-    assert added.content_dates == {X.id: DAY, Y.id: DAY}
-    assert not added.frontiers
-    assert not added.directory_dates
-
-
 def test_a_directory_whose_contents_are_all_older_is_a_frontier() -> None:
     inner: Mapping[bytes, Node] = {b"b": X, b"e": {b"c": Y}}
     added = decided({b"d": inner}, {X: BEFORE, Y: BEFORE - timedelta(days=1)})
@@ -65,14 +57,6 @@ def test_a_content_that_is_not_older_makes_a_directory_no_frontier(date: datetim
     assert not added.frontiers
     assert set(added.in_revision) == {(X.id, b"d/a"), (Y.id, b"d/b")}
     assert added.content_dates == ({Y.id: DAY} if date == AFTER else {})
-
-
-def test_a_dated_directory_gets_no_rows_again() -> None:
-    inner: Mapping[bytes, Node] = {b"a": X}
-    added = decided({b"d": inner}, {X: BEFORE}, {tree_id(inner): BEFORE})
-    assert added.frontiers == [(tree_id(inner), b"d")]
-    assert not added.in_directory
-    assert not added.directory_dates
 
 
 @pytest.mark.parametrize("date", [None, AFTER])
@@ -92,14 +76,6 @@ def test_a_directory_with_a_later_date_is_a_frontier_all_the_same_where_its_cont
     added = decided({b"d": inner}, {X: BEFORE}, {tree_id(inner): AFTER})
     assert added.frontiers == [(tree_id(inner), b"d")]
     assert not added.in_directory
-
-
-def test_one_directory_at_several_paths_gets_its_rows_once() -> None:
-    inner: Mapping[bytes, Node] = {b"a": X, b"b": X}
-    added = decided({b"d": inner, b"e": {b"f": inner, b"new": Z}}, {X: BEFORE})
-    assert set(added.frontiers) == {(tree_id(inner), b"d"), (tree_id(inner), b"e/f")}
-    assert sorted(added.in_directory) == [(X.id, tree_id(inner), b"a"), (X.id, tree_id(inner), b"b")]
-    assert added.in_revision == [(Z.id, b"e/new")]
 
 
 def test_the_root_is_never_a_frontier() -> None:

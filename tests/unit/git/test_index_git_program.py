@@ -12,9 +12,9 @@ from provgate_client.git import IndexProgress, IndexReport, LeftOutReason, Stora
 from provgate_client.git.settings import IndexSettings
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
+from tests.support.git_program import commit_file, git
 from tests.support.git_repositories import RepositoryWriter, brute_force, content
 from tests.support.reference import InMemoryProvenanceStorage
-from tests.unit.git.git_program import commit_file, git
 
 URL = "https://example.org/repository"
 ORIGIN = hashlib.sha1(URL.encode()).digest()
@@ -40,16 +40,6 @@ def clone(tmp_path: Path) -> Path:
     return path
 
 
-def occurrences_by_git(path: Path) -> set[tuple[bytes, bytes, bytes]]:
-    found = set()
-    for revision in git(path, "rev-list", "--all").split():
-        for line in git(path, "ls-tree", "-r", "-z", revision).split("\0"):
-            if line:
-                meta, _, name = line.partition("\t")
-                found.add((bytes.fromhex(meta.split()[2]), bytes.fromhex(revision), name.encode()))
-    return found
-
-
 def index(path: Path, storage: InMemoryProvenanceStorage) -> IndexReport:
     return index_repository(path, storage, URL)
 
@@ -57,17 +47,12 @@ def index(path: Path, storage: InMemoryProvenanceStorage) -> IndexReport:
 def test_every_content_is_found_where_git_lists_it(clone: Path) -> None:
     storage = InMemoryProvenanceStorage()
     assert index(clone, storage).is_complete
-    found = {
-        (result.content, result.revision, result.path)
-        for content_id in storage.entity_get_all(EntityType.CONTENT)
-        for result in storage.content_find_all(content_id)
-    }
-    assert found == occurrences_by_git(clone)
     for content_id, occurrences in brute_force(clone).items():
-        first = storage.content_find_first(content_id)
-        assert first is not None
-        assert (int(first.date.timestamp()), first.revision, first.path) == min(occurrences)
-        assert first.origin == URL
+        found = list(storage.content_find_all(content_id))
+        assert [(int(each.date.timestamp()), each.revision, each.path) for each in found] == sorted(occurrences)
+        assert storage.content_find_first(content_id) == found[0]
+        assert {each.origin for each in found} == {URL}
+    assert storage.entity_get_all(EntityType.CONTENT) == set(brute_force(clone))
 
 
 def test_parents_heads_and_origin(clone: Path) -> None:
@@ -85,9 +70,14 @@ def test_parents_heads_and_origin(clone: Path) -> None:
     assert storage.origin_get([ORIGIN]) == {ORIGIN: URL}
 
 
-def test_again_is_nothing_new_and_a_new_commit_is(clone: Path) -> None:
+def test_progress_only_grows_and_a_second_run_adds_only_a_new_commit(clone: Path) -> None:
     storage = InMemoryProvenanceStorage()
-    count = index(clone, storage).revisions_done
+    seen: list[IndexProgress] = []
+    count = index_repository(clone, storage, URL, progress=seen.append).revisions_done
+    for before, after in itertools.pairwise(seen):
+        assert before.revisions_done <= after.revisions_done
+        assert before.entries_acked <= after.entries_acked <= after.entries_sent
+    assert seen[-1].revisions_done == seen[-1].revisions_total == count
     report = index(clone, storage)
     assert (report.revisions_total, report.revisions_known, report.revisions_done) == (count, count, 0)
     assert set(report.entries) == {"origin", "revision_in_origin"}
@@ -105,16 +95,6 @@ def test_an_origin_is_preferred_only_where_there_is_none(clone: Path) -> None:
     index(clone, storage)
     origins = {revision: data.origin for revision, data in storage.revision_get(revisions).items()}
     assert origins == {**dict.fromkeys(revisions, ORIGIN), revisions[0]: other}
-
-
-def test_progress_only_grows_and_ends_at_everything(clone: Path) -> None:
-    seen: list[IndexProgress] = []
-    report = index_repository(clone, InMemoryProvenanceStorage(), URL, progress=seen.append)
-    for before, after in itertools.pairwise(seen):
-        assert before.revisions_done <= after.revisions_done
-        assert before.entries_acked <= after.entries_acked <= after.entries_sent
-    assert seen[-1].revisions_done == report.revisions_done == report.revisions_total
-    assert seen[-1].entries_acked == seen[-1].entries_sent == report.entries.total()
 
 
 def test_what_cannot_be_held_is_left_out_and_reported(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much of its work an index that is interrupted does again."""
+"""How much of its work an interrupted index repeats."""
 
 from __future__ import annotations
 
@@ -9,72 +9,61 @@ from pathlib import Path
 
 import pytest
 
-from provgate_client.git import index_repository
+from provgate_client.git import IndexSettings, index_repository
 from provgate_storage.model import Id, RelationData, RelationType
 from tests.support.git_repositories import Node, RepositoryWriter, content
 from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.git.crashing import CrashError
 
 REVISIONS = 130
-FILES = 1_000
-# Those of its contents, and the one of its parent.
+FILES = 100
+# One for each content, and one for the parent.
 ROWS_OF_REVISION = FILES + 1
-
-# A second of work where 50,000 rows are taken a second, five on a machine that takes 12,000.
-REPEATED_MAX = 3 * (20_000 + ROWS_OF_REVISION)
-
-_QUIET_S = 1.0
+BOUNDS = IndexSettings(batch_rows=2_000)
+REPEATED_MAX = BOUNDS.batches_in_flight * (BOUNDS.batch_rows + ROWS_OF_REVISION)
+_QUIET_S = 0.3
 
 
 class SlowWithDates(InMemoryProvenanceStorage):
-    """Takes a date when it gets no rows any more, and dies when it has taken so many rows."""
+    """Accepts a date only when no more rows come, and dies after a number of rows."""
 
     def __init__(self, rows_max: int) -> None:
         super().__init__()
-        self._rows_max = rows_max
-        self._rows_count = 0
-        self._is_slow = True
+        self.rows_count = 0
+        self.rows_max = rows_max
+        self.is_slow = True
         self._rows_come = threading.Condition()
 
     def relation_add(self, relation: RelationType, data: Mapping[Id, set[RelationData]]) -> bool:
         with self._rows_come:
             self._die()
-            self._rows_count += sum(map(len, data.values()))
+            self.rows_count += sum(map(len, data.values()))
             self._rows_come.notify_all()
         return super().relation_add(relation, data)
 
     def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
         with self._rows_come:
-            while self._is_slow and self._rows_count < self._rows_max and self._rows_come.wait(_QUIET_S):
+            while self.is_slow and self.rows_count < self.rows_max and self._rows_come.wait(_QUIET_S):
                 pass
             self._die()
         return super().content_add(cnts)
 
-    def revive(self) -> int:
-        """Lets it live for good, and fast; returns how many rows it has taken."""
-        self._is_slow, self._rows_max = False, 10**9
-        return self._rows_count
-
     def _die(self) -> None:
-        if self._rows_count >= self._rows_max:
+        if self.rows_count >= self.rows_max:
             raise CrashError
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A history in which all contents of every revision are new."""
+def test_an_interrupted_index_repeats_the_batches_in_flight(tmp_path: Path) -> None:
+    """Batches are small enough if this is some seconds of work: five where 12,000 rows are written a second."""
     writer, parents = RepositoryWriter(tmp_path / "r.git"), list[bytes]()
     for n in range(REVISIONS):
         files: dict[bytes, Node] = {b"%d" % file: content(f"{n} {file}") for file in range(FILES)}
         parents = [writer.commit(writer.tree(files), n, parents)]
     writer.ref(parents[0])
-    return writer.path
-
-
-def test_an_interrupted_index_repeats_some_seconds_of_work(repository: Path) -> None:
-    storage = SlowWithDates(rows_max=101_970)
+    storage = SlowWithDates(rows_max=10_197)
     with pytest.raises(CrashError):
-        index_repository(repository, storage, None)
-    acked = storage.revive()
-    known = index_repository(repository, storage, None).revisions_known
+        index_repository(writer.path, storage, None, settings=BOUNDS)
+    acked, storage.rows_max, storage.is_slow = storage.rows_count, 10**9, False
+    known = index_repository(writer.path, storage, None, settings=BOUNDS).revisions_known
     assert acked - known * ROWS_OF_REVISION <= REPEATED_MAX
+    assert IndexSettings().batches_in_flight * IndexSettings().batch_rows <= 60_000

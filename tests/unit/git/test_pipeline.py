@@ -1,111 +1,112 @@
-"""The order of stages, and what a failure stops."""
+"""The batches of an index: how many are written at once, and what a failure stops.
+
+test_index_properties and test_several_indexers have the order of stages: every date is true when it is sent.
+"""
 
 from __future__ import annotations
 
-import random
 import threading
-import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 import pytest
 
-from provgate_client.git.pipeline import Pipeline
+from provgate_client.git.batch import Batch
+from provgate_client.git.calls import StorageCalls
+from provgate_client.git.pipeline import BatchWriter
+from provgate_client.git.progress import ProgressMeter
+from provgate_client.git.settings import IndexSettings
+from provgate_storage.errors import StorageError
+from provgate_storage.model import EntityType, Id
+from tests.support.reference import InMemoryProvenanceStorage
+
+DATE = datetime(2020, 1, 2, tzinfo=UTC)
+IDS = [bytes([n]) * 20 for n in range(4)]
 
 
-class Recorder:
-    """Stages that note when they begin and end, and may fail."""
-
-    def __init__(self, failing: tuple[int, int] | None = None) -> None:
-        self.events: list[tuple[int, int, str]] = []
-        self._failing = failing
-        self._lock = threading.Lock()
-
-    def stage(self, n: int, batch: int) -> None:
-        self._note(n, batch, "begin")
-        time.sleep(random.Random(f"{n} {batch}").random() / 1000)
-        if (n, batch) == self._failing:
-            raise ValueError("stage")
-        self._note(n, batch, "end")
-
-    def _note(self, n: int, batch: int, what: str) -> None:
-        with self._lock:
-            self.events.append((n, batch, what))
+def batch_of(id: Id) -> Batch:
+    """A batch with a date in each of the last stages but one."""
+    batch = Batch()
+    batch.content_dates[id] = batch.directory_dates[id] = DATE
+    return batch
 
 
-def pipeline_of(recorder: Recorder, in_flight_max: int = 4) -> Pipeline[int]:
-    stages = [lambda batch, n=n: recorder.stage(n, batch) for n in range(3)]
-    return Pipeline(stages, in_flight_max)
+def writer_of(storage: InMemoryProvenanceStorage, in_flight_max: int) -> BatchWriter:
+    meter = ProgressMeter(None)
+    return BatchWriter(storage, StorageCalls(meter, 60), meter, IndexSettings(batches_in_flight=in_flight_max))
 
 
-def test_a_stage_of_a_batch_begins_after_the_stage_before_of_this_and_all_earlier_ones() -> None:
-    recorder = Recorder()
-    with pipeline_of(recorder) as pipeline:
-        for batch in range(10):
-            pipeline.submit(batch)
-        pipeline.drain()
-        assert len(recorder.events) == 60
-    when = {event: position for position, event in enumerate(recorder.events)}
-    for n in range(1, 3):
-        for batch in range(10):
-            for earlier in range(batch + 1):
-                assert when[(n - 1, earlier, "end")] < when[(n, batch, "begin")]
+class Meeting(InMemoryProvenanceStorage):
+    """Answers the writes of contents only when two are there at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2, timeout=30)
+
+    def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
+        self.both.wait()
+        return super().content_add(cnts)
 
 
 def test_several_batches_are_in_flight() -> None:
-    both = threading.Barrier(2, timeout=10)
-    with Pipeline[int]([lambda batch: None, lambda batch: meet(both)], 2) as pipeline:
-        # Both are in their second stage at once.
-        pipeline.submit(0)
-        pipeline.submit(1)
-        pipeline.drain()
-
-
-def meet(barrier: threading.Barrier) -> None:
-    barrier.wait()
+    storage = Meeting()
+    with writer_of(storage, 2) as writer:
+        writer.submit(batch_of(IDS[0]))
+        writer.submit(batch_of(IDS[1]))
+        writer.drain()
+    assert storage.entity_get_all(EntityType.DIRECTORY) == set(IDS[:2])
 
 
 def test_no_more_batches_are_in_flight_than_allowed() -> None:
-    recorder = Recorder()
-    with pipeline_of(recorder, in_flight_max=1) as pipeline:
-        pipeline.submit(0)
-        pipeline.submit(1)
-        assert (2, 0, "end") in recorder.events
-        pipeline.drain()
+    storage = InMemoryProvenanceStorage()
+    with writer_of(storage, 1) as writer:
+        for id in IDS[:2]:
+            writer.submit(batch_of(id))
+        assert storage.entity_get_all(EntityType.DIRECTORY) >= {IDS[0]}
 
 
-@pytest.mark.parametrize("failing", [(0, 1), (1, 1), (2, 1)])
-def test_a_failure_keeps_its_batch_and_all_later_ones_out_of_the_next_stage(failing: tuple[int, int]) -> None:
-    recorder = Recorder(failing)
-    with pytest.raises(ValueError, match="stage"):
-        run(pipeline_of(recorder), 4)
-    n, batch = failing
-    assert (n, batch, "begin") in recorder.events
-    assert [event for event in recorder.events if event[0] > n and event[1] >= batch] == []
-    assert (2, 0, "end") in recorder.events
+class Failing(InMemoryProvenanceStorage):
+    """Refuses the content of one batch."""
+
+    def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
+        if IDS[1] in cnts:
+            raise StorageError("refused")
+        return super().content_add(cnts)
 
 
-def run(pipeline: Pipeline[int], batch_count: int) -> None:
-    with pipeline:
-        for batch in range(batch_count):
-            pipeline.submit(batch)
-        pipeline.drain()
+def test_a_failure_keeps_its_batch_and_all_later_ones_out_of_the_next_stage() -> None:
+    storage = Failing()
+
+    def write() -> None:
+        with writer_of(storage, 4) as writer:
+            for id in IDS:
+                writer.submit(batch_of(id))
+            writer.drain()
+
+    with pytest.raises(StorageError, match="refused"):
+        write()
+    assert storage.entity_get_all(EntityType.DIRECTORY) <= {IDS[0]}
 
 
-def test_leaving_by_an_exception_starts_nothing_more_and_waits() -> None:
+def test_leaving_by_an_exception_waits_and_starts_nothing_more() -> None:
     begun, go = threading.Event(), threading.Event()
-    ended: list[int] = []
 
-    def stage(batch: int) -> None:
-        begun.set()
-        go.wait(10)
-        ended.append(batch)
+    class Slow(InMemoryProvenanceStorage):
+        def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
+            begun.set()
+            go.wait(30)
+            return super().content_add(cnts)
+
+    storage = Slow()
 
     def interrupted() -> None:
-        with Pipeline[int]([stage, stage], 1) as pipeline:
-            pipeline.submit(0)
-            begun.wait(10)
+        with writer_of(storage, 1) as writer:
+            writer.submit(batch_of(IDS[0]))
+            assert begun.wait(30)
             threading.Timer(0.05, go.set).start()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert ended == [0]
+    assert storage.entity_get_all(EntityType.CONTENT) == {IDS[0]}
+    assert storage.entity_get_all(EntityType.DIRECTORY) == set()

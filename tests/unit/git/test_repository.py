@@ -11,8 +11,8 @@ from provgate_client.git.history import History, read_history
 from provgate_client.git.progress import LeftOutReason
 from provgate_client.git.repository import GitRepository
 from provgate_client.git.settings import ObjectMissingError, RepositoryError, RepositoryOwnerError
+from tests.support.git_program import commit_file, git
 from tests.support.git_repositories import RepositoryWriter, content
-from tests.unit.git.git_program import commit_file, git
 
 
 @pytest.fixture
@@ -60,12 +60,6 @@ class TestWhatIsReached:
         assert ids_of(clone) == rev_list(clone)
         assert len(ids_of(clone)) == 3 + 4 + 1 + 2
 
-    def test_refs_to_trees_and_blobs_name_no_commit(self, clone: Path) -> None:
-        for name, target in (("tree", "HEAD^{tree}"), ("blob", "HEAD:file")):
-            git(clone, "tag", name, target)
-            git(clone, "tag", "--annotate", "--message=x", f"{name}-annotated", target)
-        assert len(ids_of(clone)) == 3
-
     @pytest.mark.parametrize("which", ["clone", "linked", "detached"])
     def test_heads_of_all_working_trees_count(self, clone: Path, which: str) -> None:
         git(clone, "worktree", "add", "--quiet", clone.parent / "linked", "-b", "other")
@@ -76,16 +70,18 @@ class TestWhatIsReached:
         assert ids_of(clone.parent / which) == rev_list(clone)
         assert len(ids_of(clone.parent / which)) == 5
 
-    def test_symbolic_refs_and_packed_refs(self, clone: Path) -> None:
+    def test_other_refs_and_forms_of_storage_add_no_commit(self, clone: Path) -> None:
+        for name, target in (("tree", "HEAD^{tree}"), ("blob", "HEAD:file")):
+            git(clone, "tag", name, target)
+            git(clone, "tag", "--annotate", "--message=x", f"{name}-annotated", target)
         git(clone, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/heads/main")
         git(clone, "symbolic-ref", "refs/heads/dangling", "refs/heads/nowhere")
         git(clone, "pack-refs", "--all")
         git(clone, "gc", "--quiet")
-        assert len(ids_of(clone)) == 3
-
-    def test_a_ref_name_need_not_be_utf_8(self, clone: Path) -> None:
-        name = os.fsencode(clone) + b"/.git/refs/heads/\xff"
-        Path(os.fsdecode(name)).write_text(git(clone, "rev-parse", "main") + "\n")
+        git(clone, "config", "core.repositoryFormatVersion", "1")
+        git(clone, "config", "extensions.partialClone", "origin")
+        not_utf_8 = os.fsencode(clone) + b"/.git/refs/heads/\xff"
+        Path(os.fsdecode(not_utf_8)).write_text(git(clone, "rev-parse", "main") + "\n")
         assert len(ids_of(clone)) == 3
 
     def test_an_empty_repository(self, tmp_path: Path) -> None:
@@ -111,11 +107,6 @@ class TestWhatIsReached:
         git(clone, "replace", "--graft", "HEAD")
         with GitRepository(clone) as repository:
             assert len(repository.commit(bytes.fromhex(git(clone, "rev-parse", "HEAD"))).parents) == 1
-
-    def test_a_partial_clone(self, clone: Path) -> None:
-        git(clone, "config", "core.repositoryFormatVersion", "1")
-        git(clone, "config", "extensions.partialClone", "origin")
-        assert len(ids_of(clone)) == 3
 
 
 class TestCommitsThatAreLeftOut:
@@ -200,7 +191,7 @@ class TestWhatCannotBeRead:
             repository.tree(bytes.fromhex(tree))
 
     def test_an_object_of_another_kind(self, clone: Path) -> None:
-        with GitRepository(clone) as repository, pytest.raises(RepositoryError, match="is no commit"):
+        with GitRepository(clone) as repository, pytest.raises(RepositoryError, match="is not a commit"):
             repository.commit(bytes.fromhex(git(clone, "rev-parse", "HEAD^{tree}")))
 
     def test_damaged_grafts(self, clone: Path) -> None:

@@ -18,7 +18,7 @@ from provgate_client.git import IndexSettings, index_repository
 from tests.support.git_repositories import Node, content
 from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.git.crashing import CrashError
-from tests.unit.git.histories import NAMES, Draft, Occurrence, Written, heads_of, write_history
+from tests.unit.git.histories import NAMES, Draft, Occurrence, heads_of, together, write_history
 from tests.unit.git.test_index_properties import SETTINGS, URL, assert_finds, merge
 from tests.unit.git.turns import Turns
 from tests.unit.git.witness import WitnessStorage
@@ -133,17 +133,6 @@ def test_three_indexers_may_make_their_steps_in_any_order_and_be_killed(
     # What one has begun of a revision that another one finishes may have no dates yet.
     assert [what for what in shared.broken if "without dates" not in what] == []
     assert_finds(shared, expected)
-
-
-def together(one: Written, other: Written) -> Written:
-    return Written(
-        one.path,
-        one.dates | other.dates,
-        one.roots | other.roots,
-        one.trees | other.trees,
-        one.parents | other.parents,
-        one.heads | other.heads,
-    )
 
 
 class Life:
