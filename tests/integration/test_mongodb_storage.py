@@ -234,7 +234,7 @@ class TestStreams:
         streams = [filled.content_find_all(entry_id(1)) for _ in range(2)]
         for stream in streams:
             next(stream)
-        with pytest.raises(StorageBusyError, match="there may be 2"):
+        with pytest.raises(StorageBusyError, match="the limit is 2"):
             filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)
         assert filled.content_find_first(entry_id(1)) is not None
         streams.pop().close()

@@ -133,8 +133,8 @@ class TestSchema:
         ("statement", "message"),
         [
             ("UPDATE schema_version SET version = 2", "version 2 of the schema, newer than version 1"),
-            ("UPDATE schema_version SET version = 0", r"no version of the schema that is known \(\[0\]\)"),
-            ("DELETE FROM schema_version", r"no version of the schema that is known \(\[\]\)"),
+            ("UPDATE schema_version SET version = 0", r"no known version of the schema \(\[0\]\)"),
+            ("DELETE FROM schema_version", r"no known version of the schema \(\[\]\)"),
         ],
     )
     def test_another_version_is_refused(
@@ -453,7 +453,7 @@ class TestStreams:
             streams = [storage.content_find_all(entry_id(1)) for _ in range(2)]
             for stream in streams:
                 next(stream)
-            with pytest.raises(StorageBusyError, match="there may be 2"):
+            with pytest.raises(StorageBusyError, match="the limit is 2"):
                 storage.relation_get_all(RelationType.CNT_EARLY_IN_REV)
             assert storage.content_find_first(entry_id(1)) is not None
             assert storage.revision_get([entry_id(5)]) != {}

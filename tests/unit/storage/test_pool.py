@@ -10,7 +10,8 @@ import pytest
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, connection
 
 from provgate_storage.errors import StorageBusyError, StorageUnavailableError
-from provgate_storage.postgresql.connections import ConnectionPool, connect, read_session
+from provgate_storage.postgresql.connections import connect, read_session
+from provgate_storage.postgresql.pool import ConnectionPool
 from provgate_storage.postgresql.settings import PostgreSqlSettings
 
 
