@@ -20,7 +20,7 @@ import pytest
 from provgate_storage.database.local import LocalStorage, RowStream
 from provgate_storage.errors import SchemaMismatchError, StorageBusyError, StorageUnavailableError
 from provgate_storage.interface import ProvenanceStorageInterface
-from provgate_storage.model import EntityType, RelationData, RelationType, RevisionData
+from provgate_storage.model import EntityType, ProvenanceResult, RelationData, RelationType, RevisionData
 from provgate_storage.rows.values import to_date
 from tests.contract.examples import DAY, ODD_PATHS, entry_id, row
 from tests.contract.reference import InMemoryProvenanceStorage
@@ -141,12 +141,8 @@ class LocalStorageContract:
         assert set(preferred.values()) <= set(map(origin_of, seeds))
         for state in (found, expected):
             state["revisions"] = {id: data.date for id, data in state["revisions"].items()}
-            for name in ("first", "all"):
-                state[name] = {
-                    id: [(each.revision, each.date, each.path) for each in (found_all or [])]
-                    for id, found_all in {**state[name]}.items()
-                    if isinstance(found_all, list)
-                }
+            state["first"] = {id: first and place_of(first) for id, first in state["first"].items()}
+            state["all"] = {id: [place_of(each) for each in every] for id, every in state["all"].items()}
         assert found == expected
 
     # Streams
@@ -253,6 +249,10 @@ def hammer(storage: ProvenanceStorageInterface, seed: int) -> None:
         for relation in RelationType:
             paths = ODD_PATHS[:4] if relation.has_path else [None]
             storage.relation_add(relation, {id: {RelationData(draw.choice(ids), draw.choice(paths))} for id in ids})
+
+
+def place_of(result: ProvenanceResult) -> tuple[bytes, datetime, bytes]:
+    return result.revision, result.date, result.path
 
 
 def url_of(seed: int) -> str:
