@@ -6,7 +6,7 @@ An implementation's test file subclasses `ProvenanceStorageContract` and gives i
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final
@@ -24,9 +24,6 @@ from tests.contract.writes import Write, apply, state_of, writes
 
 Storage = ProvenanceStorageInterface
 
-WITH_PATH: Final = [relation for relation in RelationType if relation.has_path]
-WITHOUT_PATH: Final = [relation for relation in RelationType if not relation.has_path]
-
 # Each example uses ids of its own, so that the storage need not be emptied between them, and the executor that differs
 # is the implementation under test.
 PROPERTY: Final = settings(
@@ -36,20 +33,46 @@ PROPERTY: Final = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 
-INVALID_IDS: Final[list[Any]] = [b"", b"x" * 19, b"x" * 21, b"61" * 20, "61" * 20, "x" * 20, None, 7]
-INVALID_PATHS: Final[list[Any]] = [b"a\0b", b"x" * 4097, "text", None]
-INVALID_URLS: Final[list[Any]] = ["", "a\0b", "x" * 8193, "é" * 4097, "\ud800", b"bytes", None]
-INVALID_DATES: Final[list[Any]] = [
-    datetime(2020, 1, 1),
-    LATEST_DATE.replace(tzinfo=timezone(-timedelta(hours=1))),
-    EARLIEST_DATE.replace(tzinfo=timezone(timedelta(hours=1))),
-    "2020-01-01",
-    0,
+DATES: Final = [
+    EARLIEST_DATE,
+    LATEST_DATE,
+    datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+    datetime(1582, 10, 10, 12, 30, 59, 999_999, tzinfo=UTC),
+    datetime(1899, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC),
 ]
+URLS: Final = [
+    "x",
+    "x" * 8192,
+    "é" * 4096,
+    "https://example.org/\U0001f600?a=1&b='\"\\{},%s NULL\r\n\t",
+    "NULL",
+    "{}",
+]
+INVALID: Final[dict[InvalidValue, list[Any]]] = {
+    InvalidValue.ID: [b"", b"x" * 19, b"x" * 21, b"61" * 20, "61" * 20, "x" * 20, None, 7],
+    InvalidValue.PATH: [b"a\0b", b"x" * 4097, "text", None],
+    InvalidValue.URL: ["", "a\0b", "x" * 8193, "é" * 4097, "\ud800", b"bytes", None],
+    InvalidValue.DATE: [
+        datetime(2020, 1, 1),
+        LATEST_DATE.replace(tzinfo=timezone(-timedelta(hours=1))),
+        EARLIEST_DATE.replace(tzinfo=timezone(timedelta(hours=1))),
+        "2020-01-01",
+        0,
+    ],
+}
 
 
 class ProvenanceStorageContract:
-    """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty."""
+    """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty.
+
+    Attributes:
+        large_count: rows of a large call: more than one statement and one package take.
+    """
+
+    large_count = 50_000
 
     # The interface itself
 
@@ -133,34 +156,22 @@ class ProvenanceStorageContract:
 
     # Dates
 
-    @pytest.mark.parametrize(
-        "date",
-        [
-            EARLIEST_DATE,
-            LATEST_DATE,
-            datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
-            datetime(1582, 10, 10, 12, 30, 59, 999_999, tzinfo=UTC),
-            datetime(1899, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
-            datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
-            datetime(1970, 1, 1, tzinfo=UTC),
-            datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC),
-        ],
-    )
-    def test_dates_come_back_exactly(self, storage: Storage, date: datetime) -> None:
-        storage.content_add({entry_id(1): date})
-        storage.directory_add({entry_id(1): date})
-        storage.revision_add({entry_id(1): RevisionData(date, None)})
-        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(1, b"a")}})
-        first = storage.content_find_first(entry_id(1))
-        assert first is not None
-        found = [
-            storage.content_get([entry_id(1)])[entry_id(1)],
-            storage.directory_get([entry_id(1)])[entry_id(1)],
-            storage.revision_get([entry_id(1)])[entry_id(1)].date,
-            first.date,
-        ]
-        assert found == [date] * 4
-        assert all(each is not None and each.utcoffset() == timedelta(0) for each in found)
+    def test_dates_come_back_exactly(self, storage: Storage) -> None:
+        sent = {entry_id(number): date for number, date in enumerate(DATES)}
+        storage.content_add(sent)
+        storage.directory_add(sent)
+        storage.revision_add({revision: RevisionData(date, None) for revision, date in sent.items()})
+        rows = {entry_id(number): {row(number, b"a")} for number, _ in enumerate(DATES)}
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows)
+        firsts = [storage.content_find_first(content) for content in sent]
+        for found in (
+            storage.content_get(sent),
+            storage.directory_get(sent),
+            {revision: data.date for revision, data in storage.revision_get(sent).items()},
+            {first.content: first.date for first in firsts if first is not None},
+        ):
+            assert found == sent
+            assert all(date is not None and date.utcoffset() == timedelta(0) for date in found.values())
 
     def test_dates_of_other_time_zones_come_back_in_utc(self, storage: Storage) -> None:
         zones = [timezone(timedelta(hours=14)), timezone(-timedelta(hours=11, minutes=17, seconds=3))]
@@ -196,12 +207,10 @@ class ProvenanceStorageContract:
         }
         assert storage.entity_get_all(EntityType.ORIGIN) == {entry_id(1), entry_id(2)}
 
-    @pytest.mark.parametrize(
-        "url", ["x", "x" * 8192, "é" * 4096, "https://example.org/\U0001f600?a=1&b='\"\\{},%s NULL\r\n\t", "NULL", "{}"]
-    )
-    def test_urls_come_back_as_they_were(self, storage: Storage, url: str) -> None:
-        storage.origin_add({entry_id(1): url})
-        assert storage.origin_get([entry_id(1)]) == {entry_id(1): url}
+    def test_urls_come_back_as_they_were(self, storage: Storage) -> None:
+        sent = {entry_id(number): url for number, url in enumerate(URLS)}
+        storage.origin_add(sent)
+        assert storage.origin_get(sent) == sent
 
     # Revisions
 
@@ -237,35 +246,22 @@ class ProvenanceStorageContract:
 
     # Relations
 
-    @pytest.mark.parametrize("relation", WITH_PATH)
-    def test_rows_with_paths_are_a_set(self, storage: Storage, relation: RelationType) -> None:
-        rows = {entry_id(1): {row(7, path) for path in ODD_PATHS} | {row(8, b"a")}, entry_id(2): {row(7, b"a")}}
+    @pytest.mark.parametrize("relation", RelationType)
+    def test_rows_are_a_set_that_is_read_from_either_end(self, storage: Storage, relation: RelationType) -> None:
+        paths: list[bytes | None] = [*ODD_PATHS] if relation.has_path else [None]
+        rows = {entry_id(1): {row(7, path) for path in paths} | {row(8, paths[0])}, entry_id(2): {row(7, paths[0])}}
         assert storage.relation_add(relation, rows) is True
-        assert storage.relation_add(relation, {entry_id(1): {row(8, b"a"), row(8, b"b")}}) is True
-        rows[entry_id(1)].add(row(8, b"b"))
+        assert storage.relation_add(relation, {entry_id(1): {row(8, paths[0]), row(9, paths[-1])}}) is True
+        rows[entry_id(1)].add(row(9, paths[-1]))
         assert storage.relation_get_all(relation) == rows
         assert storage.relation_get(relation, [entry_id(1), entry_id(5)]) == {entry_id(1): rows[entry_id(1)]}
-        assert storage.location_get_all() == {*ODD_PATHS, b"a", b"b"}
-
-    @pytest.mark.parametrize("relation", WITHOUT_PATH)
-    def test_rows_without_paths_are_a_set(self, storage: Storage, relation: RelationType) -> None:
-        rows = {entry_id(1): {row(7), row(8)}, entry_id(2): {row(7)}}
-        assert storage.relation_add(relation, rows) is True
-        assert storage.relation_add(relation, {entry_id(2): {row(7)}}) is True
-        assert storage.relation_get_all(relation) == rows
-        assert storage.relation_get(relation, [entry_id(2), entry_id(5)]) == {entry_id(2): {row(7)}}
-        assert storage.location_get_all() == set()
-
-    @pytest.mark.parametrize("relation", RelationType)
-    def test_reverse_finds_rows_by_destination(self, storage: Storage, relation: RelationType) -> None:
-        path = b"p" if relation.has_path else None
-        storage.relation_add(relation, {entry_id(1): {row(7, path), row(8, path)}, entry_id(2): {row(7, path)}})
         assert storage.relation_get(relation, [entry_id(7)], reverse=True) == {
-            entry_id(1): {row(7, path)},
-            entry_id(2): {row(7, path)},
+            entry_id(1): {row(7, path) for path in paths},
+            entry_id(2): {row(7, paths[0])},
         }
         assert storage.relation_get(relation, [entry_id(1)], reverse=True) == {}
         assert storage.relation_get(relation, [entry_id(7)]) == {}
+        assert storage.location_get_all() == (set(ODD_PATHS) if relation.has_path else set())
 
     def test_relations_are_apart(self, storage: Storage) -> None:
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(7, b"a")}})
@@ -351,36 +347,36 @@ class ProvenanceStorageContract:
 
     def test_limit_cuts_the_ordered_results(self, storage: Storage) -> None:
         storage.revision_add({entry_id(5): RevisionData(DAY, None)})
-        paths = [b"%04d" % number for number in range(2_500)]
+        paths = [b"%04d" % number for number in range(1_100)]
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
-        for limit in (1, 2, 1_000, 1_001, 2_500, 2_501, 2**63 - 1, None):
+        for limit in (1, 2, 1_000, 1_001, 1_100, 1_101, 2**63 - 1, None):
             found = [result.path for result in storage.content_find_all(entry_id(1), limit=limit)]
             assert found == paths[:limit]
 
-    @pytest.mark.parametrize("limit", [0, -1, 2**63, 1.5, "1", True])
-    def test_a_limit_that_is_none_is_refused(self, storage: Storage, limit: Any) -> None:
-        with pytest.raises(InvalidValueError) as refused:
-            list(storage.content_find_all(entry_id(1), limit=limit))
-        assert refused.value.kind is InvalidValue.LIMIT
+    def test_an_invalid_limit_is_refused(self, storage: Storage) -> None:
+        invalid: list[Any] = [0, -1, 2**63, 1.5, "1", True]
+        for limit in invalid:
+            refused(InvalidValue.LIMIT, lambda: list(storage.content_find_all(entry_id(1), limit=limit)))  # noqa: B023
 
     def test_a_closed_generator_leaves_the_storage_usable(self, storage: Storage) -> None:
         storage.revision_add({entry_id(5): RevisionData(DAY, None)})
-        paths = {b"%05d" % number for number in range(1_500)}
+        paths = {b"%05d" % number for number in range(1_100)}
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
-        for _ in range(12):  # more than there are connections
+        for _ in range(9):  # more than there are connections
             results = storage.content_find_all(entry_id(1))
             assert next(results).path == b"00000"
             results.close()
-        assert len(list(storage.content_find_all(entry_id(1)))) == 1_500
+        assert len(list(storage.content_find_all(entry_id(1)))) == 1_100
 
     # Size
 
     def test_large_calls(self, storage: Storage) -> None:
-        count = 50_000
-        numbers = random.Random(7).sample(range(2**32), count)
+        numbers = random.Random(7).sample(range(2**32), self.large_count)
         dates = {entry_id(number): later(number % 40_000) for number in numbers}
         assert storage.content_add(dates) is True
-        assert storage.content_add({entry_id(number): LATEST_DATE for number in numbers[:5_000]}) is True
+        assert (
+            storage.content_add({entry_id(number): LATEST_DATE for number in numbers[: self.large_count // 10]}) is True
+        )
         assert storage.content_get(dates) == dates
         rows = {entry_id(number): {row(number % 100, b"%d" % number)} for number in numbers}
         assert storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows) is True
@@ -390,61 +386,22 @@ class ProvenanceStorageContract:
             src: found for src, found in rows.items() if {each.dst for each in found} & set(ends)
         }
 
-    # What is refused
+    # Invalid arguments
 
-    @pytest.mark.parametrize("bad", INVALID_IDS)
-    def test_invalid_ids_are_refused(self, storage: Storage, bad: Any) -> None:
-        good = entry_id(1)
-        refused(InvalidValue.ID, lambda: storage.content_add([good, bad]))
-        refused(InvalidValue.ID, lambda: storage.directory_add({good: DAY, bad: DAY}))
-        refused(InvalidValue.ID, lambda: storage.revision_add([good, bad]))
-        if bad is not None:
-            refused(InvalidValue.ID, lambda: storage.revision_add({good: RevisionData(DAY, bad)}))
-        refused(InvalidValue.ID, lambda: storage.origin_add({good: "url", bad: "url"}))
-        refused(
-            InvalidValue.ID, lambda: storage.relation_add(RelationType.CNT_IN_DIR, {good: {RelationData(bad, b"")}})
-        )
-        refused(InvalidValue.ID, lambda: storage.relation_add(RelationType.CNT_IN_DIR, {bad: {row(1, b"")}}))
-        refused(InvalidValue.ID, lambda: storage.content_get([good, bad]))
-        refused(InvalidValue.ID, lambda: storage.directory_get([bad]))
-        refused(InvalidValue.ID, lambda: storage.revision_get([bad]))
-        refused(InvalidValue.ID, lambda: storage.origin_get([bad]))
-        refused(InvalidValue.ID, lambda: storage.relation_get(RelationType.CNT_IN_DIR, [bad]))
-        refused(InvalidValue.ID, lambda: storage.content_find_first(bad))
-        refused(InvalidValue.ID, lambda: list(storage.content_find_all(bad)))
+    @pytest.mark.parametrize("kind", [InvalidValue.ID, InvalidValue.PATH, InvalidValue.URL, InvalidValue.DATE])
+    def test_invalid_arguments_are_refused_and_nothing_is_stored(self, storage: Storage, kind: InvalidValue) -> None:
+        for bad in INVALID[kind]:
+            for call in calls_with(storage, kind, bad):
+                refused(kind, call)
         assert state_of(storage) == state_of(InMemoryProvenanceStorage())
 
-    @pytest.mark.parametrize("bad", INVALID_PATHS)
-    def test_invalid_paths_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.PATH, lambda: storage.location_add([b"good", bad]))
-        for relation in WITH_PATH:
-            rows = {entry_id(1): {row(2, b"good"), RelationData(entry_id(2), bad)}}
-            refused(InvalidValue.PATH, partial(storage.relation_add, relation, rows))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("relation", WITHOUT_PATH)
-    def test_a_path_that_does_not_belong_is_refused(self, storage: Storage, relation: RelationType) -> None:
-        refused(InvalidValue.PATH, lambda: storage.relation_add(relation, {entry_id(1): {row(2), row(3, b"")}}))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("bad", INVALID_URLS)
-    def test_invalid_urls_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.URL, lambda: storage.origin_add({entry_id(1): "good", entry_id(2): bad}))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("bad", INVALID_DATES)
-    def test_invalid_dates_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.DATE, lambda: storage.content_add({entry_id(1): DAY, entry_id(2): bad}))
-        refused(InvalidValue.DATE, lambda: storage.directory_add({entry_id(1): DAY, entry_id(2): bad}))
-        refused(InvalidValue.DATE, lambda: storage.revision_add({entry_id(2): RevisionData(bad, None)}))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("bad", ["no_such_relation", "", None])
-    def test_unknown_relations_and_entities_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.ENUM, lambda: storage.relation_add(bad, {}))
-        refused(InvalidValue.ENUM, lambda: storage.relation_get(bad, []))
-        refused(InvalidValue.ENUM, lambda: storage.relation_get_all(bad))
-        refused(InvalidValue.ENUM, lambda: storage.entity_get_all(bad))
+    def test_unknown_relations_and_entities_are_refused(self, storage: Storage) -> None:
+        unknown: list[Any] = ["no_such_relation", "", None]
+        for bad in unknown:
+            refused(InvalidValue.ENUM, partial(storage.relation_add, bad, {}))
+            refused(InvalidValue.ENUM, partial(storage.relation_get, bad, []))
+            refused(InvalidValue.ENUM, partial(storage.relation_get_all, bad))
+            refused(InvalidValue.ENUM, partial(storage.entity_get_all, bad))
 
     # Properties
 
@@ -505,6 +462,40 @@ def later(days: int) -> datetime:
 
 def occurrence(content: int, revision: int, date: datetime, path: bytes, origin: str | None) -> ProvenanceResult:
     return ProvenanceResult(entry_id(content), entry_id(revision), date, origin, path)
+
+
+def calls_with(storage: Storage, kind: InvalidValue, bad: Any) -> Iterator[Callable[[], object]]:
+    """Yields a call of every method that takes a kind of value, with a valid and an invalid one."""
+    good, relation = entry_id(1), RelationType.CNT_IN_DIR
+    match kind:
+        case InvalidValue.ID:
+            yield partial(storage.content_add, [good, bad])
+            yield partial(storage.directory_add, {good: DAY, bad: DAY})
+            yield partial(storage.revision_add, [good, bad])
+            if bad is not None:
+                yield partial(storage.revision_add, {good: RevisionData(DAY, bad)})
+            yield partial(storage.origin_add, {good: "url", bad: "url"})
+            yield partial(storage.relation_add, relation, {good: {RelationData(bad, b"")}})
+            yield partial(storage.relation_add, relation, {bad: {row(1, b"")}})
+            yield partial(storage.content_get, [good, bad])
+            for get in (storage.directory_get, storage.revision_get, storage.origin_get):
+                yield partial(get, [bad])
+            yield partial(storage.relation_get, relation, [bad])
+            yield partial(storage.content_find_first, bad)
+            yield lambda: list(storage.content_find_all(bad))
+        case InvalidValue.PATH:
+            yield partial(storage.location_add, [b"good", bad])
+            for relation in RelationType:
+                if relation.has_path:
+                    yield partial(storage.relation_add, relation, {good: {row(2, b"good"), row(2, bad)}})
+                else:
+                    yield partial(storage.relation_add, relation, {good: {row(2), row(3, b"")}})
+        case InvalidValue.URL:
+            yield partial(storage.origin_add, {good: "good", entry_id(2): bad})
+        case InvalidValue.DATE:
+            yield partial(storage.content_add, {good: DAY, entry_id(2): bad})
+            yield partial(storage.directory_add, {good: DAY, entry_id(2): bad})
+            yield partial(storage.revision_add, {good: RevisionData(bad, None)})
 
 
 def refused(kind: InvalidValue, call: Callable[[], object]) -> None:
