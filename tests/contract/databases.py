@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from provgate_storage.postgresql.schema import TABLES
 
 LARGE_COUNT_OF_MONGODB: Final = 2_500
-"""Rows of a large call: several of MongoDB's commands and queries. SecantusDB takes a minute for twenty times as many."""
+"""Rows of a large call: several of its commands and queries. SecantusDB takes a minute for twenty times as many."""
 
 
 def empty_postgresql(dsn: str) -> None:
