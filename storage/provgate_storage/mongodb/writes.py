@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from bson.int64 import Int64
 from pymongo import UpdateOne
@@ -20,6 +20,8 @@ from provgate_storage.model import EntityType, Id, Path
 from provgate_storage.mongodb.connection import Document
 from provgate_storage.mongodb.failures import DUPLICATE_KEY
 from provgate_storage.rows.rows import LOCATION, Row
+
+_RELATION: Final = ("_id", "src", "dst", "path")
 
 PIECE_ROW_COUNT: Final = 1_000
 """Rows of one command: this limits its time, and the memory of a call with a million rows."""
@@ -55,7 +57,7 @@ def write(collection: Collection[Document], name: str, rows: Sequence[Row]) -> N
         PyMongoError: as the driver says.
     """
     for start in range(0, len(rows), PIECE_ROW_COUNT):
-        documents = [_document(name, row) for row in rows[start : start + PIECE_ROW_COUNT]]
+        documents = _documents(name, rows[start : start + PIECE_ROW_COUNT])
         stored = [documents[index] for index in _insert(collection, documents)]
         # Upserts, though the documents are there: if somebody deletes one by hand at this moment, no row is lost.
         updates = [
@@ -81,34 +83,26 @@ def _insert(collection: Collection[Document], documents: list[Document]) -> list
     return []
 
 
-_FIELDS: Final[dict[str, tuple[str, ...]]] = {
-    EntityType.CONTENT: ("date",),
-    EntityType.DIRECTORY: ("date",),
-    EntityType.REVISION: ("date", "origin"),
-    EntityType.ORIGIN: ("url",),
-}
-
-
-def _document(name: str, row: Row) -> Document:
-    """Returns a row as a document.
+def _documents(name: str, rows: Sequence[Row]) -> list[Document]:
+    """Returns rows as documents.
 
     Ids and paths are BSON binary, which pymongo gives back as bytes. A date is a 64-bit integer, the microseconds since
     1970-01-01 UTC: a BSON date has milliseconds. An unknown date or origin is a missing field, so that `$min` sets it:
     null is less than every number.
     """
-    if name in _FIELDS:
-        document: dict[str, Any] = {"_id": row[0]}
-        for field, value in zip(_FIELDS[name], row[1:], strict=True):
-            if value is not None:
-                document[field] = Int64(value) if field == "date" else value
-        return document
-    if name == LOCATION:
-        (path,) = row
-        return {"_id": location_key(path), "path": path}
-    document = {"_id": relation_key(*row), "src": row[0], "dst": row[1]}
-    if len(row) > 2:
-        document["path"] = row[2]
-    return document
+    match name:
+        case EntityType.CONTENT | EntityType.DIRECTORY:
+            return [{"_id": id} if date is None else {"_id": id, "date": Int64(date)} for id, date in rows]
+        case EntityType.REVISION:
+            dates = _documents(EntityType.CONTENT, [row[:2] for row in rows])
+            origins: list[Document] = [{} if row[2] is None else {"origin": row[2]} for row in rows]
+            return [date | origin for date, origin in zip(dates, origins, strict=True)]
+        case EntityType.ORIGIN:
+            return [{"_id": id, "url": url} for id, url in rows]
+        case _ if name == LOCATION:
+            return [{"_id": location_key(path), "path": path} for (path,) in rows]
+        case _:  # a relation, with or without paths
+            return [dict(zip(_RELATION, (relation_key(*row), *row), strict=False)) for row in rows]
 
 
 def _merge_operators(document: Document) -> dict[str, Document]:
