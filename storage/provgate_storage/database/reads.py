@@ -53,7 +53,7 @@ class RowStream(ABC, Generic[T]):
         """
         try:
             self._check_running()
-            self._take_connection()
+            self._acquire()
             with self._lock:
                 self._has_connection = True
             yield from self._chunks()
@@ -81,7 +81,7 @@ class RowStream(ABC, Generic[T]):
             self._closed = True
             if self._has_connection:
                 self._has_connection = False
-                self._give_back_connection(self._cancelled)
+                self._release(self._cancelled)
 
     def _check_running(self) -> None:
         """Raises `StorageUnavailableError` once the stream was cancelled or closed."""
@@ -91,7 +91,7 @@ class RowStream(ABC, Generic[T]):
             raise StorageUnavailableError("the read was closed")
 
     @abstractmethod
-    def _take_connection(self) -> None:
+    def _acquire(self) -> None:
         """Takes what the stream reads with."""
 
     @abstractmethod
@@ -103,8 +103,8 @@ class RowStream(ABC, Generic[T]):
         """Ends the query at the server."""
 
     @abstractmethod
-    def _give_back_connection(self, cancelled: bool) -> None:
-        """Gives back what `_take_connection` took."""
+    def _release(self, cancelled: bool) -> None:
+        """Gives back what `_acquire` took."""
 
 
 class Reads(ABC):

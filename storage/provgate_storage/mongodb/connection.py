@@ -28,7 +28,7 @@ class Slots:
 
     Args:
         count: the limit.
-        wait_s: how long `take` waits for a slot, in seconds.
+        wait_s: how long `acquire` waits for a slot, in seconds.
     """
 
     def __init__(self, count: int, wait_s: float) -> None:
@@ -36,23 +36,23 @@ class Slots:
         self._wait_s = wait_s
         self._free = threading.Semaphore(count)
 
-    def take(self) -> None:
-        """Takes a slot; `give_back` frees it. Raises `StorageBusyError` if none became free in time."""
+    def acquire(self) -> None:
+        """Takes a slot; `release` frees it. Raises `StorageBusyError` if none became free in time."""
         if not self._free.acquire(timeout=self._wait_s):
             raise StorageBusyError(f"no connection became free within {self._wait_s:g} s; the limit is {self._count}")
 
-    def give_back(self) -> None:
-        """Frees a slot that `take` took."""
+    def release(self) -> None:
+        """Frees a slot that `acquire` took."""
         self._free.release()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Holds a slot during the block."""
-        self.take()
+        self.acquire()
         try:
             yield
         finally:
-            self.give_back()
+            self.release()
 
 
 class Connection:

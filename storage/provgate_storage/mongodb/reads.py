@@ -56,12 +56,12 @@ class MongoDbStream(RowStream[T]):
         self._decode = decode
         self._documents: Generator[Document, None, None] | None = None
 
-    def _take_connection(self) -> None:
-        self._reads.slots.take()
+    def _acquire(self) -> None:
+        self._reads.slots.acquire()
         try:
             self._session = self._reads.connection.start_session()
         except BaseException:
-            self._reads.slots.give_back()
+            self._reads.slots.release()
             raise
 
     def _chunks(self) -> Iterator[list[T]]:
@@ -94,14 +94,14 @@ class MongoDbStream(RowStream[T]):
     def _end_query(self) -> None:
         self._reads.connection.end(self._session)
 
-    def _give_back_connection(self, cancelled: bool) -> None:
+    def _release(self, cancelled: bool) -> None:
         try:
             with pymongo.timeout(self._reads.connection.timeout_s):
                 if self._documents is not None:
                     self._documents.close()
                 self._session.end_session()
         finally:
-            self._reads.slots.give_back()
+            self._reads.slots.release()
 
 
 _KNOWN: Final = {"$exists": True}

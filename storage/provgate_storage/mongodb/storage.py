@@ -106,7 +106,7 @@ class ProvenanceStorageMongoDb(LocalStorage):
         connection = self._connection
         if not rows:
             return
-        with connection.write_slots.taken():
+        with connection.write_slots.held():
             try:
                 with translated_errors():
                     write(connection.write_to(name), name, rows)

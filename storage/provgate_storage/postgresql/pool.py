@@ -29,7 +29,7 @@ class ConnectionPool:
     Args:
         connect: makes a connection.
         size: the largest number of connections, in use and idle.
-        wait_s: how long `take` waits for a connection, in seconds.
+        wait_s: how long `acquire` waits for a connection, in seconds.
     """
 
     def __init__(self, connect: Callable[[], connection], size: int, wait_s: float) -> None:
@@ -41,8 +41,8 @@ class ConnectionPool:
         self._idle: list[connection] = []
         self._closed = False
 
-    def take(self) -> connection:
-        """Returns a connection outside a transaction. The caller passes it to `give_back` or `discard`.
+    def acquire(self) -> connection:
+        """Returns a connection outside a transaction. The caller passes it to `release` or `discard`.
 
         Raises:
             StorageBusyError: all connections are in use, and none came back in time.
@@ -56,27 +56,27 @@ class ConnectionPool:
             self._free.release()
             raise
 
-    def give_back(self, taken: connection) -> None:
+    def release(self, acquired: connection) -> None:
         """Takes a connection back after rolling back its transaction, if any; closes it if it is broken."""
         try:
-            keep = _rolled_back(taken)
+            keep = _rolled_back(acquired)
             with self._lock:
                 keep = keep and not self._closed
                 if keep:
-                    self._idle.append(taken)
+                    self._idle.append(acquired)
             if not keep:
-                taken.close()
+                acquired.close()
         finally:
             self._free.release()
 
-    def discard(self, taken: connection) -> None:
-        """Closes a connection that `take` gave, without a round trip to the server."""
+    def discard(self, acquired: connection) -> None:
+        """Closes a connection that `acquire` gave, without a round trip to the server."""
         try:
-            taken.close()
+            acquired.close()
         finally:
             self._free.release()
 
-    def cancel(self, taken: connection) -> None:
+    def cancel(self, acquired: connection) -> None:
         """Ends the statement that a connection in use runs, over a short connection of its own to the server.
 
         Not by psycopg2's `cancel`, which stops every thread of the program until the server answers.
@@ -87,7 +87,7 @@ class ConnectionPool:
         own = self._connect()
         try:
             with translated_errors(), own.cursor() as own_cursor:
-                own_cursor.execute("SELECT pg_cancel_backend(%s)", (taken.info.backend_pid,))
+                own_cursor.execute("SELECT pg_cancel_backend(%s)", (acquired.info.backend_pid,))
         finally:
             own.close()
 
@@ -99,18 +99,18 @@ class ConnectionPool:
             StorageError: what psycopg2 raised within the block or at its end. After a `StorageUnavailableError` it is
                 not known whether the transaction was committed.
         """
-        taken = self.take()
+        acquired = self.acquire()
         try:
-            with translated_errors(), taken.cursor() as own_cursor:
+            with translated_errors(), acquired.cursor() as own_cursor:
                 yield own_cursor
-                taken.commit()
+                acquired.commit()
         except StorageUnavailableError:
-            self.discard(taken)
+            self.discard(acquired)
             raise
         except BaseException:
-            self.give_back(taken)
+            self.release(acquired)
             raise
-        self.give_back(taken)
+        self.release(acquired)
 
     def close(self) -> None:
         """Closes the idle connections at once and the others when they come back."""
@@ -137,15 +137,15 @@ class ConnectionPool:
             found.close()
 
 
-def _rolled_back(taken: connection) -> bool:
+def _rolled_back(acquired: connection) -> bool:
     """Rolls back the transaction of a connection, and returns whether the connection is usable."""
-    if taken.closed:
+    if acquired.closed:
         return False
-    if taken.info.transaction_status in (TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR):
+    if acquired.info.transaction_status in (TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR):
         try:
             with translated_errors():
-                taken.rollback()
+                acquired.rollback()
         except StorageError:
             return False
     # Anything else is a statement that still runs, or a broken connection.
-    return taken.info.transaction_status == TRANSACTION_STATUS_IDLE
+    return acquired.info.transaction_status == TRANSACTION_STATUS_IDLE

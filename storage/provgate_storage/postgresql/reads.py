@@ -51,8 +51,8 @@ class PostgreSqlStream(RowStream[T]):
         self._pool = pool
         self._chunk_row_count = chunk_row_count
 
-    def _take_connection(self) -> None:
-        self._connection = self._pool.take()
+    def _acquire(self) -> None:
+        self._connection = self._pool.acquire()
 
     def _chunks(self) -> Iterator[list[T]]:
         remaining = iter(self.queries)
@@ -71,12 +71,12 @@ class PostgreSqlStream(RowStream[T]):
     def _end_query(self) -> None:
         self._pool.cancel(self._connection)
 
-    def _give_back_connection(self, cancelled: bool) -> None:
+    def _release(self, cancelled: bool) -> None:
         if cancelled:
             # The server may act on a cancellation as late as in the connection's next statement.
             self._pool.discard(self._connection)
         else:
-            self._pool.give_back(self._connection)
+            self._pool.release(self._connection)
 
 
 class PostgreSqlRowStream(PostgreSqlStream[T]):

@@ -51,24 +51,24 @@ def error_of(sqlstate: str) -> psycopg2.Error:
 def test_a_connection_that_cannot_roll_back_is_dropped_and_its_place_is_free(sqlstate: str) -> None:
     made = FakeConnection(error_of(sqlstate))
     pool = pool_of(made)
-    pool.give_back(pool.take())
+    pool.release(pool.acquire())
     assert made.closed
-    pool.take()
+    pool.acquire()
 
 
 def test_an_unforeseen_error_leaves_the_place_free() -> None:
     pool = pool_of(FakeConnection(ZeroDivisionError()))
-    taken = pool.take()
+    acquired = pool.acquire()
     with pytest.raises(ZeroDivisionError):
-        pool.give_back(taken)
-    pool.take()
+        pool.release(acquired)
+    pool.acquire()
 
 
 def test_a_connection_in_use_keeps_its_place() -> None:
     pool = pool_of(FakeConnection())
-    pool.take()
+    pool.acquire()
     with pytest.raises(StorageBusyError, match="no connection became free within 0 s; the limit is 1"):
-        pool.take()
+        pool.acquire()
 
 
 def test_a_connection_that_cannot_be_set_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
