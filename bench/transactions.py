@@ -14,8 +14,7 @@ from bench.subjects import DIRECT, Subject
 from provgate_storage import EntityType, RelationType
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.registry import local_storage
-from provgate_storage.rows.arguments import dated_rows, relation_rows
-from provgate_storage.rows.rows import Row
+from provgate_storage.rows.rows import Row, dated_rows, relation_rows
 
 _RELATION: Final = RelationType.CNT_EARLY_IN_REV
 _ENTRIES: Final = 100_000

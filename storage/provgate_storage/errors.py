@@ -1,7 +1,7 @@
-"""What a storage raises.
+"""The errors of a storage.
 
-Whether a call may be repeated is told by the class, never by a text: a subclass of `RetryableStorageError` may be
-repeated as it is, every other may not.
+The class says whether a call may be repeated, never the text: a subclass of `RetryableStorageError` may be repeated
+unchanged, all others may not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class StorageError(Exception):
-    """The base of everything that a storage raises."""
+    """The base of all errors of a storage."""
 
 
 class RetryableStorageError(StorageError):
@@ -22,7 +22,7 @@ class StorageConflictError(RetryableStorageError):
 
 
 class StorageLockedError(StorageConflictError):
-    """A lock was not granted in time. Repeating at once may wait as long again: once, and then after a while."""
+    """A lock was not granted in time: repeat once at once, then after a while, since each call may wait as long."""
 
 
 class StorageUnavailableError(RetryableStorageError):
@@ -34,7 +34,7 @@ class StorageBusyError(RetryableStorageError):
 
 
 class StorageFullError(RetryableStorageError):
-    """The database has no space or cannot write: repeat once somebody has helped it."""
+    """The database has no space or cannot write: repeat after an operator has helped."""
 
 
 class StorageTimeoutError(RetryableStorageError):
@@ -42,15 +42,15 @@ class StorageTimeoutError(RetryableStorageError):
 
 
 class StorageForbiddenError(RetryableStorageError):
-    """The database's user lacks a right: repeat once somebody has granted it."""
+    """The database's user lacks a right: repeat after it was granted."""
 
 
 class DataRefusedError(StorageError):
-    """The database refuses a value as data. Repeating the call is of no use."""
+    """The database refuses a value as data. Repeating the call does not help."""
 
 
 class SchemaMismatchError(StorageError):
-    """The database is not what this program expects: no schema, another version, or other range counts."""
+    """The database differs from what this program expects: no schema, another version, or other range counts."""
 
 
 class NotSetUpError(SchemaMismatchError):
@@ -69,7 +69,7 @@ class InvalidValue(StrEnum):
 
 
 class InvalidValueError(StorageError, ValueError):
-    """A value given to a storage is not one that it can keep.
+    """A storage cannot keep a value.
 
     Attributes:
         kind: what is wrong.

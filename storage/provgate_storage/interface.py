@@ -1,4 +1,4 @@
-"""The contract of everything that stores or reaches provenance."""
+"""The contract of everything that stores provenance or reaches a store of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class ProvenanceStorageInterface(Protocol):
     A context manager: `open()` on enter, `close()` on exit. An open storage may be used from many threads at once.
 
     Values: an id is 20 bytes; a path is 0 to 4096 bytes without NUL; a URL is 1 to 8192 bytes of UTF-8 without NUL; a
-    date is timezone-aware and comes back in UTC, floored to microseconds. Every method raises `InvalidValueError`, and
-    neither stores nor reads anything, when a value given to it is not so.
+    date is timezone-aware and comes back in UTC, floored to microseconds. If an argument is invalid, a method raises
+    `InvalidValueError`, and stores or reads nothing.
 
-    Writes return True when everything is committed and False when the same call may be tried again. They are
-    idempotent, and a date or a set ends the same whatever the order of the writes: of two dates the earlier stays, sets
-    grow. A read that starts after a write has returned True sees it.
+    A write returns True when everything is committed, and False when the same call may be tried again. Writes are
+    idempotent. Their order does not matter for dates and sets: of two dates the earlier stays, sets grow. A read that
+    starts after a write has returned True sees it.
     """
 
     def __enter__(self) -> Self: ...
@@ -32,16 +32,16 @@ class ProvenanceStorageInterface(Protocol):
     ) -> None: ...
 
     def open(self) -> None:
-        """Connects. Does nothing where the storage is open."""
+        """Connects. Does nothing if the storage is open."""
 
     def close(self) -> None:
-        """Gives everything back. Does nothing where the storage is closed. It may be opened again."""
+        """Releases all resources. Does nothing if the storage is closed. It may be opened again."""
 
     def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        """Adds contents, with their dates where a mapping gives them. None never replaces a date."""
+        """Adds contents, with their dates if a mapping gives them. None never replaces a date."""
 
     def directory_add(self, dirs: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        """Adds directories, with their dates where a mapping gives them. None never replaces a date."""
+        """Adds directories, with their dates if a mapping gives them. None never replaces a date."""
 
     def location_add(self, paths: Iterable[Path]) -> bool:
         """Adds paths to the set of locations."""
@@ -52,15 +52,15 @@ class ProvenanceStorageInterface(Protocol):
     def revision_add(self, revs: Iterable[Id] | Mapping[Id, RevisionData]) -> bool:
         """Adds revisions.
 
-        The earliest date wins; an origin that is not None replaces the preferred origin; None changes nothing. The
+        The earliest date stays; an origin that is not None replaces the preferred origin; None changes nothing. The
         origin need not be known.
         """
 
     def relation_add(self, relation: RelationType, data: Mapping[Id, set[RelationData]]) -> bool:
         """Adds rows, by source id, to a relation.
 
-        Neither end needs to be known: the entities and paths that a row implies are seen by `entity_get_all` and
-        `location_get_all`.
+        Neither end needs to be known: `entity_get_all` and `location_get_all` see the entities and paths that a row
+        names.
         """
 
     def content_get(self, ids: Iterable[Id]) -> dict[Id, datetime]:
@@ -84,13 +84,13 @@ class ProvenanceStorageInterface(Protocol):
         """Returns all rows of a relation, by source id."""
 
     def entity_get_all(self, entity: EntityType) -> set[Id]:
-        """Returns the ids of all entities of a type, those that only relations or preferred origins name included."""
+        """Returns the ids of all entities of a type, also of those that only relations or preferred origins name."""
 
     def location_get_all(self) -> set[Path]:
-        """Returns all paths, those that only relations name included."""
+        """Returns all paths, also those that only relations name."""
 
     def content_find_first(self, id: Id) -> ProvenanceResult | None:
-        """Returns the earliest occurrence of a content over CNT_EARLY_IN_REV; None where there is none.
+        """Returns the earliest occurrence of a content over CNT_EARLY_IN_REV, or None.
 
         Earliest in the order of (date, revision, origin, path). A revision without a date does not count.
         """
@@ -98,13 +98,13 @@ class ProvenanceStorageInterface(Protocol):
     def content_find_all(self, id: Id, limit: int | None = None) -> Generator[ProvenanceResult, None, None]:
         """Yields the occurrences of a content, each once, in the order of (date, revision, origin, path).
 
-        They are the rows of CNT_EARLY_IN_REV, and those of CNT_IN_DIR joined with DIR_IN_REV, whose path is the
-        directory's path, "/", and the path in the directory; a directory at "" or "." adds nothing. A revision without
-        a date does not count.
+        They are the rows of CNT_EARLY_IN_REV, and those of CNT_IN_DIR joined with DIR_IN_REV. The path of a joined row
+        is the directory's path, "/", and the path in the directory; a directory at "" or "." adds nothing. A revision
+        without a date does not count.
 
         Args:
             id: the content's id.
-            limit: at most so many, at least 1; None for all.
+            limit: the largest number of occurrences, at least 1; None for all.
 
         Closing the generator ends the query behind it.
         """

@@ -1,4 +1,4 @@
-"""The values of the provenance index, as every storage takes and gives them."""
+"""The values of the provenance index, as every storage takes and returns them."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class RelationType(StrEnum):
 
     @property
     def has_path(self) -> bool:
-        """Whether every row of this relation has a path; where it is false, none has."""
-        # By identity: this is asked for every row, and to hash a member costs more than the rest of a row's check.
+        """Whether the rows of this relation have paths: all of them, or none."""
+        # By identity: this is called for every row, and hashing a member costs more than the rest of a row's check.
         return self is not RelationType.REV_IN_ORG and self is not RelationType.REV_BEFORE_REV
 
 
@@ -60,11 +60,11 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class RevisionData:
-    """What is known of a revision.
+    """The known data of a revision.
 
     Attributes:
-        date: the author date, timezone-aware; None where it is not known.
-        origin: the id of the preferred origin; None where there is none.
+        date: the author date, timezone-aware; None if it is unknown.
+        origin: the id of the preferred origin; None if there is none.
     """
 
     date: datetime | None
@@ -73,7 +73,7 @@ class RevisionData:
 
 @dataclass(frozen=True, slots=True)
 class RelationData:
-    """The far end of one row of a relation, as seen from its source.
+    """One row of a relation, without its source.
 
     Attributes:
         dst: the id of the destination.
@@ -92,8 +92,8 @@ class ProvenanceResult:
         content: the content's id.
         revision: the id of a revision that holds it.
         date: that revision's date, in UTC.
-        origin: the URL of that revision's preferred origin; None where there is none or its URL is not known.
-        path: the content's path in the revision. A path joined of two may be longer than 4096 bytes.
+        origin: the URL of that revision's preferred origin; None if there is none or its URL is unknown.
+        path: the content's path in the revision. A path that is joined of two may have more than 4096 bytes.
     """
 
     content: Id

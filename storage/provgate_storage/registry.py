@@ -1,4 +1,4 @@
-"""The local storage that a configuration names, for the programs that stand before it."""
+"""Finds the storage that a configuration names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ENTRY_POINT_GROUP: Final = "provgate.storage"
 
 RABBITMQ_INSTEAD: Final = (
     "RabbitMQ is no storage: set provenance.storage to {cls: grpc, url: HOST:PORT}, the address of the gateway, and"
-    " move what is here to provenance.rabbitmq, which provgate-gateway and provgate-workers read"
+    " move the settings that are here to provenance.rabbitmq, which provgate-gateway and provgate-workers read"
 )
-"""What is said to a configuration that names the storage `rabbitmq`, as existing ones do."""
+"""The error text for a configuration that names the storage `rabbitmq`, as older ones do."""
 
-# The name that existing configurations use for the database that the workers write to.
+# Existing configurations call the database of the workers "local".
 _ALIASES: Final = {"local": "postgresql"}
 
 
@@ -30,10 +30,9 @@ def get_provenance_storage(cls: str, **kwargs: Any) -> ProvenanceStorageInterfac
     """Returns the storage of a name, not yet open.
 
     Args:
-        cls: "postgresql" or its old name "local", "grpc", or what another distribution registers as an entry point of
-            the group `provgate.storage`. Classes are found by entry point, so that nothing is imported that is not
-            asked for.
-        **kwargs: what the class takes.
+        cls: "postgresql" or its old name "local", "mongodb", "grpc", or a name that another distribution registers as
+            an entry point of the group `provgate.storage`. Only the named one is imported.
+        **kwargs: the arguments of the class.
 
     Raises:
         UnknownStorageError: there is no such name, or what it needs is not installed.
@@ -62,29 +61,26 @@ def local_storage(storage_config: Mapping[str, Any], section: str, **defaults: A
     """Returns the local storage of a configuration, not yet open.
 
     Args:
-        storage_config: `cls` and what that class takes.
+        storage_config: `cls` and the arguments of that class.
         section: the path of the section that holds it, for messages.
-        **defaults: what the program sets where the configuration does not.
+        **defaults: the arguments that the program sets if the configuration does not.
 
     Raises:
-        ConfigurationError: there is no such storage, it is not a local one, or it does not take these settings.
+        ConfigurationError: there is no such storage, it is not a local one, or it does not take these arguments.
     """
     settings = dict(storage_config)
     name = settings.pop("cls", None)
-    path = f"{section}.storage_config"
+    path = f"{section}.storage_config.cls"
     if not isinstance(name, str):
-        raise ConfigurationError(f"{path}.cls: missing; it names the storage, for example `postgresql`")
+        raise ConfigurationError(f"{path}: missing; it names the storage, for example `postgresql`")
     try:
         found = storage_class(name)
     except UnknownStorageError as error:
-        raise ConfigurationError(f"{path}.cls: {error}") from error
+        raise ConfigurationError(f"{path}: {error}") from error
     if not issubclass(found, LocalStorage):
-        raise ConfigurationError(
-            f"{path}.cls: {name} holds no data itself: name the database that the workers write to"
-        )
+        raise ConfigurationError(f"{path}: {name} holds no data itself: name the database that the workers write to")
     try:
-        storage: LocalStorage = found(**{**defaults, **settings})
+        return found(**{**defaults, **settings})
     except ConfigurationError as error:
-        # It starts with `storage_config`: a storage does not know in which section it is configured.
+        # The path in it starts with `storage_config`: a storage does not know its section.
         raise ConfigurationError(f"{section}.{error.message}") from error
-    return storage

@@ -6,7 +6,7 @@ An implementation's test file subclasses `ProvenanceStorageContract` and gives i
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final
@@ -35,9 +35,6 @@ from tests.support.reference import InMemoryProvenanceStorage
 
 Storage = ProvenanceStorageInterface
 
-WITH_PATH: Final = [relation for relation in RelationType if relation.has_path]
-WITHOUT_PATH: Final = [relation for relation in RelationType if not relation.has_path]
-
 # Each example uses ids of its own, so that the storage need not be emptied between them, and the executor that differs
 # is the implementation under test.
 PROPERTY: Final = settings(
@@ -47,20 +44,44 @@ PROPERTY: Final = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 
-INVALID_IDS: Final[list[Any]] = [b"", b"x" * 19, b"x" * 21, b"61" * 20, "61" * 20, "x" * 20, None, 7]
-INVALID_PATHS: Final[list[Any]] = [b"a\0b", b"x" * 4097, "text", None]
-INVALID_URLS: Final[list[Any]] = ["", "a\0b", "x" * 8193, "é" * 4097, "\ud800", b"bytes", None]
-INVALID_DATES: Final[list[Any]] = [
-    datetime(2020, 1, 1),
-    LATEST_DATE.replace(tzinfo=timezone(-timedelta(hours=1))),
-    EARLIEST_DATE.replace(tzinfo=timezone(timedelta(hours=1))),
-    "2020-01-01",
-    0,
+DATES: Final = [
+    EARLIEST_DATE,
+    LATEST_DATE,
+    datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+    datetime(1582, 10, 10, 12, 30, 59, 999_999, tzinfo=UTC),
+    datetime(1899, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC),
 ]
+URLS: Final = [
+    "x",
+    "x" * 8192,
+    "é" * 4096,
+    "https://example.org/\U0001f600?a=1&b='\"\\{},%s NULL\r\n\t",
+    "NULL",
+    "{}",
+]
+INVALID: Final[dict[InvalidValue, list[Any]]] = {
+    InvalidValue.ID: [b"", b"x" * 19, b"x" * 21, b"61" * 20, "61" * 20, "x" * 20, None, 7],
+    InvalidValue.PATH: [b"a\0b", b"x" * 4097, "text", None],
+    InvalidValue.URL: ["", "a\0b", "x" * 8193, "é" * 4097, "\ud800", b"bytes", None],
+    InvalidValue.DATE: [
+        datetime(2020, 1, 1),
+        LATEST_DATE.replace(tzinfo=timezone(-timedelta(hours=1))),
+        EARLIEST_DATE.replace(tzinfo=timezone(timedelta(hours=1))),
+        "2020-01-01",
+        0,
+    ],
+}
 
 
 class ProvenanceStorageContract:
-    """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty."""
+    """The tests. `storage` is a `ProvenanceStorageInterface`, open and empty.
+
+    Attributes:
+        large_count: rows of a large call: more than one statement and one package take.
+    """
 
     large_count = 50_000
 
@@ -79,15 +100,7 @@ class ProvenanceStorageContract:
             assert opened_again.location_get_all() == {b"kept"}
         storage.open()
 
-    def test_an_empty_storage_knows_nothing(self, storage: Storage) -> None:
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-        assert storage.content_get([entry_id(1)]) == {}
-        assert storage.revision_get([entry_id(1)]) == {}
-        assert storage.relation_get(RelationType.CNT_IN_DIR, [entry_id(1)], reverse=True) == {}
-        assert storage.content_find_first(entry_id(1)) is None
-        assert list(storage.content_find_all(entry_id(1))) == []
-
-    def test_empty_arguments_are_fine_and_do_nothing(self, storage: Storage) -> None:
+    def test_an_empty_storage_stays_empty_after_empty_arguments(self, storage: Storage) -> None:
         assert storage.content_add([]) is True
         assert storage.directory_add({}) is True
         assert storage.revision_add({}) is True
@@ -97,10 +110,15 @@ class ProvenanceStorageContract:
             assert storage.relation_add(relation, {}) is True
             assert storage.relation_add(relation, {entry_id(1): set()}) is True
             assert storage.relation_get(relation, []) == {}
-        assert storage.content_get([]) == {}
-        assert storage.directory_get(iter(())) == {}
-        assert storage.revision_get(set()) == {}
-        assert storage.origin_get(()) == {}
+            assert storage.relation_get(relation, [entry_id(1)], reverse=True) == {}
+        ids: list[bytes]
+        for ids in ([], [entry_id(1)]):
+            assert storage.content_get(iter(ids)) == {}
+            assert storage.directory_get(set(ids)) == {}
+            assert storage.revision_get(tuple(ids)) == {}
+            assert storage.origin_get(ids) == {}
+        assert storage.content_find_first(entry_id(1)) is None
+        assert list(storage.content_find_all(entry_id(1))) == []
         assert state_of(storage) == state_of(InMemoryProvenanceStorage())
 
     def test_any_iterable_will_do_and_may_hold_duplicates(self, storage: Storage) -> None:
@@ -117,23 +135,18 @@ class ProvenanceStorageContract:
 
     # Contents and directories
 
-    @pytest.mark.parametrize("entity", [EntityType.CONTENT, EntityType.DIRECTORY])
-    def test_the_earliest_date_wins(self, storage: Storage, entity: EntityType) -> None:
-        add, get = dated(storage, entity)
-        for date, kept in [(DAY, DAY), (later(1), DAY), (later(-1), later(-1)), (DAY, later(-1))]:
-            assert add({entry_id(1): date}) is True
-            assert get([entry_id(1)]) == {entry_id(1): kept}
-
-    @pytest.mark.parametrize("entity", [EntityType.CONTENT, EntityType.DIRECTORY])
-    def test_no_date_never_replaces_a_date(self, storage: Storage, entity: EntityType) -> None:
-        add, get = dated(storage, entity)
-        add([entry_id(1), entry_id(2)])
-        assert get([entry_id(1), entry_id(2)]) == {}
-        assert storage.entity_get_all(entity) == {entry_id(1), entry_id(2)}
-        add({entry_id(1): DAY, entry_id(2): None})
-        add({entry_id(1): None})
-        add([entry_id(1)])
-        assert get([entry_id(1), entry_id(2)]) == {entry_id(1): DAY}
+    def test_the_earliest_date_stays_and_none_never_replaces_a_date(self, storage: Storage) -> None:
+        ids = [entry_id(1), entry_id(2)]
+        steps = [(None, None), (DAY, DAY), (later(1), DAY), (None, DAY), (later(-1), later(-1)), (DAY, later(-1))]
+        for entity, add, get in [
+            (EntityType.CONTENT, storage.content_add, storage.content_get),
+            (EntityType.DIRECTORY, storage.directory_add, storage.directory_get),
+        ]:
+            assert add(ids) is True
+            assert storage.entity_get_all(entity) == set(ids)
+            for date, kept in steps:
+                assert add({entry_id(1): date, entry_id(2): None}) is True
+                assert get(ids) == ({} if kept is None else {entry_id(1): kept})
 
     def test_entities_of_different_types_are_apart(self, storage: Storage) -> None:
         storage.content_add({entry_id(1): DAY})
@@ -146,34 +159,22 @@ class ProvenanceStorageContract:
 
     # Dates
 
-    @pytest.mark.parametrize(
-        "date",
-        [
-            EARLIEST_DATE,
-            LATEST_DATE,
-            datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
-            datetime(1582, 10, 10, 12, 30, 59, 999_999, tzinfo=UTC),
-            datetime(1899, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
-            datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
-            datetime(1970, 1, 1, tzinfo=UTC),
-            datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC),
-        ],
-    )
-    def test_dates_come_back_exactly(self, storage: Storage, date: datetime) -> None:
-        storage.content_add({entry_id(1): date})
-        storage.directory_add({entry_id(1): date})
-        storage.revision_add({entry_id(1): RevisionData(date, None)})
-        storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(1, b"a")}})
-        first = storage.content_find_first(entry_id(1))
-        assert first is not None
-        found = [
-            storage.content_get([entry_id(1)])[entry_id(1)],
-            storage.directory_get([entry_id(1)])[entry_id(1)],
-            storage.revision_get([entry_id(1)])[entry_id(1)].date,
-            first.date,
-        ]
-        assert found == [date] * 4
-        assert all(each is not None and each.utcoffset() == timedelta(0) for each in found)
+    def test_dates_come_back_exactly(self, storage: Storage) -> None:
+        sent = {entry_id(number): date for number, date in enumerate(DATES)}
+        storage.content_add(sent)
+        storage.directory_add(sent)
+        storage.revision_add({revision: RevisionData(date, None) for revision, date in sent.items()})
+        rows = {entry_id(number): {row(number, b"a")} for number, _ in enumerate(DATES)}
+        storage.relation_add(RelationType.CNT_EARLY_IN_REV, rows)
+        firsts = [storage.content_find_first(content) for content in sent]
+        for found in (
+            storage.content_get(sent),
+            storage.directory_get(sent),
+            {revision: data.date for revision, data in storage.revision_get(sent).items()},
+            {first.content: first.date for first in firsts if first is not None},
+        ):
+            assert found == sent
+            assert all(date is not None and date.utcoffset() == timedelta(0) for date in found.values())
 
     def test_dates_of_other_time_zones_come_back_in_utc(self, storage: Storage) -> None:
         zones = [timezone(timedelta(hours=14)), timezone(-timedelta(hours=11, minutes=17, seconds=3))]
@@ -209,12 +210,10 @@ class ProvenanceStorageContract:
         }
         assert storage.entity_get_all(EntityType.ORIGIN) == {entry_id(1), entry_id(2)}
 
-    @pytest.mark.parametrize(
-        "url", ["x", "x" * 8192, "é" * 4096, "https://example.org/\U0001f600?a=1&b='\"\\{},%s NULL\r\n\t", "NULL", "{}"]
-    )
-    def test_urls_come_back_as_they_were(self, storage: Storage, url: str) -> None:
-        storage.origin_add({entry_id(1): url})
-        assert storage.origin_get([entry_id(1)]) == {entry_id(1): url}
+    def test_urls_come_back_as_they_were(self, storage: Storage) -> None:
+        sent = {entry_id(number): url for number, url in enumerate(URLS)}
+        storage.origin_add(sent)
+        assert storage.origin_get(sent) == sent
 
     # Revisions
 
@@ -250,35 +249,22 @@ class ProvenanceStorageContract:
 
     # Relations
 
-    @pytest.mark.parametrize("relation", WITH_PATH)
-    def test_rows_with_paths_are_a_set(self, storage: Storage, relation: RelationType) -> None:
-        rows = {entry_id(1): {row(7, path) for path in ODD_PATHS} | {row(8, b"a")}, entry_id(2): {row(7, b"a")}}
+    @pytest.mark.parametrize("relation", RelationType)
+    def test_rows_are_a_set_that_is_read_from_either_end(self, storage: Storage, relation: RelationType) -> None:
+        paths: list[bytes | None] = [*ODD_PATHS] if relation.has_path else [None]
+        rows = {entry_id(1): {row(7, path) for path in paths} | {row(8, paths[0])}, entry_id(2): {row(7, paths[0])}}
         assert storage.relation_add(relation, rows) is True
-        assert storage.relation_add(relation, {entry_id(1): {row(8, b"a"), row(8, b"b")}}) is True
-        rows[entry_id(1)].add(row(8, b"b"))
+        assert storage.relation_add(relation, {entry_id(1): {row(8, paths[0]), row(9, paths[-1])}}) is True
+        rows[entry_id(1)].add(row(9, paths[-1]))
         assert storage.relation_get_all(relation) == rows
         assert storage.relation_get(relation, [entry_id(1), entry_id(5)]) == {entry_id(1): rows[entry_id(1)]}
-        assert storage.location_get_all() == {*ODD_PATHS, b"a", b"b"}
-
-    @pytest.mark.parametrize("relation", WITHOUT_PATH)
-    def test_rows_without_paths_are_a_set(self, storage: Storage, relation: RelationType) -> None:
-        rows = {entry_id(1): {row(7), row(8)}, entry_id(2): {row(7)}}
-        assert storage.relation_add(relation, rows) is True
-        assert storage.relation_add(relation, {entry_id(2): {row(7)}}) is True
-        assert storage.relation_get_all(relation) == rows
-        assert storage.relation_get(relation, [entry_id(2), entry_id(5)]) == {entry_id(2): {row(7)}}
-        assert storage.location_get_all() == set()
-
-    @pytest.mark.parametrize("relation", RelationType)
-    def test_reverse_finds_rows_by_destination(self, storage: Storage, relation: RelationType) -> None:
-        path = b"p" if relation.has_path else None
-        storage.relation_add(relation, {entry_id(1): {row(7, path), row(8, path)}, entry_id(2): {row(7, path)}})
         assert storage.relation_get(relation, [entry_id(7)], reverse=True) == {
-            entry_id(1): {row(7, path)},
-            entry_id(2): {row(7, path)},
+            entry_id(1): {row(7, path) for path in paths},
+            entry_id(2): {row(7, paths[0])},
         }
         assert storage.relation_get(relation, [entry_id(1)], reverse=True) == {}
         assert storage.relation_get(relation, [entry_id(7)]) == {}
+        assert storage.location_get_all() == (set(ODD_PATHS) if relation.has_path else set())
 
     def test_relations_are_apart(self, storage: Storage) -> None:
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(7, b"a")}})
@@ -364,27 +350,26 @@ class ProvenanceStorageContract:
 
     def test_limit_cuts_the_ordered_results(self, storage: Storage) -> None:
         storage.revision_add({entry_id(5): RevisionData(DAY, None)})
-        paths = [b"%04d" % number for number in range(2_500)]
+        paths = [b"%04d" % number for number in range(1_100)]
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
-        for limit in (1, 2, 1_000, 1_001, 2_500, 2_501, 2**63 - 1, None):
+        for limit in (1, 2, 1_000, 1_001, 1_100, 1_101, 2**63 - 1, None):
             found = [result.path for result in storage.content_find_all(entry_id(1), limit=limit)]
             assert found == paths[:limit]
 
-    @pytest.mark.parametrize("limit", [0, -1, 2**63, 1.5, "1", True])
-    def test_a_limit_that_is_none_is_refused(self, storage: Storage, limit: Any) -> None:
-        with pytest.raises(InvalidValueError) as refused:
-            list(storage.content_find_all(entry_id(1), limit=limit))
-        assert refused.value.kind is InvalidValue.LIMIT
+    def test_an_invalid_limit_is_refused(self, storage: Storage) -> None:
+        invalid: list[Any] = [0, -1, 2**63, 1.5, "1", True]
+        for limit in invalid:
+            refused(InvalidValue.LIMIT, lambda: list(storage.content_find_all(entry_id(1), limit=limit)))  # noqa: B023
 
     def test_a_closed_generator_leaves_the_storage_usable(self, storage: Storage) -> None:
         storage.revision_add({entry_id(5): RevisionData(DAY, None)})
-        paths = {b"%05d" % number for number in range(1_500)}
+        paths = {b"%05d" % number for number in range(1_100)}
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
-        for _ in range(12):  # more than there are connections
+        for _ in range(9):  # more than there are connections
             results = storage.content_find_all(entry_id(1))
             assert next(results).path == b"00000"
             results.close()
-        assert len(list(storage.content_find_all(entry_id(1)))) == 1_500
+        assert len(list(storage.content_find_all(entry_id(1)))) == 1_100
 
     # Size
 
@@ -404,113 +389,44 @@ class ProvenanceStorageContract:
             src: found for src, found in rows.items() if {each.dst for each in found} & set(ends)
         }
 
-    # What is refused
+    # Invalid arguments
 
-    @pytest.mark.parametrize("bad", INVALID_IDS)
-    def test_invalid_ids_are_refused(self, storage: Storage, bad: Any) -> None:
-        good = entry_id(1)
-        refused(InvalidValue.ID, lambda: storage.content_add([good, bad]))
-        refused(InvalidValue.ID, lambda: storage.directory_add({good: DAY, bad: DAY}))
-        refused(InvalidValue.ID, lambda: storage.revision_add([good, bad]))
-        if bad is not None:
-            refused(InvalidValue.ID, lambda: storage.revision_add({good: RevisionData(DAY, bad)}))
-        refused(InvalidValue.ID, lambda: storage.origin_add({good: "url", bad: "url"}))
-        refused(
-            InvalidValue.ID, lambda: storage.relation_add(RelationType.CNT_IN_DIR, {good: {RelationData(bad, b"")}})
-        )
-        refused(InvalidValue.ID, lambda: storage.relation_add(RelationType.CNT_IN_DIR, {bad: {row(1, b"")}}))
-        refused(InvalidValue.ID, lambda: storage.content_get([good, bad]))
-        refused(InvalidValue.ID, lambda: storage.directory_get([bad]))
-        refused(InvalidValue.ID, lambda: storage.revision_get([bad]))
-        refused(InvalidValue.ID, lambda: storage.origin_get([bad]))
-        refused(InvalidValue.ID, lambda: storage.relation_get(RelationType.CNT_IN_DIR, [bad]))
-        refused(InvalidValue.ID, lambda: storage.content_find_first(bad))
-        refused(InvalidValue.ID, lambda: list(storage.content_find_all(bad)))
+    @pytest.mark.parametrize("kind", [InvalidValue.ID, InvalidValue.PATH, InvalidValue.URL, InvalidValue.DATE])
+    def test_invalid_arguments_are_refused_and_nothing_is_stored(self, storage: Storage, kind: InvalidValue) -> None:
+        for bad in INVALID[kind]:
+            for call in calls_with(storage, kind, bad):
+                refused(kind, call)
         assert state_of(storage) == state_of(InMemoryProvenanceStorage())
 
-    @pytest.mark.parametrize("bad", INVALID_PATHS)
-    def test_invalid_paths_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.PATH, lambda: storage.location_add([b"good", bad]))
-        for relation in WITH_PATH:
-            rows = {entry_id(1): {row(2, b"good"), RelationData(entry_id(2), bad)}}
-            refused(InvalidValue.PATH, partial(storage.relation_add, relation, rows))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("relation", WITHOUT_PATH)
-    def test_a_path_that_does_not_belong_is_refused(self, storage: Storage, relation: RelationType) -> None:
-        refused(InvalidValue.PATH, lambda: storage.relation_add(relation, {entry_id(1): {row(2), row(3, b"")}}))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("bad", INVALID_URLS)
-    def test_invalid_urls_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.URL, lambda: storage.origin_add({entry_id(1): "good", entry_id(2): bad}))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("bad", INVALID_DATES)
-    def test_invalid_dates_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.DATE, lambda: storage.content_add({entry_id(1): DAY, entry_id(2): bad}))
-        refused(InvalidValue.DATE, lambda: storage.directory_add({entry_id(1): DAY, entry_id(2): bad}))
-        refused(InvalidValue.DATE, lambda: storage.revision_add({entry_id(2): RevisionData(bad, None)}))
-        assert state_of(storage) == state_of(InMemoryProvenanceStorage())
-
-    @pytest.mark.parametrize("bad", ["no_such_relation", "", None])
-    def test_unknown_relations_and_entities_are_refused(self, storage: Storage, bad: Any) -> None:
-        refused(InvalidValue.ENUM, lambda: storage.relation_add(bad, {}))
-        refused(InvalidValue.ENUM, lambda: storage.relation_get(bad, []))
-        refused(InvalidValue.ENUM, lambda: storage.relation_get_all(bad))
-        refused(InvalidValue.ENUM, lambda: storage.entity_get_all(bad))
+    def test_unknown_relations_and_entities_are_refused(self, storage: Storage) -> None:
+        unknown: list[Any] = ["no_such_relation", "", None]
+        for bad in unknown:
+            refused(InvalidValue.ENUM, partial(storage.relation_add, bad, {}))
+            refused(InvalidValue.ENUM, partial(storage.relation_get, bad, []))
+            refused(InvalidValue.ENUM, partial(storage.relation_get_all, bad))
+            refused(InvalidValue.ENUM, partial(storage.entity_get_all, bad))
 
     # Properties
 
     @PROPERTY
-    @given(sent=st.lists(writes(registers=False), max_size=6), again=st.randoms(use_true_random=False))
-    def test_any_order_and_repetition_ends_in_the_same_state(
-        self, storage: Storage, sent: list[Write], again: random.Random
-    ) -> None:
-        scope = example_scope()
-        reference = InMemoryProvenanceStorage()
-        for write in sent:
-            apply(reference, write, scope)
-        shuffled = [*sent, *again.sample(sent, len(sent) // 2)]
-        again.shuffle(shuffled)
-        for write in shuffled:
-            apply(storage, write, scope)
-        assert state_of(storage, scope) == state_of(reference, scope)
-
-    @PROPERTY
-    @given(sent=st.lists(writes(registers=True), max_size=6))
-    def test_writes_one_after_another_end_as_the_reference_says(self, storage: Storage, sent: list[Write]) -> None:
-        scope = example_scope()
-        reference = InMemoryProvenanceStorage()
-        for write in sent:
-            apply(reference, write, scope)
-            apply(storage, write, scope)
-        assert state_of(storage, scope) == state_of(reference, scope)
-
-    @PROPERTY
     @given(sent=st.lists(writes(registers=True), max_size=6), again=st.randoms(use_true_random=False))
-    def test_registers_end_in_one_of_the_values_sent(
+    def test_writes_in_any_order_and_repeated_end_as_in_the_reference(
         self, storage: Storage, sent: list[Write], again: random.Random
     ) -> None:
+        """That the order does not matter, but for registers, is proven of the reference (test_storages.py)."""
         scope = example_scope()
-        shuffled = [*sent, *sent]
-        again.shuffle(shuffled)
-        for write in shuffled:
+        reference = InMemoryProvenanceStorage()
+        for write in shuffled(sent, again):
+            apply(reference, write, scope)
             apply(storage, write, scope)
-        urls, preferred = scope.registers_of(sent)
-        assert {origin: url in urls[origin] for origin, url in storage.origin_get(scope.ids).items()} == dict.fromkeys(
-            urls, True
-        )
-        found = storage.revision_get(scope.ids)
-        assert {revision for revision, data in found.items() if data.origin is not None} == set(preferred)
-        assert all(found[revision].origin in origins for revision, origins in preferred.items())
+        assert state_of(storage, scope) == state_of(reference, scope)
 
 
-def dated(storage: Storage, entity: EntityType) -> tuple[Callable[[Any], bool], Callable[[Any], Any]]:
-    """Returns how entities with dates are added and read."""
-    if entity is EntityType.CONTENT:
-        return storage.content_add, storage.content_get
-    return storage.directory_add, storage.directory_get
+def shuffled(sent: list[Write], again: random.Random) -> list[Write]:
+    """Returns writes in another order, half of them twice."""
+    found = [*sent, *again.sample(sent, len(sent) // 2)]
+    again.shuffle(found)
+    return found
 
 
 def later(days: int) -> datetime:
@@ -519,6 +435,40 @@ def later(days: int) -> datetime:
 
 def occurrence(content: int, revision: int, date: datetime, path: bytes, origin: str | None) -> ProvenanceResult:
     return ProvenanceResult(entry_id(content), entry_id(revision), date, origin, path)
+
+
+def calls_with(storage: Storage, kind: InvalidValue, bad: Any) -> Iterator[Callable[[], object]]:
+    """Yields a call of every method that takes a kind of value, with a valid and an invalid one."""
+    good, relation = entry_id(1), RelationType.CNT_IN_DIR
+    match kind:
+        case InvalidValue.ID:
+            yield partial(storage.content_add, [good, bad])
+            yield partial(storage.directory_add, {good: DAY, bad: DAY})
+            yield partial(storage.revision_add, [good, bad])
+            if bad is not None:
+                yield partial(storage.revision_add, {good: RevisionData(DAY, bad)})
+            yield partial(storage.origin_add, {good: "url", bad: "url"})
+            yield partial(storage.relation_add, relation, {good: {RelationData(bad, b"")}})
+            yield partial(storage.relation_add, relation, {bad: {row(1, b"")}})
+            yield partial(storage.content_get, [good, bad])
+            for get in (storage.directory_get, storage.revision_get, storage.origin_get):
+                yield partial(get, [bad])
+            yield partial(storage.relation_get, relation, [bad])
+            yield partial(storage.content_find_first, bad)
+            yield lambda: list(storage.content_find_all(bad))
+        case InvalidValue.PATH:
+            yield partial(storage.location_add, [b"good", bad])
+            for relation in RelationType:
+                if relation.has_path:
+                    yield partial(storage.relation_add, relation, {good: {row(2, b"good"), row(2, bad)}})
+                else:
+                    yield partial(storage.relation_add, relation, {good: {row(2), row(3, b"")}})
+        case InvalidValue.URL:
+            yield partial(storage.origin_add, {good: "good", entry_id(2): bad})
+        case InvalidValue.DATE:
+            yield partial(storage.content_add, {good: DAY, entry_id(2): bad})
+            yield partial(storage.directory_add, {good: DAY, entry_id(2): bad})
+            yield partial(storage.revision_add, {good: RevisionData(bad, None)})
 
 
 def refused(kind: InvalidValue, call: Callable[[], object]) -> None:

@@ -10,12 +10,11 @@ from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
 from tests.contract.contract import ProvenanceStorageContract
-from tests.contract.emptied import empty_mongodb
+from tests.contract.databases import LARGE_COUNT_OF_MONGODB, empty_mongodb
 
 
 class TestGrpcOverMongoDb(ProvenanceStorageContract):
-    # SecantusDB takes a minute for what PostgreSQL does in a second.
-    large_count = 5_000
+    large_count = LARGE_COUNT_OF_MONGODB
 
     @pytest.fixture
     def storage(self, shared_mongodb_stack: Stack, module_mongodb_url: str) -> Iterator[ProvenanceStorageInterface]:

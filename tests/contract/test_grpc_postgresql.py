@@ -10,7 +10,7 @@ from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.stack import Stack
 from provgate_storage.interface import ProvenanceStorageInterface
 from tests.contract.contract import ProvenanceStorageContract
-from tests.contract.emptied import empty_postgresql
+from tests.contract.databases import empty_postgresql
 
 
 class TestGrpcOverPostgreSql(ProvenanceStorageContract):

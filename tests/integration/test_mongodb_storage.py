@@ -1,31 +1,41 @@
-"""What the MongoDB storage does beyond the contract: schema, refused rows, plans, streams."""
+"""What the MongoDB storage does beyond the contract: schema, writes, size of documents, plans, failing reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
 
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
+from tests.integration.local_storage import (
+    CONTENT,
+    RANGES,
+    RELATION,
+    LocalStorageContract,
+    NewStorage,
+    fill_occurrences,
+)
 
 from provgate_storage.errors import (
     DataRefusedError,
     SchemaMismatchError,
-    StorageBusyError,
     StorageError,
     StorageForbiddenError,
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from provgate_storage.model import EntityType, RelationType, RevisionData
-from provgate_storage.mongodb import ProvenanceStorageMongoDb, queries
-from provgate_storage.mongodb.queries import IDS_OF_A_QUERY, Query
+from provgate_storage.model import EntityType, ProvenanceResult, RelationType, RevisionData
+from provgate_storage.mongodb import ProvenanceStorageMongoDb
+from provgate_storage.mongodb.connection import Connection, Document
+from provgate_storage.mongodb.reads import IDS_OF_A_QUERY, MongoDbReads, MongoDbStream
 from provgate_storage.mongodb.schema import DEFINITIONS
-from tests.integration.local_storage import RANGES, LocalStorageContract, NewStorage
+from provgate_storage.mongodb.settings import parse_settings
 from tests.support.entries import entry_id
 from tests.support.examples import DAY, row
+from tests.support.link import Link, Mode
 
 
 @pytest.fixture
@@ -36,22 +46,26 @@ def storage(mongodb_url: str) -> Iterator[ProvenanceStorageMongoDb]:
 
 
 @pytest.fixture
-def database(mongodb_url: str) -> Iterator[Database[dict[str, Any]]]:
+def database(mongodb_url: str) -> Iterator[Database[Document]]:
     """The database, over a client of the test's own."""
-    with MongoClient[dict[str, Any]](mongodb_url) as client:
+    with MongoClient[Document](mongodb_url) as client:
         yield client.get_default_database()
+
+
+def fail(database: Database[Document], times: int, **data: Any) -> None:
+    """Makes the server fail commands of the next calls."""
+    database.client.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
 
 
 class TestLocalStorage(LocalStorageContract):
     @pytest.fixture
     def new_storage(self, mongodb_url: str) -> NewStorage:
-        # The type checker compares the signatures, the test the names.
-        return lambda: ProvenanceStorageMongoDb(db=mongodb_url)
+        return partial(ProvenanceStorageMongoDb, db=mongodb_url)
 
 
 class TestSchema:
     def test_setup_restores_what_is_missing(
-        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+        self, storage: ProvenanceStorageMongoDb, database: Database[Document]
     ) -> None:
         database["content_in_directory"].drop_index("dst")
         database.command("collMod", "content", validator={})
@@ -62,24 +76,21 @@ class TestSchema:
         storage.check(RANGES)
 
     def test_setup_builds_an_index_that_takes_longer_than_a_write_may(
-        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]], mongodb_url: str
+        self, storage: ProvenanceStorageMongoDb, database: Database[Document], mongodb_url: str
     ) -> None:
         database["content_in_directory"].drop_index("dst")
-        data = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 1000}
-        database.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
-        with ProvenanceStorageMongoDb(db=mongodb_url, write_timeout_s=0.5) as own:
+        fail(database, 1, failCommands=["createIndexes"], blockConnection=True, blockTimeMS=500)
+        with ProvenanceStorageMongoDb(db=mongodb_url, write_timeout_s=0.2) as own:
             own.setup(RANGES)
             own.check(RANGES)
 
-    def test_a_write_that_is_refused_makes_no_collection(
-        self, mongodb_url: str, database: Database[dict[str, Any]]
-    ) -> None:
+    def test_a_refused_write_makes_no_collection(self, mongodb_url: str, database: Database[Document]) -> None:
         with ProvenanceStorageMongoDb(db=mongodb_url) as storage, pytest.raises(SchemaMismatchError, match="no schema"):
             storage.content_add([entry_id(1)])
         assert database.list_collection_names() == []
 
-    def test_the_collections_of_somebody_else_are_left_alone(
-        self, mongodb_url: str, database: Database[dict[str, Any]]
+    def test_the_collections_of_another_program_are_left_alone(
+        self, mongodb_url: str, database: Database[Document]
     ) -> None:
         database["content"].insert_one({"_id": 1})
         expected = pytest.raises(SchemaMismatchError, match=r"collections that are not provgate's \(content\)")
@@ -89,8 +100,8 @@ class TestSchema:
 
 
 class TestWrites:
-    def test_a_row_that_is_refused_leaves_the_others_alone(
-        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    def test_a_refused_row_leaves_the_others_alone(
+        self, storage: ProvenanceStorageMongoDb, database: Database[Document]
     ) -> None:
         stricter = {"$and": [DEFINITIONS["content"].validator, {"_id": {"$ne": entry_id(2)}}]}
         database.command("collMod", "content", validator=stricter)
@@ -98,80 +109,101 @@ class TestWrites:
             storage.content_add({entry_id(number): DAY for number in range(4)})
         assert storage.entity_get_all(EntityType.CONTENT) == {entry_id(0), entry_id(1), entry_id(3)}
 
-    def test_what_is_not_known_is_a_field_that_is_not_there(
-        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
+    def test_an_unknown_value_is_a_missing_field(
+        self, storage: ProvenanceStorageMongoDb, database: Database[Document]
     ) -> None:
         storage.content_add([entry_id(1)])
         storage.revision_add({entry_id(1): RevisionData(None, entry_id(2))})
         assert list(database["content"].find()) == [{"_id": entry_id(1)}]
         assert list(database["revision"].find()) == [{"_id": entry_id(1), "origin": entry_id(2)}]
 
-    def test_a_server_that_is_not_there_is_unavailable(self) -> None:
-        nowhere = ProvenanceStorageMongoDb(
-            db="mongodb://me:hunter2@127.0.0.1:1/provenance", connect_timeout_s=0.5, application_name="test"
-        )
+    def test_an_unreachable_server_is_unavailable(self) -> None:
+        nowhere = ProvenanceStorageMongoDb(db="mongodb://me:hunter2@127.0.0.1:1/provenance", connect_timeout_s=0.5)
         with pytest.raises(StorageUnavailableError) as caught:
             nowhere.open()
         assert "hunter2" not in str(caught.value)
-        with pytest.raises(StorageUnavailableError, match="not open"):
-            nowhere.content_add([])
+
+    def test_a_write_without_an_answer_is_too_large_if_the_server_answers_others(
+        self, storage: ProvenanceStorageMongoDb, database: Database[Document], mongodb_url: str
+    ) -> None:
+        # Two times: the driver repeats a write once.
+        fail(database, 2, failCommands=["insert"], blockConnection=True, blockTimeMS=1_000)
+        with ProvenanceStorageMongoDb(db=mongodb_url, write_timeout_s=0.2) as own:
+            with pytest.raises(StorageTimeoutError, match=r"no answer to a write within 0\.2 s"):
+                own.content_add([entry_id(1)])
+            assert storage.content_add([entry_id(1)])
+
+    def test_a_server_that_answers_no_call_is_away(self, mongodb_url: str) -> None:
+        port = int(mongodb_url.partition("127.0.0.1:")[2].partition("/")[0])
+        with Link("127.0.0.1", port) as link:
+            url = mongodb_url.replace(f":{port}/", f":{link.port}/")
+            settings = {"db": f"{url}?directConnection=true", "connect_timeout_s": 1, "write_timeout_s": 1}
+            with ProvenanceStorageMongoDb(**settings) as storage:
+                storage.setup(RANGES)
+                assert storage.content_add([entry_id(1)])
+                link.mode = Mode.BLACK_HOLE
+                with pytest.raises(StorageUnavailableError):
+                    storage.content_add([entry_id(2)])
 
 
-def test_a_uri_that_gives_up_durability_is_seen(mongodb_url: str) -> None:
+def test_a_uri_that_gives_up_durability_is_reported(mongodb_url: str) -> None:
     with ProvenanceStorageMongoDb(db=f"{mongodb_url}{'&' if '?' in mongodb_url else '?'}journal=false") as storage:
         assert [danger.setting for danger in storage.inspect().dangers] == ["journal"]
 
 
+REVISIONS: Final = 1_000
+
+
+def test_no_document_grows_with_the_revisions_of_a_content(
+    storage: ProvenanceStorageMongoDb, database: Database[Document]
+) -> None:
+    # The higher its number, the earlier a revision. A document that listed them would have over twenty kilobytes.
+    dates = {entry_id(number): DAY - timedelta(seconds=number) for number in range(REVISIONS)}
+    storage.revision_add({revision: RevisionData(date, None) for revision, date in dates.items()})
+    storage.relation_add(RELATION, {CONTENT: {row(number, b"a/b") for number in range(REVISIONS)}})
+    expected = [ProvenanceResult(CONTENT, revision, date, None, b"a/b") for revision, date in reversed(dates.items())]
+    assert storage.content_find_first(CONTENT) == expected[0]
+    assert list(storage.content_find_all(CONTENT)) == expected
+    largest = [{"$group": {"_id": None, "largest": {"$max": {"$bsonSize": "$$ROOT"}}}}]
+    ((found),) = database[RELATION].aggregate(largest)
+    assert found["largest"] < 300
+
+
 class TestPlans:
-    """No read by id scans a collection. What `$lookup` uses, SecantusDB does not tell."""
+    """No read by id scans a collection. SecantusDB does not say what `$lookup` uses."""
 
-    @pytest.mark.parametrize("relation", RelationType)
-    @pytest.mark.parametrize(("reverse", "index"), [(False, "src"), (True, "dst")])
-    def test_relations_are_found_by_either_end(
-        self,
-        storage: ProvenanceStorageMongoDb,
-        database: Database[dict[str, Any]],
-        relation: RelationType,
-        reverse: bool,
-        index: str,
-    ) -> None:
-        (query,) = queries.relations(relation, [entry_id(1), entry_id(2)], reverse)
-        assert {"stage": "IXSCAN", "indexName": index} in scans(database, query)
+    @pytest.fixture
+    def reads(self, storage: ProvenanceStorageMongoDb, mongodb_url: str) -> Iterator[MongoDbReads]:
+        connection = Connection(parse_settings({"db": mongodb_url}))
+        yield MongoDbReads(connection, connection.read_slots, 30.0, 1_000)
+        connection.close()
 
-    def test_entities_are_found_by_id(
-        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
-    ) -> None:
+    def test_rows_are_found_by_their_indexes(self, reads: MongoDbReads, database: Database[Document]) -> None:
         ids = [entry_id(1), entry_id(2)]
-        for query in (*queries.dates(EntityType.CONTENT, ids), *queries.revisions(ids), *queries.origins(ids)):
-            assert scans(database, query)[0]["indexName"] == "_id_"
+        expected: list[tuple[MongoDbStream[Any], str]] = [
+            (reads.dates(EntityType.CONTENT, ids), "_id_"),
+            (reads.revisions(ids), "_id_"),
+            (reads.origins(ids), "_id_"),
+            (reads.first_occurrence(CONTENT), "src"),
+            (reads.all_occurrences(CONTENT, None), "src"),
+            *((reads.relations(relation, ids, reverse=False), "src") for relation in RelationType),
+            *((reads.relations(relation, ids, reverse=True), "dst") for relation in RelationType),
+        ]
+        for stream, index in expected:
+            (query,) = stream.queries
+            command = {"aggregate": query.collection, "pipeline": list(query.pipeline), "cursor": {}}
+            answer = database.command("explain", command, verbosity="queryPlanner")
+            scans = [stage for stage in stages_of(answer) if stage["stage"] in ("IXSCAN", "IDHACK", "COLLSCAN")]
+            assert all(scan["stage"] != "COLLSCAN" for scan in scans), answer
+            assert scans[0].get("indexName", "_id_") == index
 
-    def test_occurrences_are_found_by_content(
-        self, storage: ProvenanceStorageMongoDb, database: Database[dict[str, Any]]
-    ) -> None:
-        for query in (*queries.first_occurrences(entry_id(1)), *queries.all_occurrences(entry_id(1))):
-            assert scans(database, query)[0]["indexName"] == "src"
-
-    def test_many_ids_are_cut_into_pieces(self, storage: ProvenanceStorageMongoDb) -> None:
-        ids = [number.to_bytes(20) for number in range(100_000)]
-        pieces = [query.pipeline[0]["$match"]["_id"]["$in"] for query in queries.origins(ids)]
+    def test_many_ids_are_split(self, reads: MongoDbReads, storage: ProvenanceStorageMongoDb) -> None:
+        ids = [number.to_bytes(20) for number in range(10_000)]
+        pieces = [query.pipeline[0]["$match"]["_id"]["$in"] for query in reads.origins(ids).queries]
         assert max(map(len, pieces)) == IDS_OF_A_QUERY
         assert [id for piece in pieces for id in piece] == ids
         storage.content_add({ids[-1]: datetime(2020, 1, 1, tzinfo=UTC)})
-        assert storage.content_get(ids[::10] + ids[-1:]).keys() == {ids[-1]}
-
-
-def scans(database: Database[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
-    """Returns stage and index of the scans of a query's winning plan; fails where a collection is scanned."""
-    command = {"aggregate": query.collection, "pipeline": list(query.pipeline), "cursor": {}}
-    answer = database.command("explain", command, verbosity="queryPlanner")
-    found = [
-        {"stage": stage["stage"], "indexName": stage.get("indexName", "_id_")}
-        for stage in stages_of(answer)
-        if stage["stage"] in ("IXSCAN", "IDHACK", "COLLSCAN")
-    ]
-    assert found
-    assert all(scan["stage"] != "COLLSCAN" for scan in found), answer
-    return found
+        assert storage.content_get(ids).keys() == {ids[-1]}
 
 
 def stages_of(answer: Any) -> Iterator[dict[str, Any]]:
@@ -187,57 +219,13 @@ def stages_of(answer: Any) -> Iterator[dict[str, Any]]:
             yield from stages_of(value)
 
 
-class TestStreams:
-    @pytest.fixture
-    def filled(self, mongodb_url: str) -> Iterator[ProvenanceStorageMongoDb]:
-        limits = {"stream_connections": 2, "stream_wait_s": 0.05, "stream_chunk_row_count": 100}
-        with ProvenanceStorageMongoDb(db=mongodb_url, **limits) as storage:
-            storage.setup(RANGES)
-            storage.revision_add({entry_id(5): RevisionData(DAY, None)})
-            rows = {row(5, b"%06d" % number) for number in range(250)}
-            storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): rows})
-            yield storage
-
-    def test_chunks_are_no_larger_than_is_said(self, filled: ProvenanceStorageMongoDb) -> None:
-        with filled.content_find_all_stream(entry_id(1)) as stream:
-            assert [len(chunk) for chunk in stream] == [100, 100, 50]
-
-    def test_cancel_before_and_between_chunks(self, filled: ProvenanceStorageMongoDb) -> None:
-        early = filled.relation_get_all_stream(RelationType.CNT_EARLY_IN_REV)
-        early.cancel()
-        with pytest.raises(StorageUnavailableError, match="cancelled"):
-            next(iter(early))
-        stream = filled.relation_get_all_stream(RelationType.CNT_EARLY_IN_REV)
-        chunks = iter(stream)
-        next(chunks)
-        stream.cancel()
-        with pytest.raises(StorageUnavailableError, match="cancelled"):
-            next(chunks)
-        stream.cancel()
-        stream.close()
-
-    @pytest.mark.parametrize(("code", "expected"), [(50, StorageTimeoutError), (13, StorageForbiddenError)])
-    def test_a_read_that_the_server_ends_or_forbids(
-        self,
-        filled: ProvenanceStorageMongoDb,
-        database: Database[dict[str, Any]],
-        code: int,
-        expected: type[StorageError],
-    ) -> None:
-        admin, data = database.client.admin, {"failCommands": ["aggregate"], "errorCode": code}
-        admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
-        with pytest.raises(StorageError) as raised:
-            filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)
-        assert type(raised.value) is expected
-        assert len(filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)[entry_id(1)]) == 250
-
-    def test_too_many_streams_are_refused_and_reads_by_id_go_on(self, filled: ProvenanceStorageMongoDb) -> None:
-        streams = [filled.content_find_all(entry_id(1)) for _ in range(2)]
-        for stream in streams:
-            next(stream)
-        with pytest.raises(StorageBusyError, match="there may be 2"):
-            filled.relation_get_all(RelationType.CNT_EARLY_IN_REV)
-        assert filled.content_find_first(entry_id(1)) is not None
-        streams.pop().close()
-        assert filled.relation_get_all(RelationType.CNT_EARLY_IN_REV) != {}
-        streams.pop().close()
+@pytest.mark.parametrize(("code", "expected"), [(50, StorageTimeoutError), (13, StorageForbiddenError)])
+def test_a_read_that_the_server_ends_or_forbids(
+    storage: ProvenanceStorageMongoDb, database: Database[Document], code: int, expected: type[StorageError]
+) -> None:
+    fill_occurrences(storage, 10)
+    fail(database, 1, failCommands=["aggregate"], errorCode=code)
+    with pytest.raises(StorageError) as raised:
+        storage.relation_get_all(RELATION)
+    assert type(raised.value) is expected
+    assert len(storage.relation_get_all(RELATION)[CONTENT]) == 10

@@ -1,1 +1,1 @@
-"""What the storages over a database have in common."""
+"""What every storage over a database has in common."""

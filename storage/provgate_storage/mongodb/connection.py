@@ -1,4 +1,4 @@
-"""The clients of an open storage, one for reads and one for writes, and what each kind of use may take of them."""
+"""The clients of an open storage, one for reads and one for writes, and the limits of concurrent calls."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Document: TypeAlias = dict[str, Any]
 
 
 class Slots:
-    """How many calls of one kind run at once. Thread-safe.
+    """Limits how many calls of one kind run at once. Thread-safe.
 
     pymongo's own pool is one for all kinds: streams that fill it would make writes wait.
 
     Args:
-        count: how many there are.
-        wait_s: how long `take` waits for one, in seconds.
+        count: the limit.
+        wait_s: how long `acquire` waits for a slot, in seconds.
     """
 
     def __init__(self, count: int, wait_s: float) -> None:
@@ -36,23 +36,23 @@ class Slots:
         self._wait_s = wait_s
         self._free = threading.Semaphore(count)
 
-    def take(self) -> None:
-        """Takes one, to be given back. Raises `StorageBusyError` where none became free in time."""
+    def acquire(self) -> None:
+        """Takes a slot; `release` frees it. Raises `StorageBusyError` if none became free in time."""
         if not self._free.acquire(timeout=self._wait_s):
-            raise StorageBusyError(f"no connection became free within {self._wait_s:g} s: there may be {self._count}")
+            raise StorageBusyError(f"no connection became free within {self._wait_s:g} s; the limit is {self._count}")
 
-    def give_back(self) -> None:
-        """Gives back what `take` took."""
+    def release(self) -> None:
+        """Frees a slot that `acquire` took."""
         self._free.release()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Holds one during the block."""
-        self.take()
+    def held(self) -> Iterator[None]:
+        """Holds a slot during the block."""
+        self.acquire()
         try:
             yield
         finally:
-            self.give_back()
+            self.release()
 
 
 class Connection:
@@ -61,7 +61,8 @@ class Connection:
     Attributes:
         timeout_s: how long a call waits for a primary, in seconds.
         database: for reads.
-        written: the same one, for writes.
+        written: the same database, for writes.
+        write_slots, read_slots, stream_slots: the limits of writes, reads by id and streamed reads.
 
     Raises:
         StorageUnavailableError: no primary was found in time.
@@ -69,6 +70,9 @@ class Connection:
 
     def __init__(self, settings: MongoDbSettings) -> None:
         self.timeout_s = settings.connect_timeout_s
+        self.write_slots = Slots(settings.write_connections, settings.connection_wait_s)
+        self.read_slots = Slots(settings.read_connections, settings.connection_wait_s)
+        self.stream_slots = Slots(settings.stream_connections, settings.stream_wait_s)
         self._settings = settings
         self._reads = _client(settings, max(settings.read_timeout_s, settings.stream_timeout_s))
         self._writes = _client(settings, settings.write_timeout_s)
@@ -79,26 +83,27 @@ class Connection:
         self._has_schema = False
         self._closed = False
         try:
-            server = self._hello()
+            with translated_errors(), pymongo.timeout(self.timeout_s):
+                hello: Mapping[str, Any] = self._reads.admin.command("hello")
         except BaseException:
             self.close()
             raise
-        # A server on its own keeps no history to read a snapshot of.
-        self._has_snapshots = "setName" in server or server.get("msg") == "isdbgrid"
+        # A standalone server keeps no history to read a snapshot of.
+        self._has_snapshots = "setName" in hello or hello.get("msg") == "isdbgrid"
 
     def close(self) -> None:
-        """Closes all connections: calls that are under way raise `StorageUnavailableError`."""
+        """Closes all connections: running calls raise `StorageUnavailableError`."""
         self._closed = True
         self._reads.close()
         self._writes.close()
 
     def probe(self) -> None:
-        """Reads at the primary: a server whose storage engine has failed may still say hello."""
+        """Reads at the primary: a server whose storage engine has failed may still answer `hello`."""
         with translated_errors(), pymongo.timeout(self.timeout_s):
             schema.recorded_range_counts(self.database)
 
     def read_from(self, name: str) -> Collection[Document]:
-        """Returns a collection to read from. Raises `SchemaMismatchError` where the database was never set up."""
+        """Returns a collection to read from. Raises `SchemaMismatchError` if the database was never set up."""
         self._require_schema()
         return self.database[name]
 
@@ -113,19 +118,19 @@ class Connection:
 
     @contextmanager
     def setting_up(self) -> Iterator[Database[Document]]:
-        """Gives the database over a client of its own that waits as long as an index takes."""
+        """Gives the database over a client of its own without a time limit, for building indexes."""
         with _client(self._settings, answer_timeout_s=0) as client:
             yield client.get_database(self.written.name, read_preference=ReadPreference.PRIMARY)
 
     def start_session(self) -> ClientSession:
-        """Returns a session, all of whose reads are of one snapshot where the server offers that."""
+        """Returns a session whose reads are of one snapshot where the server offers that."""
         if self._closed:
             raise StorageUnavailableError("the storage is closed")
         with translated_errors():
             return self._reads.start_session(snapshot=self._has_snapshots)
 
     def end(self, session: ClientSession) -> None:
-        """Ends what a session runs at the server, from any thread. Raises `StorageError` where it cannot be asked."""
+        """Ends what a session runs at the server, from any thread. Raises `StorageError` if that fails."""
         with translated_errors(), pymongo.timeout(self.timeout_s):
             self._reads.admin.command("killSessions", [session.session_id])
 
@@ -135,12 +140,7 @@ class Connection:
                 schema.check_recorded(self.database)
             self._has_schema = True
 
-    def _hello(self) -> Mapping[str, Any]:
-        with translated_errors(), pymongo.timeout(self.timeout_s):
-            answer: Mapping[str, Any] = self._reads.admin.command("hello")
-            return answer
-
 
 def _client(settings: MongoDbSettings, answer_timeout_s: float) -> MongoClient[Document]:
-    # It connects when it is used: a gateway never writes.
+    # It connects at its first use: a gateway never writes.
     return MongoClient(**client_options(settings, answer_timeout_s), connect=False)

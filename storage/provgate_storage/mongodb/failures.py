@@ -1,10 +1,10 @@
-"""Which error of ours an error of MongoDB is."""
+"""Translates the errors of MongoDB and its driver into `StorageError`s."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from bson.errors import BSONError, InvalidDocument
 from pymongo.errors import (
@@ -42,7 +42,7 @@ _CLASSES: Final[dict[int, type[StorageError]]] = {
     73: SchemaMismatchError,  # InvalidNamespace
     85: SchemaMismatchError,  # IndexOptionsConflict
     86: SchemaMismatchError,  # IndexKeySpecsConflict
-    166: SchemaMismatchError,  # CommandNotSupportedOnView: somebody else's view
+    166: SchemaMismatchError,  # CommandNotSupportedOnView: another program's view
     24: StorageLockedError,  # LockTimeout
     46: StorageLockedError,  # LockBusy
     50: StorageTimeoutError,  # MaxTimeMSExpired
@@ -52,7 +52,7 @@ _CLASSES: Final[dict[int, type[StorageError]]] = {
     14031: StorageFullError,  # OutOfDiskSpace
 }
 
-# Of the errors of several rows, what decides: first what no repetition mends, then what takes the longest.
+# Which error of several rows decides: first those that no repetition mends, then those that take the longest.
 _GRAVEST_FIRST: Final = (
     DataRefusedError,
     SchemaMismatchError,
@@ -66,11 +66,11 @@ _GRAVEST_FIRST: Final = (
 
 
 def error_class(code: int | None) -> type[StorageError]:
-    """Returns the class of the error that a code of the server is; None is an error that has none.
+    """Returns the error class for a code of the server; None stands for an error without one.
 
-    What the table does not name is taken for a state of the server that passes: no primary, shutdown, a failed
-    authentication (18), a snapshot that is too old (239), a write concern that was not met (64), and what nobody
-    foresaw. A row is never given up for a reason that is not known.
+    Everything that the table does not name counts as a passing state of the server: no primary, shutdown, a failed
+    authentication (18), a snapshot that is too old (239), a write concern that was not met (64), and the unforeseen. A
+    row is never given up for an unknown reason.
     """
     return StorageUnavailableError if code is None else _CLASSES.get(code, StorageUnavailableError)
 
@@ -80,33 +80,25 @@ def translated_errors() -> Iterator[None]:
     """Raises what pymongo raises within the block as a `StorageError`."""
     try:
         yield
-    except (PyMongoError, BSONError) as error:
-        raise _translated(error) from error
+    except BulkWriteError as error:
+        raise _gravest_of_rows(error) from error
+    except (InvalidDocument, DocumentTooLarge, BSONError) as error:
+        # The driver finds that a document does not fit, before it sends it.
+        raise DataRefusedError(f"MongoDB: {error}") from error
+    except WaitQueueTimeoutError as error:
+        raise StorageBusyError(f"MongoDB: {error}") from error
+    except PyMongoError as error:
+        code = error.code if isinstance(error, OperationFailure) else None
+        # pymongo appends the whole answer of the server, or a description of all servers.
+        text = str(error).partition(", full error:")[0].partition(", Timeout: ")[0].strip()
+        raise error_class(code)(f"MongoDB: {text or type(error).__name__}") from error
 
 
-def _translated(error: PyMongoError | BSONError) -> StorageError:
-    if isinstance(error, BulkWriteError):
-        return _of_rows(error.details or {})
-    # A document that does not fit is found by the driver before it is sent.
-    if isinstance(error, InvalidDocument | DocumentTooLarge | BSONError):
-        return DataRefusedError(f"MongoDB: {error}")
-    if isinstance(error, WaitQueueTimeoutError):
-        return StorageBusyError(f"MongoDB: {error}")
-    code = error.code if isinstance(error, OperationFailure) else None
-    text = _first_sentence(error)
-    return error_class(code)(f"MongoDB: {text}")
-
-
-def _of_rows(details: Mapping[str, Any]) -> StorageError:
+def _gravest_of_rows(error: BulkWriteError) -> StorageError:
+    details = error.details or {}
     found = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
     by_class = {error_class(each.get("code")): each for each in reversed(found)}
     for gravest in _GRAVEST_FIRST:
         if gravest in by_class:
             return gravest(f"MongoDB: {by_class[gravest].get('errmsg')}")
-    return StorageUnavailableError("MongoDB: a write failed for no reason given")
-
-
-def _first_sentence(error: PyMongoError) -> str:
-    # Behind it pymongo prints the whole answer of the server, or its picture of all servers.
-    text = str(error).partition(", full error:")[0].partition(", Timeout: ")[0].strip()
-    return text or type(error).__name__
+    return StorageUnavailableError("MongoDB: a write failed without a reason")

@@ -1,4 +1,4 @@
-"""How to reach the database, and how long to wait for it."""
+"""The settings of the MongoDB storage: how to reach the database, and how long to wait for it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class MongoDbSettings(DatabaseSettings, frozen=True, kw_only=True):
     db: Annotated[
         str | dict[str, str | int | bool],
         Meta(
-            description="A mongodb:// or mongodb+srv:// URI whose path is the name of the database (`provenance` where "
-            "it has none), or a mapping of host, port, dbname, user, password and further options of such a URI.",
+            description="A mongodb:// or mongodb+srv:// URI whose path is the name of the database (`provenance` if it "
+            "has none), or a mapping of host, port, dbname, user, password and further options of such a URI.",
             extra={"option": False},
         ),
     ]
@@ -43,23 +43,23 @@ def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoD
     """Returns `values` as settings.
 
     Raises:
-        ConfigurationError: as `convert` does, `db` is not what pymongo understands, or it asks for writes that the
-            server does not acknowledge. The text never quotes `db`.
+        ConfigurationError: as `convert` does, pymongo does not understand `db`, or `db` asks for writes that the server
+            does not acknowledge. The text never quotes `db`.
     """
     settings = convert(values, MongoDbSettings, path)
     try:
         with warnings.catch_warnings():
-            # So it tells of options that it does not know.
+            # pymongo warns of unknown options.
             warnings.simplefilter("error")
             options = client_options(settings, settings.write_timeout_s)
-            # Beside w=0, in whatever spelling, our own would be refused, and not told from what is no option at all.
+            # pymongo refuses `journal` beside w=0 with the error that it raises for an unknown option.
             options.pop("journal", None)
             with closing(MongoClient[Any](**options, connect=False)) as client:
                 acknowledged = client.write_concern.acknowledged
-                # It refuses names that no database can have.
+                # This refuses names that no database can have.
                 client.get_database(database_name(settings))
     except (PyMongoError, ValueError, TypeError, UserWarning):
-        # The texts may quote what they are about, the password too.
+        # The texts may quote `db`, the password too.
         raise ConfigurationError(
             f"{path}.db: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
         ) from None
@@ -78,13 +78,13 @@ def database_name(settings: MongoDbSettings) -> str:
 def client_options(settings: MongoDbSettings, answer_timeout_s: float) -> dict[str, Any]:
     """Returns the arguments of `pymongo.MongoClient`.
 
-    What `db` sets goes before our own: a write is acknowledged when a majority of the members has it in its journal,
-    and a read sees what a majority has. The driver tries each of them a second time by itself where that may help.
+    `db` overrides provgate's defaults: a write is acknowledged when a majority of the members has it in its journal,
+    and a read sees what a majority has. The driver repeats a failed write or read once where that may help.
 
     Args:
         settings: of the storage.
-        answer_timeout_s: after so many seconds without an answer a connection is given up; 0 for never. Not
-            pymongo's `timeout`: under it the driver tries again until it has passed, without a pause.
+        answer_timeout_s: a connection is given up after this time without an answer, in seconds; 0 for never. Not
+            pymongo's `timeout`: under it the driver retries without a pause until it has passed.
     """
     timeout_ms = round(settings.connect_timeout_s * 1000)
     own = {
@@ -95,12 +95,12 @@ def client_options(settings: MongoDbSettings, answer_timeout_s: float) -> dict[s
         "serverselectiontimeoutms": timeout_ms,
         "connecttimeoutms": timeout_ms,
         "sockettimeoutms": round(answer_timeout_s * 1000),
-        # Calls are counted before they take a connection, so that none waits here. The two are for probes, and for the
+        # Calls take a slot before they take a connection, so that none waits here. The two are for probes, and for the
         # ends of streams.
         "maxpoolsize": settings.write_connections + settings.read_connections + settings.stream_connections + 2,
     }
     if isinstance(settings.db, str):
-        # Spelled as ours are: pymongo's names are of any case.
+        # Lower case, like `own`: pymongo ignores the case of names.
         named = {name.lower() for name in _parsed(settings.db)["options"]}
         return {name: value for name, value in own.items() if name not in named} | {"host": settings.db}
     given = {name.lower(): value for name, value in settings.db.items() if name != _DATABASE}
@@ -110,6 +110,6 @@ def client_options(settings: MongoDbSettings, answer_timeout_s: float) -> dict[s
 
 
 def _parsed(uri: str) -> Mapping[str, Any]:
-    # Without a question to the name server, which an SRV URI is otherwise: options and path have the same form.
+    # Without the question to the name server that an SRV URI causes: options and path have the same form.
     parsed: Mapping[str, Any] = parse_uri(uri.replace("mongodb+srv://", "mongodb://", 1))
     return parsed

@@ -1,4 +1,4 @@
-"""Which error of ours an error of PostgreSQL is."""
+"""Translates the errors of PostgreSQL into `StorageError`s."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _CLASSES: Final[dict[str, type[StorageError]]] = {
 
 
 def error_class(sqlstate: str | None) -> type[StorageError]:
-    """Returns the class of the error that a SQLSTATE is; None is an error that has none, as a lost connection.
+    """Returns the error class for a SQLSTATE; None stands for an error without one, such as a lost connection.
 
-    What the table does not name is taken for a state of the server that passes: shutdown (57P01 to 57P03), too many
-    connections (53300), a standby that does not write (25006), a lost connection (08), and what nobody foresaw. A row
-    is never given up for a reason that is not known.
+    Everything that the table does not name counts as a passing state of the server: shutdown (57P01 to 57P03), too many
+    connections (53300), a standby that refuses writes (25006), a lost connection (08), and the unforeseen. A row is
+    never given up for an unknown reason.
     """
     if sqlstate is None:
         return StorageUnavailableError
@@ -56,7 +56,7 @@ def translated_errors() -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         kind = error_class(error.pgcode)
-        # What comes after the first line of refused data, details and context, quotes the row; this text is logged.
-        quotes_nothing = error.diag.message_primary if kind is DataRefusedError else None
-        text = quotes_nothing or str(error).strip() or type(error).__name__
+        # This text is logged. For refused data, all but the first line quotes the row.
+        first_line = error.diag.message_primary if kind is DataRefusedError else None
+        text = first_line or str(error).strip() or type(error).__name__
         raise kind(f"PostgreSQL: {text}") from error

@@ -1,68 +1,82 @@
-"""The reads of the interface, each as a stream."""
+"""The reads: their SQL, their rows, and the streams that run them."""
 
-# ruff: noqa: D102 - what a method without a docstring does is said by `Reads`
+# ruff: noqa: D102, S608 - `Reads` documents the methods; statements are made of names of this package
 
 from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from psycopg2.extensions import connection
 
-from provgate_storage.database.stream import CancellableStream
+from provgate_storage.database.reads import Reads, RowStream
+from provgate_storage.database.schema import ends_of, names_with_paths
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.postgresql import queries
-from provgate_storage.postgresql.connections import ConnectionPool
 from provgate_storage.postgresql.failures import translated_errors
-from provgate_storage.postgresql.queries import Query
-from provgate_storage.postgresql.writes import dated_rows
-from provgate_storage.rows.arguments import checked_ids
-from provgate_storage.rows.values import check_entity, check_id, check_limit, check_relation
+from provgate_storage.postgresql.pool import ConnectionPool
+from provgate_storage.postgresql.writes import array_literal, rows_of_dated_document
 
 T = TypeVar("T")
 
+DatabaseRow: TypeAlias = tuple[Any, ...]
 
-class PostgreSqlStream(CancellableStream[T, connection]):
-    """What the streams have in common.
+IDS_OF_A_QUERY: Final = 1_000
+"""Ids that one statement looks up: a read of more ids takes several statements."""
+
+
+class Query(NamedTuple):
+    """A statement and its parameters."""
+
+    text: str
+    parameters: Mapping[str, object]
+
+
+class PostgreSqlStream(RowStream[T]):
+    """The rows of one or several queries.
 
     Args:
         pool: where the connection comes from.
-        queries: whose rows follow one another.
-        chunk_row_count: rows of a chunk, at most.
+        queries: the statements, one after the other.
+        chunk_row_count: the largest number of rows of a chunk.
     """
+
+    _connection: connection
 
     def __init__(self, pool: ConnectionPool, queries: Iterable[Query], chunk_row_count: int) -> None:
         super().__init__()
+        self.queries = queries
         self._pool = pool
-        self._queries = queries
         self._chunk_row_count = chunk_row_count
 
-    def _take(self) -> connection:
-        return self._pool.take()
+    def _acquire(self) -> None:
+        self._connection = self._pool.acquire()
 
-    def _chunks(self, taken: connection) -> Iterator[list[T]]:
-        remaining = iter(self._queries)
+    def _chunks(self) -> Iterator[list[T]]:
+        remaining = iter(self.queries)
         query = next(remaining, None)
         while query is not None:
             following = next(remaining, None)
-            self.check_running()
+            self._check_running()
             with translated_errors():
-                yield from self._chunks_of(taken, query, is_last=following is None)
+                yield from self._chunks_of(query, is_last=following is None)
             query = following
 
-    def _end(self, held: connection) -> None:
-        self._pool.cancel(held)
-
-    def _give_back(self, held: connection, cancelled: bool) -> None:
-        # The server may act on a cancellation only when the connection runs its next statement.
-        give_up = self._pool.discard if cancelled else self._pool.give_back
-        give_up(held)
-
     @abstractmethod
-    def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[T]]:
+    def _chunks_of(self, query: Query, is_last: bool) -> Iterator[list[T]]:
         """Yields the chunks of a query, and sets `is_over` before the last one of the last query."""
+
+    def _end_query(self) -> None:
+        self._pool.cancel(self._connection)
+
+    def _release(self, cancelled: bool) -> None:
+        if cancelled:
+            # The server may act on a cancellation as late as in the connection's next statement.
+            self._pool.discard(self._connection)
+        else:
+            self._pool.release(self._connection)
 
 
 class PostgreSqlRowStream(PostgreSqlStream[T]):
@@ -70,121 +84,150 @@ class PostgreSqlRowStream(PostgreSqlStream[T]):
 
     Args:
         pool, queries, chunk_row_count: as for `PostgreSqlStream`.
-        decode: makes a row of ours of one of the database's.
+        decode: makes a row of the storage of a row of the database.
     """
 
     def __init__(
-        self,
-        pool: ConnectionPool,
-        queries: Iterable[Query],
-        decode: Callable[[tuple[Any, ...]], T],
-        chunk_row_count: int,
+        self, pool: ConnectionPool, queries: Iterable[Query], chunk_row_count: int, decode: Callable[[DatabaseRow], T]
     ) -> None:
         super().__init__(pool, queries, chunk_row_count)
         self._decode = decode
 
-    def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[T]]:
-        rows = taken.cursor("rows")
-        rows.execute(query.text, query.parameters)
+    def _chunks_of(self, query: Query, is_last: bool) -> Iterator[list[T]]:
+        rows = self._connection.cursor("rows")
+        rows.execute(*query)
         while chunk := rows.fetchmany(self._chunk_row_count):
             self.is_over = is_last and len(chunk) < self._chunk_row_count
             yield [self._decode(row) for row in chunk]
-            self.check_running()
+            self._check_running()
             if len(chunk) < self._chunk_row_count:
                 break
-        # Only here: when the iteration was left, the rollback ends the cursor. Closing it by then would be a statement
-        # on a connection that is somebody else's.
+        # Not in a `finally`: when the iteration is left, the rollback ends the cursor, and the connection may be
+        # somebody else's by then.
         rows.close()
 
 
 class PostgreSqlDatedStream(PostgreSqlStream[tuple[Id, int]]):
-    """Ids and dates in microseconds since 1970, of queries that have no more rows than ids were given.
+    """Ids and dates in microseconds since 1970, of queries with no more rows than ids.
 
     Each answer is read whole, in the binary format of COPY: a cursor takes three round trips more, and psycopg2 an
-    object for each id and date. A third of the time of a look-up of 1,000 contents was that.
+    object for each id and date. That was a third of the time of a look-up of 1,000 contents.
     """
 
-    def _chunks_of(self, taken: connection, query: Query, is_last: bool) -> Iterator[list[tuple[Id, int]]]:
+    def _chunks_of(self, query: Query, is_last: bool) -> Iterator[list[tuple[Id, int]]]:
         document = io.BytesIO()
-        with taken.cursor() as cursor:
-            text = cursor.mogrify(query.text, query.parameters).decode()
+        with self._connection.cursor() as cursor:
+            text = cursor.mogrify(*query).decode()
             cursor.copy_expert(f"COPY ({text}) TO STDOUT (FORMAT binary)", document)
-        rows = dated_rows(document.getvalue())
+        rows = rows_of_dated_document(document.getvalue())
         for start in range(0, len(rows), self._chunk_row_count):
             self.is_over = is_last and start + self._chunk_row_count >= len(rows)
             yield rows[start : start + self._chunk_row_count]
-            self.check_running()
+            self._check_running()
 
 
-class PostgreSqlReads:
-    """Makes the stream of each read, as `Reads` says.
+# The planner uses the index for a computed array, whatever its length and the statistics; not so for a given one.
+_GIVEN_IDS: Final = "ANY (ARRAY(SELECT decode(given, 'hex') FROM unnest(%(ids)s::text[]) AS given))"
+
+_EARLY: Final = "SELECT dst AS revision, path FROM content_in_revision WHERE src = %(content)s"
+
+_IN_DIRECTORIES: Final = """
+    SELECT directory_in_revision.dst,
+        CASE WHEN directory_in_revision.path IN ('', '.') THEN content_in_directory.path
+            ELSE directory_in_revision.path || '/'::bytea || content_in_directory.path END
+    FROM content_in_directory JOIN directory_in_revision ON directory_in_revision.src = content_in_directory.dst
+    WHERE content_in_directory.src = %(content)s
+"""
+
+# Not ordered by origin: a revision has one.
+_RESULTS: Final = """
+    SELECT found.revision, revision.date, origin.url, found.path
+    FROM ({}) AS found
+    JOIN revision ON revision.id = found.revision AND revision.date IS NOT NULL
+    LEFT JOIN origin ON origin.id = revision.origin
+    ORDER BY revision.date, found.revision, found.path
+    LIMIT %(limit)s
+"""
+
+
+class PostgreSqlReads(Reads):
+    """Makes the stream of each read.
 
     Args:
         pool: where the streams take their connections from.
-        chunk_row_count: rows of a chunk, at most.
+        chunk_row_count: the largest number of rows of a chunk.
     """
 
     def __init__(self, pool: ConnectionPool, chunk_row_count: int) -> None:
         self._pool = pool
         self._chunk_row_count = chunk_row_count
 
-    def contents(self, ids: Iterable[Id]) -> PostgreSqlDatedStream:
-        return self._dated(EntityType.CONTENT, ids)
-
-    def directories(self, ids: Iterable[Id]) -> PostgreSqlDatedStream:
-        return self._dated(EntityType.DIRECTORY, ids)
+    def dates(self, entity: EntityType, ids: Iterable[Id]) -> PostgreSqlDatedStream:
+        text = f"SELECT id, date FROM {entity} WHERE id = {_GIVEN_IDS} AND date IS NOT NULL"
+        return PostgreSqlDatedStream(self._pool, _by_ids(text, ids), self._chunk_row_count)
 
     def revisions(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, RevisionData]]:
-        return self._stream(queries.revisions(checked_ids(ids)), _revision)
+        known = "(date IS NOT NULL OR origin IS NOT NULL)"
+        text = f"SELECT id, date, origin FROM revision WHERE id = {_GIVEN_IDS} AND {known}"
+        return self._stream(_by_ids(text, ids), _revision)
 
     def origins(self, ids: Iterable[Id]) -> PostgreSqlRowStream[tuple[Id, str]]:
-        return self._stream(queries.origins(checked_ids(ids)), _with_id)
+        return self._stream(_by_ids(f"SELECT id, url FROM origin WHERE id = {_GIVEN_IDS}", ids), _origin)
 
     def relations(
         self, relation: RelationType, ids: Iterable[Id], reverse: bool
     ) -> PostgreSqlRowStream[tuple[Id, RelationData]]:
-        return self._stream(queries.relations(check_relation(relation), checked_ids(ids), reverse), _relation)
+        text = f"{_rows_of(relation)} WHERE {'dst' if reverse else 'src'} = {_GIVEN_IDS}"
+        return self._stream(_by_ids(text, ids), _relation)
 
     def all_relations(self, relation: RelationType) -> PostgreSqlRowStream[tuple[Id, RelationData]]:
-        return self._stream(queries.all_relations(check_relation(relation)), _relation)
+        return self._stream([Query(_rows_of(relation), {})], _relation)
 
     def all_entities(self, entity: EntityType) -> PostgreSqlRowStream[Id]:
-        return self._stream(queries.all_entities(check_entity(entity)), _bytes)
+        named = " UNION ".join(f"SELECT {column} AS id FROM {table}" for table, column in ends_of(entity))
+        return self._stream([Query(f"SELECT id FROM ({named}) AS named WHERE id IS NOT NULL", {})], _bytes)
 
     def all_locations(self) -> PostgreSqlRowStream[Path]:
-        return self._stream(queries.all_locations(), _bytes)
+        text = " UNION ".join(f"SELECT path FROM {table}" for table in names_with_paths())
+        return self._stream([Query(text, {})], _bytes)
 
     def first_occurrence(self, content: Id) -> PostgreSqlRowStream[ProvenanceResult]:
-        return self._stream(queries.first_occurrence(check_id(content)), _occurrence_of(content))
+        return self._occurrences(_EARLY, content, 1)
 
     def all_occurrences(self, content: Id, limit: int | None) -> PostgreSqlRowStream[ProvenanceResult]:
-        return self._stream(queries.all_occurrences(check_id(content), check_limit(limit)), _occurrence_of(content))
+        return self._occurrences(f"{_EARLY} UNION {_IN_DIRECTORIES}", content, limit)
 
-    def _dated(self, entity: EntityType, ids: Iterable[Id]) -> PostgreSqlDatedStream:
-        return PostgreSqlDatedStream(self._pool, queries.dates(entity, checked_ids(ids)), self._chunk_row_count)
+    def _occurrences(self, found: str, content: Id, limit: int | None) -> PostgreSqlRowStream[ProvenanceResult]:
+        def decode(row: DatabaseRow) -> ProvenanceResult:
+            return ProvenanceResult(content, bytes(row[0]), row[1], row[2], bytes(row[3]))
 
-    def _stream(self, made: Iterable[Query], decode: Callable[[tuple[Any, ...]], T]) -> PostgreSqlRowStream[T]:
-        return PostgreSqlRowStream(self._pool, made, decode, self._chunk_row_count)
+        return self._stream([Query(_RESULTS.format(found), {"content": content, "limit": limit})], decode)
+
+    def _stream(self, queries: Iterable[Query], decode: Callable[[DatabaseRow], T]) -> PostgreSqlRowStream[T]:
+        return PostgreSqlRowStream(self._pool, queries, self._chunk_row_count, decode)
 
 
-def _bytes(row: tuple[Any, ...]) -> bytes:
+def _by_ids(text: str, ids: Iterable[Id]) -> Iterator[Query]:
+    remaining = iter(ids)
+    while piece := list(islice(remaining, IDS_OF_A_QUERY)):
+        yield Query(text, {"ids": array_literal(piece)})
+
+
+def _rows_of(relation: RelationType) -> str:
+    return f"SELECT src, dst, {'path' if relation.has_path else 'NULL::bytea'} FROM {relation}"
+
+
+def _bytes(row: DatabaseRow) -> bytes:
     return bytes(row[0])
 
 
-def _with_id(row: tuple[Any, ...]) -> tuple[Id, Any]:
+def _origin(row: DatabaseRow) -> tuple[Id, str]:
     return bytes(row[0]), row[1]
 
 
-def _revision(row: tuple[Any, ...]) -> tuple[Id, RevisionData]:
+def _revision(row: DatabaseRow) -> tuple[Id, RevisionData]:
     return bytes(row[0]), RevisionData(row[1], None if row[2] is None else bytes(row[2]))
 
 
-def _relation(row: tuple[Any, ...]) -> tuple[Id, RelationData]:
+def _relation(row: DatabaseRow) -> tuple[Id, RelationData]:
     return bytes(row[0]), RelationData(bytes(row[1]), None if row[2] is None else bytes(row[2]))
-
-
-def _occurrence_of(content: Id) -> Callable[[tuple[Any, ...]], ProvenanceResult]:
-    def decode(row: tuple[Any, ...]) -> ProvenanceResult:
-        return ProvenanceResult(content, bytes(row[0]), row[1], row[2], bytes(row[3]))
-
-    return decode

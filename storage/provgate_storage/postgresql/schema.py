@@ -1,4 +1,9 @@
-"""The versioned schema: its creation, and its comparison with what a program expects."""
+"""The tables and indexes, their creation, and their comparison with what a program expects.
+
+Ids are keys as they are: a row is written without a look at any other table. A path is kept beside the ids that it
+belongs to. Its part of a key is `PATH_KEY`, since an entry of a btree has at most 2,704 bytes: a path of less than 32
+bytes stands for itself, a longer one is represented by its SHA-256, which has 32 bytes. No two paths have one key.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from typing import Final
 
 from psycopg2.extensions import cursor
 
-from provgate_storage.database.local import (
+from provgate_storage.database.schema import (
     VERSION,
     check_nothing_missing,
     check_range_counts,
@@ -19,13 +24,6 @@ from provgate_storage.database.local import (
 )
 from provgate_storage.model import EntityType, RelationType
 from provgate_storage.rows.rows import LOCATION
-
-# The tables and indexes of the database, and what is written to each.
-#
-# Ids are keys as they are: a row is written without a look at any other table. A path is kept beside the ids that it
-# belongs to. What makes it part of a key is `PATH_KEY`, since an entry of a btree ends at 2,704 bytes: a path of less
-# than 32 bytes stands for itself, a longer one is represented by its SHA-256, which is 32 bytes long. No two paths have
-# one key, whoever chose them.
 
 PATH_KEY: Final = "(CASE WHEN octet_length(path) < 32 THEN path ELSE sha256(path) END)"
 
@@ -45,7 +43,7 @@ class Table:
     Attributes:
         name: of the table.
         columns: name and type of each, in the order of the values of a row.
-        on_conflict: what is done with a row whose key is stored.
+        on_conflict: what happens to a row whose key is stored.
     """
 
     name: str
@@ -61,9 +59,8 @@ _REVISION_CONFLICT: Final = (
 )
 _ID: Final = ("id", ColumnType.BYTES)
 _DATE: Final = ("date", ColumnType.DATE)
-_SRC: Final = ("src", ColumnType.BYTES)
-_DST: Final = ("dst", ColumnType.BYTES)
 _PATH: Final = ("path", ColumnType.BYTES)
+_RELATION: Final = (("src", ColumnType.BYTES), ("dst", ColumnType.BYTES), _PATH)
 
 TABLES: Final[dict[str, Table]] = {
     EntityType.CONTENT: Table(EntityType.CONTENT, (_ID, _DATE), _DATE_CONFLICT),
@@ -71,13 +68,13 @@ TABLES: Final[dict[str, Table]] = {
     EntityType.REVISION: Table(EntityType.REVISION, (_ID, _DATE, ("origin", ColumnType.BYTES)), _REVISION_CONFLICT),
     EntityType.ORIGIN: Table(EntityType.ORIGIN, (_ID, ("url", ColumnType.TEXT))),
     LOCATION: Table(LOCATION, (_PATH,)),
-} | {relation: Table(relation, (_SRC, _DST, _PATH)[: 2 + relation.has_path]) for relation in RelationType}
+} | {relation: Table(relation, _RELATION if relation.has_path else _RELATION[:2]) for relation in RelationType}
 """The tables by the names of what they hold."""
 
 
 def definitions() -> dict[str, str]:
     """Returns the statement that creates each table and index, by its name, in the order to run them."""
-    made = {
+    statements = {
         "schema_version": "CREATE TABLE schema_version (version integer NOT NULL)",
         "exchange_range": "CREATE TABLE exchange_range (exchange text PRIMARY KEY, range_count integer NOT NULL)",
         "content": "CREATE TABLE content (id bytea PRIMARY KEY, date timestamptz)",
@@ -88,20 +85,13 @@ def definitions() -> dict[str, str]:
         "location_key": f"CREATE UNIQUE INDEX location_key ON location ({PATH_KEY})",
     }
     for relation in RelationType:
-        made |= _relation_definitions(relation)
-    return made
-
-
-def _relation_definitions(relation: RelationType) -> dict[str, str]:
-    name = relation.value
-    columns, key = "src bytea NOT NULL, dst bytea NOT NULL", "src, dst"
-    if relation.has_path:
-        columns, key = f"{columns}, path bytea NOT NULL", f"{key}, {PATH_KEY}"
-    return {
-        name: f"CREATE TABLE {name} ({columns})",
-        f"{name}_key": f"CREATE UNIQUE INDEX {name}_key ON {name} ({key})",
-        f"{name}_dst": f"CREATE INDEX {name}_dst ON {name} (dst)",
-    }
+        columns, key = "src bytea NOT NULL, dst bytea NOT NULL", "src, dst"
+        if relation.has_path:
+            columns, key = f"{columns}, path bytea NOT NULL", f"{key}, {PATH_KEY}"
+        statements[f"{relation}"] = f"CREATE TABLE {relation} ({columns})"
+        statements[f"{relation}_key"] = f"CREATE UNIQUE INDEX {relation}_key ON {relation} ({key})"
+        statements[f"{relation}_dst"] = f"CREATE INDEX {relation}_dst ON {relation} (dst)"
+    return statements
 
 
 # Any number that is the same in every program: "provgate" in ASCII.
@@ -109,21 +99,21 @@ _SETUP_LOCK: Final = int.from_bytes(b"provgate")
 
 
 def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
-    """Creates what is missing and records the range counts where none are, in the transaction of a cursor.
+    """Creates what is missing, and records the range counts if none are recorded, in the transaction of a cursor.
 
-    Of several programs that do so at once, one does it and the others find it done.
+    If several programs do so at once, one creates and the others find everything there.
 
     Raises:
-        SchemaMismatchError: another version, the tables of somebody else, or other range counts are there.
+        SchemaMismatchError: the database holds another version, another program's tables, or other range counts.
     """
     _lock(open_cursor)
     missing = _missing(open_cursor)
     if "schema_version" not in missing:
-        _check_version(open_cursor)
+        check_version(_versions(open_cursor))
     elif len(missing) < len(definitions()):
         raise not_ours(definitions().keys() - missing, "tables")
     for name, statement in definitions().items():
-        # Not IF NOT EXISTS: creating an index waits for the writers of its table before it looks whether there is one.
+        # Not IF NOT EXISTS: CREATE INDEX waits for the writers of its table before it checks that.
         if name in missing:
             open_cursor.execute(statement)
     if "schema_version" in missing:
@@ -134,40 +124,30 @@ def set_up(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
 
 
 def replace_range_counts(open_cursor: cursor, range_counts: Mapping[str, int]) -> None:
-    """Records range counts in place of those that are recorded, in the transaction of a cursor.
-
-    Raises:
-        SchemaMismatchError: the schema is not what is expected.
-    """
+    """As `LocalStorage.replace_range_counts`, in the transaction of a cursor."""
     _lock(open_cursor)
     check(open_cursor, None)
     _record(open_cursor, range_counts)
 
 
 def check(open_cursor: cursor, range_counts: Mapping[str, int] | None) -> None:
-    """Compares version, tables and, unless they are None, range counts with those of the database.
-
-    Raises:
-        NotSetUpError: there is no schema, or a part of it is missing.
-        SchemaMismatchError: they differ; the text says what differs and what to do.
-    """
+    """As `LocalStorage.check`, in the transaction of a cursor."""
     missing = _missing(open_cursor)
     if "schema_version" in missing:
         raise no_schema()
-    _check_version(open_cursor)
+    check_version(_versions(open_cursor))
     check_nothing_missing(missing)
-    if range_counts is not None:
-        check_range_counts(_range_counts(open_cursor), range_counts)
+    check_range_counts(_range_counts(open_cursor), range_counts)
 
 
 def recorded_range_counts(open_cursor: cursor) -> dict[str, int] | None:
-    """Returns the recorded range count of each exchange; None where there is no schema."""
+    """As `LocalStorage.recorded_range_counts`, in the transaction of a cursor."""
     return None if "exchange_range" in _missing(open_cursor) else _range_counts(open_cursor)
 
 
 def _lock(open_cursor: cursor) -> None:
-    # Another program's set-up takes as long as its indexes do. The limit is back for the locks of tables: a statement
-    # that waits for one has all later writers wait behind it.
+    # Another program's set-up may take long, so this lock has no time limit. The locks of tables have one: a statement
+    # that waits for a table makes all later writers wait behind it.
     open_cursor.execute("SET LOCAL lock_timeout = 0")
     open_cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
     open_cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
@@ -178,9 +158,9 @@ def _missing(open_cursor: cursor) -> set[str]:
     return {name for (name,) in open_cursor}
 
 
-def _check_version(open_cursor: cursor) -> None:
+def _versions(open_cursor: cursor) -> list[object]:
     open_cursor.execute("SELECT version FROM schema_version")
-    check_version([version for (version,) in open_cursor])
+    return [version for (version,) in open_cursor]
 
 
 def _range_counts(open_cursor: cursor) -> dict[str, int]:

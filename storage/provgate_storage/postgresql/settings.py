@@ -1,4 +1,4 @@
-"""How to reach the database, and how long to wait for it."""
+"""The settings of the PostgreSQL storage: how to reach the database, and how long to wait for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from provgate_storage.settings import CONFIG_PATH, DatabaseSettings
 
 
 class PostgreSqlSettings(DatabaseSettings, frozen=True, kw_only=True):
-    """The settings of `ProvenanceStoragePostgreSql`. The kind of use is added to the application's name."""
+    """The settings of `ProvenanceStoragePostgreSql`. Connections add their use to the application's name."""
 
     db: Annotated[
         str | dict[str, str | int],
@@ -24,16 +24,16 @@ class PostgreSqlSettings(DatabaseSettings, frozen=True, kw_only=True):
         ),
     ]
     connect_timeout_s: Annotated[
-        int, Meta(ge=2, description="How long making a connection may take, in seconds; libpq's minimum is 2.")
+        int, Meta(ge=2, description="The time limit for making a connection, in seconds; libpq's minimum is 2.")
     ] = 5
     tcp_timeout_s: Annotated[
-        int, Meta(ge=4, description="After so many seconds without an answer of its host a connection is lost.")
+        int, Meta(ge=4, description="A connection is lost after this time without an answer of its host, in seconds.")
     ] = 20
     lock_timeout_s: Annotated[
-        float, Meta(gt=0, description="How long a write waits for a lock of another one, in seconds.")
+        float, Meta(gt=0, description="How long a write waits for a lock of another write, in seconds.")
     ] = 10.0
     stream_idle_timeout_s: Annotated[
-        float, Meta(gt=0, description="After so many seconds without being read the server ends a streamed read.")
+        float, Meta(gt=0, description="The server ends a streamed read that is not read for this time, in seconds.")
     ] = 300.0
 
 
@@ -41,18 +41,26 @@ def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> Postgr
     """Returns `values` as settings.
 
     Raises:
-        ConfigurationError: as `convert` does, or `db` is not what libpq understands. The text never quotes `db`.
+        ConfigurationError: as `convert` does, or libpq does not understand `db`. The text never quotes `db`.
     """
     settings = convert(values, PostgreSqlSettings, path)
+    # Neither the texts nor the causes of libpq's errors are shown: they quote the string, which may hold a password.
     if isinstance(settings.db, str):
-        _check_connection_string(settings.db, f"{path}.db")
-    else:
-        _check_keywords(settings.db, f"{path}.db")
+        try:
+            parse_dsn(settings.db)
+        except psycopg2.ProgrammingError:
+            raise ConfigurationError(f"{path}.db: it is neither a libpq connection string nor a URI") from None
+        return settings
+    for keyword in settings.db:
+        try:
+            make_dsn(**{keyword: "1"})
+        except psycopg2.ProgrammingError:
+            raise ConfigurationError(f"{path}.db.{keyword}: libpq has no such keyword") from None
     return settings
 
 
 def connection_string(settings: PostgreSqlSettings) -> str:
-    """Returns `db` as a libpq connection string, with the time limits of its connections where `db` sets none."""
+    """Returns `db` as a libpq connection string, with provgate's time limits where `db` sets none."""
     own = {
         "client_encoding": "utf8",
         "connect_timeout": settings.connect_timeout_s,
@@ -64,19 +72,3 @@ def connection_string(settings: PostgreSqlSettings) -> str:
     given = parse_dsn(settings.db) if isinstance(settings.db, str) else settings.db
     dsn: str = make_dsn(**{**own, **given})
     return dsn
-
-
-def _check_connection_string(db: str, path: str) -> None:
-    try:
-        parse_dsn(db)
-    except psycopg2.ProgrammingError:
-        # Neither the text of the error nor its cause is shown: libpq quotes the string, which may hold a password.
-        raise ConfigurationError(f"{path}: it is neither a libpq connection string nor a URI") from None
-
-
-def _check_keywords(db: Mapping[str, str | int], path: str) -> None:
-    for keyword in db:
-        try:
-            make_dsn(**{keyword: "1"})
-        except psycopg2.ProgrammingError:
-            raise ConfigurationError(f"{path}.{keyword}: libpq has no such keyword") from None

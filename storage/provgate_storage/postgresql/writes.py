@@ -1,7 +1,7 @@
-"""Rows into tables, merged with what is stored, by the faster of two ways.
+"""Writes rows into tables and merges them with the stored ones, by the faster of two ways.
 
-Measured (docs/decisions.md): up to some 1,500 rows one INSERT from array literals costs less, above a binary COPY into
-a temporary table and an INSERT from there.
+Up to about 1,500 rows, one INSERT from array literals costs less; above, a binary COPY into a temporary table and an
+INSERT from there (measured in docs/decisions.md).
 """
 
 # ruff: noqa: S608 - statements are made of names of this package; values are parameters
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from operator import sub
 from typing import Any, Final
 
@@ -22,29 +22,72 @@ from provgate_storage.postgresql.schema import ColumnType, Table
 from provgate_storage.rows.rows import Row
 from provgate_storage.rows.values import to_microseconds
 
-# Columns of rows on their way into PostgreSQL: as array literals of small writes, and in the binary format of COPY.
-#
-# Array literals hold bytes and text in hexadecimal and dates in whole microseconds, which needs no quoting and is read
-# fast. The binary format is that of the COPY page of PostgreSQL's documentation; a timestamptz in it is the count of
-# microseconds since 2000 (src/include/datatype/timestamp.h).
+INSERT_MAX_ROW_COUNT: Final = 1_500
+"""For more rows, COPY costs less than an INSERT."""
 
-_EPOCH_MICROSECONDS: Final = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
+PIECE_ROW_COUNT: Final = 20_000
+"""Rows of one statement: this limits the memory of a call with a million rows."""
 
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER: Final = struct.pack("!h", -1)
-_NULL: Final = struct.pack("!i", -1)
-_DATED_ROW: Final = struct.Struct("!hi20siq")
-_length = struct.Struct("!i").pack
-_date = struct.Struct("!q").pack
+
+def write(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
+    """Merges rows into a table, in the transaction of a cursor.
+
+    Args:
+        open_cursor: in a transaction.
+        table: where to write.
+        rows: as `provgate_storage.rows.rows.merged` returns them: writers that lock rows in one order do not deadlock.
+    """
+    for start in range(0, len(rows), PIECE_ROW_COUNT):
+        piece = rows[start : start + PIECE_ROW_COUNT]
+        # Not zip(*piece), which makes an iterator of each row.
+        columns = [[row[index] for row in piece] for index in range(len(table.columns))]
+        if len(piece) <= INSERT_MAX_ROW_COUNT:
+            _insert(open_cursor, table, columns)
+        else:
+            _copy(open_cursor, table, columns, first=start == 0)
+
+
+def _insert(open_cursor: cursor, table: Table, columns: Sequence[Sequence[Any]]) -> None:
+    values = ", ".join(literal_value(column_type, f"given.{name}") for name, column_type in table.columns)
+    arrays = ", ".join(
+        "%s::bigint[]" if column_type is ColumnType.DATE else "%s::text[]" for _, column_type in table.columns
+    )
+    literals = [
+        column_literal(column_type, column) for (_, column_type), column in zip(table.columns, columns, strict=True)
+    ]
+    source = f"SELECT {values} FROM unnest({arrays}) AS given ({_names(table)})"
+    open_cursor.execute(_merge_statement(table, source), literals)
+
+
+def _copy(open_cursor: cursor, table: Table, columns: Sequence[Sequence[Any]], first: bool) -> None:
+    staging = f"new_{table.name}"
+    definition = ", ".join(f"{name} {column_type.value}" for name, column_type in table.columns)
+    document = copy_document([column_type for _, column_type in table.columns], columns)
+    if first:
+        # Kept for the connection's next call: a new one for each call costs more and bloats the catalog.
+        open_cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} ({definition}) ON COMMIT DELETE ROWS")
+    else:
+        open_cursor.execute(f"TRUNCATE pg_temp.{staging}")
+    open_cursor.copy_expert(f"COPY pg_temp.{staging} FROM STDIN (FORMAT binary)", io.BytesIO(document))
+    # A temporary table is scanned from its start, so the rows keep their order.
+    open_cursor.execute(_merge_statement(table, f"SELECT {_names(table)} FROM pg_temp.{staging}"))
+
+
+def _merge_statement(table: Table, source: str) -> str:
+    return f"INSERT INTO {table.name} AS stored ({_names(table)}) {source} ON CONFLICT {table.on_conflict}"
+
+
+def _names(table: Table) -> str:
+    return ", ".join(name for name, _ in table.columns)
 
 
 def array_literal(values: Iterable[bytes | None]) -> str:
-    """Returns byte strings as the literal of a text[] of hexadecimal text."""
+    """Returns byte strings as the literal of a text[] of hexadecimal text, which needs no quoting."""
     return _array(["NULL" if value is None else value.hex() or '""' for value in values])
 
 
 def column_literal(column_type: ColumnType, values: Sequence[Any]) -> str:
-    """Returns the values of a column as the literal of an array of `literal_type`, for `literal_value` to read."""
+    """Returns a column as the literal of an array: a bigint[] of microseconds for dates, else as `array_literal`."""
     match column_type:
         case ColumnType.DATE:
             return _array(["NULL" if microseconds is None else str(microseconds) for microseconds in values])
@@ -54,16 +97,11 @@ def column_literal(column_type: ColumnType, values: Sequence[Any]) -> str:
             return array_literal(values)
 
 
-def literal_type(column_type: ColumnType) -> str:
-    """Returns the SQL type of the array that `column_literal` makes."""
-    return "bigint[]" if column_type is ColumnType.DATE else "text[]"
-
-
 def literal_value(column_type: ColumnType, element: str) -> str:
-    """Returns the SQL expression of the value that an element of the array stands for."""
+    """Returns the SQL expression that turns an element of `column_literal` into a value."""
     match column_type:
         case ColumnType.DATE:
-            # An interval is multiplied in floating point: whole seconds and the rest of them apart are exact.
+            # An interval is multiplied in floating point: whole seconds and the rest are exact only apart.
             return (
                 f"timestamptz '1970-01-01 00:00:00+00' + make_interval(secs => {element} / 1000000) "
                 f"+ mod({element}, 1000000) * interval '1 microsecond'"
@@ -74,11 +112,26 @@ def literal_value(column_type: ColumnType, element: str) -> str:
             return f"decode({element}, 'hex')"
 
 
+def _array(elements: Iterable[str]) -> str:
+    return "{" + ",".join(elements) + "}"
+
+
+# The binary format of the COPY page of PostgreSQL's documentation. A timestamptz in it is the number of microseconds
+# since 2000 (src/include/datatype/timestamp.h).
+_EPOCH_MICROSECONDS: Final = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
+_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = struct.pack("!h", -1)
+_NULL: Final = struct.pack("!i", -1)
+_DATED_ROW: Final = struct.Struct("!hi20siq")
+_length = struct.Struct("!i").pack
+_date = struct.Struct("!q").pack
+
+
 def copy_document(column_types: Sequence[ColumnType], columns: Sequence[Sequence[Any]]) -> bytes:
     """Returns columns of equal length as a document of COPY ... (FORMAT binary).
 
-    Neighbours that have one length in all rows are packed together, with one call a row: a call for each field would
-    double what a worker spends on a batch.
+    Neighbouring columns with one length in all rows are packed together, with one call a row: a call for each field
+    would double what a worker spends on a batch.
     """
     pieces: list[Iterable[bytes]] = []
     layout = "!h"
@@ -103,14 +156,14 @@ def copy_document(column_types: Sequence[ColumnType], columns: Sequence[Sequence
     return b"".join(chain((_SIGNATURE,), chain.from_iterable(zip(*pieces, strict=False)), (_TRAILER,)))
 
 
-def dated_rows(document: bytes) -> list[tuple[bytes, int]]:
-    """Returns the rows of a document of COPY ... (FORMAT binary): ids, and dates in microseconds since 1970."""
+def rows_of_dated_document(document: bytes) -> list[tuple[bytes, int]]:
+    """Returns the rows, ids and dates in microseconds since 1970, of a document of COPY ... (FORMAT binary)."""
     fields = _DATED_ROW.iter_unpack(document[len(_SIGNATURE) : -len(_TRAILER)])
     return [(entry_id, date + _EPOCH_MICROSECONDS) for _, _, entry_id, _, date in fields]
 
 
 def _packed(layout: str, values: Sequence[Iterable[Any]]) -> Iterable[bytes]:
-    """Returns one piece a row; an empty one where nothing stands between two columns."""
+    """Returns one piece a row; an empty one if nothing is between two columns."""
     return map(struct.Struct(layout).pack, *values) if values else repeat(b"")
 
 
@@ -119,73 +172,3 @@ def _fields(column_type: ColumnType, column: Sequence[Any]) -> list[bytes]:
     if column_type is ColumnType.DATE:
         column = [None if value is None else _date(value - _EPOCH_MICROSECONDS) for value in column]
     return [_NULL if value is None else _length(len(value)) + value for value in column]
-
-
-def _array(elements: Iterable[str]) -> str:
-    return "{" + ",".join(elements) + "}"
-
-
-INSERT_MAX_ROW_COUNT: Final = 1_500
-"""From more rows than these on, COPY costs less than an INSERT."""
-
-PIECE_ROW_COUNT: Final = 20_000
-"""Rows of one statement: what bounds the memory of a call with a million."""
-
-
-def write(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
-    """Merges rows into a table, in the transaction of a cursor.
-
-    Args:
-        open_cursor: in a transaction.
-        table: where to.
-        rows: as `provgate_storage.rows.rows.merged` returns them: two writers that lock rows in the same order do not
-            deadlock.
-    """
-    for number, piece in enumerate(_pieces(rows)):
-        if len(piece) <= INSERT_MAX_ROW_COUNT:
-            _insert(open_cursor, table, piece)
-        else:
-            _copy(open_cursor, table, piece, first=number == 0)
-
-
-def _insert(open_cursor: cursor, table: Table, rows: Sequence[Row]) -> None:
-    values = ", ".join(literal_value(column_type, f"given.{name}") for name, column_type in table.columns)
-    arrays = ", ".join(f"%s::{literal_type(column_type)}" for _, column_type in table.columns)
-    columns = zip(table.columns, _columns(table, rows), strict=True)
-    literals = [column_literal(column_type, column) for (_, column_type), column in columns]
-    source = f"SELECT {values} FROM unnest({arrays}) AS given ({_names(table)})"
-    open_cursor.execute(_merge_statement(table, source), literals)
-
-
-def _copy(open_cursor: cursor, table: Table, rows: Sequence[Row], first: bool) -> None:
-    staging = f"new_{table.name}"
-    columns = ", ".join(f"{name} {column_type.value}" for name, column_type in table.columns)
-    document = copy_document([column_type for _, column_type in table.columns], _columns(table, rows))
-    if first:
-        # Kept for the connection's next call: made anew for each, it costs more and bloats the catalog.
-        open_cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} ({columns}) ON COMMIT DELETE ROWS")
-    else:
-        open_cursor.execute(f"TRUNCATE pg_temp.{staging}")
-    open_cursor.copy_expert(f"COPY pg_temp.{staging} FROM STDIN (FORMAT binary)", io.BytesIO(document))
-    # A temporary table is scanned from its start, so the rows keep their order.
-    source = f"SELECT {_names(table)} FROM pg_temp.{staging}"
-    open_cursor.execute(_merge_statement(table, source))
-
-
-def _merge_statement(table: Table, source: str) -> str:
-    return f"INSERT INTO {table.name} AS stored ({_names(table)}) {source} ON CONFLICT {table.on_conflict}"
-
-
-def _columns(table: Table, rows: Sequence[Row]) -> list[list[Any]]:
-    # Not zip(*rows), which makes an iterator of each row.
-    return [[row[index] for row in rows] for index in range(len(table.columns))]
-
-
-def _names(table: Table) -> str:
-    return ", ".join(name for name, _ in table.columns)
-
-
-def _pieces(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    remaining = iter(rows)
-    while piece := list(islice(remaining, PIECE_ROW_COUNT)):
-        yield piece

@@ -1,1 +1,1 @@
-"""The plain rows between packages: checks and merges."""
+"""The plain rows between packages: `values` checks single values, `rows` makes rows of arguments and merges them."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+from typing import Any, NoReturn
 
+import dns.resolver
 import pytest
 from pymongo import MongoClient
 
@@ -12,6 +14,10 @@ from provgate_storage.mongodb import ProvenanceStorageMongoDb
 from provgate_storage.mongodb.settings import client_options, database_name, parse_settings
 
 SECRET = "hunter2"
+UNACKNOWLEDGED = "storage_config.db: with w=0 the server acknowledges no write, so that none could be acked"
+NEITHER = (
+    "storage_config.db: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
+)
 
 
 def client_of(db: Any) -> MongoClient[dict[str, Any]]:
@@ -43,28 +49,23 @@ def test_writes_wait_for_the_journals_of_a_majority_and_are_tried_again() -> Non
         assert client.options.pool_options.socket_timeout == 7.0
 
 
-def test_what_db_sets_goes_before_our_own() -> None:
-    with client_of("mongodb://h/?w=1&journal=false&appName=mine&socketTimeoutMS=1000") as client:
-        assert client.write_concern.document == {"w": 1, "j": False}
-        assert client.options.pool_options.appname == "mine"
-        assert client.options.pool_options.socket_timeout == 1.0
-
-
-def test_names_of_options_are_of_any_case() -> None:
-    with client_of({"host": "h", "W": 1, "Journal": False, "appName": "mine", "socketTimeoutMS": 1000}) as client:
-        assert client.write_concern.document == {"w": 1, "j": False}
-        assert client.options.pool_options.appname == "mine"
-        assert client.options.pool_options.socket_timeout == 1.0
-
-
-def test_the_database_has_a_name_where_none_is_given() -> None:
-    assert database_name(parse_settings({"db": "mongodb://h"})) == "provenance"
-    assert database_name(parse_settings({"db": {"host": "h"}})) == "provenance"
-
-
-NEITHER = (
-    "storage_config.db: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
+@pytest.mark.parametrize(
+    "db",
+    [
+        "mongodb://h/?w=1&journal=false&appName=mine&socketTimeoutMS=1000",
+        {"host": "h", "W": 1, "Journal": False, "appName": "mine", "socketTimeoutMS": 1000},
+    ],
 )
+def test_db_overrides_the_defaults_in_any_case(db: Any) -> None:
+    with client_of(db) as client:
+        assert client.write_concern.document == {"w": 1, "j": False}
+        assert client.options.pool_options.appname == "mine"
+        assert client.options.pool_options.socket_timeout == 1.0
+
+
+@pytest.mark.parametrize("db", ["mongodb://h", {"host": "h"}])
+def test_the_database_has_a_default_name(db: Any) -> None:
+    assert database_name(parse_settings({"db": db})) == "provenance"
 
 
 @pytest.mark.parametrize(
@@ -76,10 +77,16 @@ NEITHER = (
         ({"db": f"mongodb://me:{SECRET}@h/db?nonsense=1"}, NEITHER),
         ({"db": {"host": "h", "hostt": "h", "password": SECRET}}, NEITHER),
         ({"db": {"host": "h", "port": "27017"}}, NEITHER),
-        (
-            {"db": "mongodb://h/db?w=0"},
-            "storage_config.db: with w=0 the server acknowledges no write, so that none could be acked",
+        *(
+            ({"db": {"host": "h", "dbname": name, "user": "me", "password": SECRET}}, NEITHER)
+            for name in ("", "a.b", "a b", "a$b")
         ),
+        ({"db": "mongodb://h/?w=0"}, UNACKNOWLEDGED),
+        ({"db": "mongodb://h/?W=0&journal=false"}, UNACKNOWLEDGED),
+        ({"db": {"host": "h", "w": 0}}, UNACKNOWLEDGED),
+        ({"db": {"host": "h", "w": 0, "journal": False}}, UNACKNOWLEDGED),
+        ({"db": {"host": "h", "w": "0", "journal": False}}, UNACKNOWLEDGED),
+        ({"db": {"host": "h", "W": 0, "journal": False}}, UNACKNOWLEDGED),
         (
             {"db": "mongodb://h", "conections": 1},
             "storage_config.conections: Object contains unknown field `conections`; did you mean `read_connections`?",
@@ -87,7 +94,7 @@ NEITHER = (
         ({"db": "mongodb://h", "connect_timeout_s": 0}, "storage_config.connect_timeout_s: Expected `float` > 0.0"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_path_and_without_secrets(settings: dict[str, Any], message: str) -> None:
+def test_an_error_names_its_path_and_no_secret(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ProvenanceStorageMongoDb(**settings)
     assert caught.value.message == message
@@ -96,3 +103,16 @@ def test_what_is_wrong_is_said_with_its_path_and_without_secrets(settings: dict[
 
 def test_no_secret_is_printed() -> None:
     assert SECRET not in repr(parse_settings({"db": {"host": "h", "user": "me", "password": SECRET}}))
+
+
+def test_an_srv_uri_is_parsed_without_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a name server was asked")
+
+    for owner, name in [(dns.resolver, "resolve"), (dns.resolver.Resolver, "resolve"), (socket, "getaddrinfo")]:
+        monkeypatch.setattr(owner, name, ask)
+    settings = parse_settings({"db": f"mongodb+srv://me:{SECRET}@db.example/index?w=2&authSource=admin"})
+    assert database_name(settings) == "index"
+    assert "w" not in client_options(settings, 1)
+    assert client_options(settings, 1)["journal"] is True
+    ProvenanceStorageMongoDb(db=settings.db)

@@ -38,7 +38,7 @@ def test_every_form_of_db_means_the_same(db: Any) -> None:
     assert parsed["tcp_user_timeout"] == "20000"
 
 
-def test_values_of_db_go_before_our_own() -> None:
+def test_db_overrides_the_defaults() -> None:
     db = "connect_timeout=33 application_name=mine options='-c search_path=other'"
     session = parse_dsn(write_session(parse_settings({"db": db})).dsn)
     assert session["connect_timeout"] == "33"
@@ -70,7 +70,7 @@ def test_values_of_db_go_before_our_own() -> None:
         ({"db": "", "read_timeout_s": 0}, "storage_config.read_timeout_s: Expected `float` > 0.0"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_path_and_without_secrets(settings: dict[str, Any], message: str) -> None:
+def test_an_error_names_its_path_and_no_secret(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ProvenanceStoragePostgreSql(**settings)
     assert caught.value.message == message
@@ -85,7 +85,7 @@ def test_no_secret_is_printed() -> None:
     assert SECRET not in repr(settings)
 
 
-def test_limits_of_time_are_those_of_the_use() -> None:
+def test_each_use_has_its_time_limits() -> None:
     settings = parse_settings(
         {"db": "", "write_timeout_s": 1, "lock_timeout_s": 0.0001, "read_timeout_s": 2, "stream_timeout_s": 3}
     )

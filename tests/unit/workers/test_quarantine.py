@@ -10,6 +10,7 @@ from typing import cast
 from unittest import mock
 
 import pytest
+from tests.support.virtual_clock import InlineThreads, run_virtually
 
 from provgate_broker.consume.delivery import Delivery
 from provgate_broker.consume.work_consumer import Getter
@@ -37,7 +38,6 @@ from tests.support.entries import encode_package
 from tests.support.polling import until
 from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.deliveries import FakeAmqpChannel, delivery
-from tests.unit.virtual_clock import InlineThreads, run_virtually
 
 FULL = StorageFullError("full")
 PACKAGE_MAX_BYTES = 10_000

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import pytest
+from tests.support.virtual_clock import InlineThreads, run_virtually
 
 from provgate_broker.consume.delivery import Delivery
 from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
@@ -25,7 +26,6 @@ from provgate_workers.store.circuit_breaker import StorageGate
 from tests.support.entries import encode_package
 from tests.support.polling import until
 from tests.unit.deliveries import FakeAmqpChannel, delivery
-from tests.unit.virtual_clock import InlineThreads, run_virtually
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
 EARLY = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_EARLY_IN_REV)
