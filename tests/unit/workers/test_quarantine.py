@@ -36,8 +36,8 @@ from provgate_workers.store.recovery import StorageRecovery
 from tests.support.entries import encode_package
 from tests.support.polling import until
 from tests.support.reference import InMemoryProvenanceStorage
+from tests.support.virtual_clock import InlineThreads, run_virtually
 from tests.unit.deliveries import FakeAmqpChannel, delivery
-from tests.unit.virtual_clock import InlineThreads, run_virtually
 
 FULL = StorageFullError("full")
 PACKAGE_MAX_BYTES = 10_000

@@ -22,8 +22,8 @@ from provgate_workers.store.recovery import StorageRecovery
 from tests.support.entries import encode_package
 from tests.support.polling import until
 from tests.support.reference import InMemoryProvenanceStorage
+from tests.support.virtual_clock import InlineThreads, run_virtually
 from tests.unit.deliveries import delivery
-from tests.unit.virtual_clock import InlineThreads, run_virtually
 
 PAUSE_LIMIT_S = 10.0
 FULL = StorageFullError("full")

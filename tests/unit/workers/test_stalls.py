@@ -24,8 +24,8 @@ from provgate_workers.store.batch_scheduler import Batch, BatchWriter, Operation
 from provgate_workers.store.circuit_breaker import StorageGate
 from tests.support.entries import encode_package
 from tests.support.polling import until
+from tests.support.virtual_clock import InlineThreads, run_virtually
 from tests.unit.deliveries import FakeAmqpChannel, delivery
-from tests.unit.virtual_clock import InlineThreads, run_virtually
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
 EARLY = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_EARLY_IN_REV)
