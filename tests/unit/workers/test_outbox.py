@@ -5,12 +5,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.support.virtual_clock import run_virtually
 
 from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.publish.publisher import Message
 from provgate_workers.settle import outbox as outbox_module
 from provgate_workers.settle.outbox import Outbox
+from tests.support.virtual_clock import run_virtually
 
 RETRIED_S = 2 * outbox_module._REFUSED_RETRY_S
 

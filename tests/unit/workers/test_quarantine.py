@@ -10,7 +10,6 @@ from typing import cast
 from unittest import mock
 
 import pytest
-from tests.support.virtual_clock import InlineThreads, run_virtually
 
 from provgate_broker.consume.delivery import Delivery
 from provgate_broker.consume.work_consumer import Getter
@@ -37,6 +36,7 @@ from provgate_workers.store.recovery import StorageRecovery
 from tests.support.entries import encode_package
 from tests.support.polling import until
 from tests.support.reference import InMemoryProvenanceStorage
+from tests.support.virtual_clock import InlineThreads, run_virtually
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 
 FULL = StorageFullError("full")

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from tests.support.virtual_clock import InlineThreads, run_virtually
 
 from provgate_broker.topology.policy import Exchange, RangePolicy, binding_key, operations_of
 from provgate_storage.database.local import LocalStorage
@@ -23,6 +22,7 @@ from provgate_workers.store.recovery import StorageRecovery
 from tests.support.entries import encode_package
 from tests.support.polling import until
 from tests.support.reference import InMemoryProvenanceStorage
+from tests.support.virtual_clock import InlineThreads, run_virtually
 from tests.unit.deliveries import delivery
 
 PAUSE_LIMIT_S = 10.0

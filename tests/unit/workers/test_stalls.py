@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import pytest
-from tests.support.virtual_clock import InlineThreads, run_virtually
 
 from provgate_broker.consume.delivery import Delivery
 from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, WriteMethod, binding_key, operations_of
@@ -25,6 +24,7 @@ from provgate_workers.store.batch_scheduler import Batch, BatchWriter, Operation
 from provgate_workers.store.circuit_breaker import StorageGate
 from tests.support.entries import encode_package
 from tests.support.polling import until
+from tests.support.virtual_clock import InlineThreads, run_virtually
 from tests.unit.deliveries import FakeAmqpChannel, delivery
 
 CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
