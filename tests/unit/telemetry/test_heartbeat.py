@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from provgate_runtime.watch.port import Heartbeat
+from provgate_runtime.watch.conditions import Heartbeat
 from tests.unit.workers.eventually import until
 
 
@@ -32,4 +32,4 @@ def test_a_loop_that_is_held_up_is_late_until_it_turns_again() -> None:
         beating.cancel()
 
     asyncio.run(main())
-    assert "has not turned for" in str(seen[0])
+    assert "has been blocked for" in str(seen[0])
