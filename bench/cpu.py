@@ -7,7 +7,7 @@ from typing import Final
 
 import psutil
 
-from provgate_stack.processes.leftovers import processes_of, role_of
+from provgate_stack.processes.leftovers import processes_of
 
 _ROLES: Final = {"rabbitmq": "broker", "postgresql": "database", "mongodb": "database"}
 
@@ -18,28 +18,15 @@ ROLES: Final = ("client", "gateway", "broker", "workers", "database")
 def cpu_seconds(stack_path: Path) -> dict[str, float]:
     """Returns the CPU seconds, so far, of all processes of a stack by role."""
     seconds = dict.fromkeys(ROLES[1:], 0.0)
-    counted: set[int] = set()
-    for process in processes_of(stack_path):
-        role = role_of(process)
-        # PostgreSQL's own processes do not keep the environment by which the others are found.
-        for member in [process, *_descendants(process)]:
-            if member.pid not in counted:
-                counted.add(member.pid)
-                name = _ROLES.get(role, role)
-                seconds[name] = seconds.get(name, 0.0) + _seconds(member)
+    for process, role in processes_of(stack_path).items():
+        name = _ROLES.get(role, role)
+        seconds[name] = seconds.get(name, 0.0) + _seconds(process)
     return seconds
 
 
 def spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     """Returns what was spent between two calls of `cpu_seconds`."""
     return {role: after[role] - before.get(role, 0.0) for role in after}
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.limit.pipeline import Pipeline
-from provgate_stack.layout import DIRECTORY_VARIABLE, ROLE_VARIABLE
+from provgate_stack.processes.leftovers import DIRECTORY_VARIABLE, ROLE_VARIABLE
 from provgate_stack.processes.programs import ReadyFileProgram
 
 _CLONE: Final = Path(__file__).resolve().parent.parent.parent

@@ -15,8 +15,8 @@ import psutil
 import psycopg2
 import pytest
 
-from provgate_stack.layout import DIRECTORY_VARIABLE
-from provgate_stack.processes.leftovers import role_of
+from provgate_stack.launcher import BACKGROUND
+from provgate_stack.processes.leftovers import DIRECTORY_VARIABLE, processes_of
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.servers.selection import STORAGES
 
@@ -148,7 +148,7 @@ def test_up_stays_until_down(launcher: Launcher, storage: str) -> None:
     assert up.returncode == 0, up.stdout
     launcher.note_outside()
     (other,) = STORAGES.keys() - {storage}
-    assert other not in {role_of(process) for process in launcher.processes()}
+    assert other not in processes_of(launcher.root / BACKGROUND).values()
     (address,) = set(re.findall(r"(?<!http://)127\.0\.0\.1:\d+", up.stdout))
     grpcurl = str(Path(sys.executable).parent / "grpcurl")
     listed = subprocess.run([grpcurl, "-plaintext", address, "list"], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Where the programs of the servers, and what else tests run, are on this machine."""
+"""The paths of the servers' programs, and of other programs that tests run, on this machine."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Final
 from provgate_stack.errors import MissingProgramError
 from provgate_stack.processes.programs import program_path
 
-# The programs in the package's own directory: those on the PATH of Debian change to the user `rabbitmq`.
+# The programs in the package's own directory: Debian's on the PATH change to the user `rabbitmq`.
 _RABBITMQ_PLACES: Final = ("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "opt/rabbitmq*/sbin", "usr/local/sbin")
 _POSTGRESQL_PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr/local/pgsql/bin", "usr/bin")
 
 
 def rabbitmq_programs() -> Path:
-    """Returns the directory that holds rabbitmq-server and rabbitmqctl, of the newest version that is installed.
+    """Returns the directory of rabbitmq-server and rabbitmqctl, of the newest installed version.
 
     Raises:
-        MissingProgramError: there is none.
+        MissingProgramError: RabbitMQ is not installed.
     """
     needed = ("rabbitmq-server", "rabbitmq-env", "rabbitmqctl")
-    return _found("RabbitMQ (Debian, Ubuntu: the package rabbitmq-server)", _RABBITMQ_PLACES, needed)
+    return _newest("RabbitMQ (Debian, Ubuntu: the package rabbitmq-server)", _RABBITMQ_PLACES, needed)
 
 
 def postgresql_programs() -> Path:
-    """Returns the directory that holds postgres and initdb, of the newest version that is installed.
+    """Returns the directory of postgres and initdb, of the newest installed version.
 
     Raises:
-        MissingProgramError: there is none.
+        MissingProgramError: PostgreSQL is not installed.
     """
-    return _found("PostgreSQL (Debian, Ubuntu: the package postgresql)", _POSTGRESQL_PLACES, ("postgres", "initdb"))
+    return _newest("PostgreSQL (Debian, Ubuntu: the package postgresql)", _POSTGRESQL_PLACES, ("postgres", "initdb"))
 
 
 def mongodb_program() -> str:
-    """Returns the path of SecantusDB's server, which is installed with what development needs.
+    """Returns the path of SecantusDB's server, which comes with the development tools.
 
     Raises:
-        MissingProgramError: there is none.
+        MissingProgramError: it is not installed.
     """
     program = program_path("secantusd-py")
     if not Path(program).is_file():
@@ -52,7 +52,7 @@ def promtool_program() -> str:
     """Returns the path of promtool, which checks rules for Prometheus.
 
     Raises:
-        MissingProgramError: there is none.
+        MissingProgramError: it is not installed.
     """
     program = shutil.which("promtool")
     if program is None:
@@ -62,7 +62,7 @@ def promtool_program() -> str:
     return program
 
 
-def _found(server: str, places: Sequence[str], needed: Sequence[str]) -> Path:
+def _newest(server: str, places: Sequence[str], needed: Sequence[str]) -> Path:
     directories = sorted({path for place in places for path in Path("/").glob(place)}, key=_version, reverse=True)
     on_path = shutil.which(needed[0])
     if on_path:

@@ -1,13 +1,16 @@
-"""The configuration file."""
+"""The configuration file, and the profile of a running stack."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from provgate_runtime import ConfigDocument, ConfigurationError
+from provgate_runtime.document import profile_name
 
 Write = Callable[[str], Path]
 
@@ -98,21 +101,12 @@ def test_a_section_is_a_mapping(write: Write, value: str) -> None:
         document.section("gateway")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: .* cannot be read: No such file"):
-        ConfigDocument.load(tmp_path / "nowhere.yaml")
-
-
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
-        ConfigDocument.load(tmp_path)
-
-
-def test_a_file_is_utf8(tmp_path: Path) -> None:
-    path = tmp_path / "latin.yaml"
-    path.write_bytes(b"provenance: \xe9")
-    with pytest.raises(ConfigurationError, match="cannot be read: it is not UTF-8"):
-        ConfigDocument.load(path)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(b"provenance: \xe9")
+    for path, reason in (tmp_path / "nowhere.yaml", "No such file"), (tmp_path, "Is a dir"), (latin, "it is not UTF-8"):
+        with pytest.raises(ConfigurationError, match=f"{path.name}: .* cannot be read: {reason}"):
+            ConfigDocument.load(path)
 
 
 def test_secrets_come_from_files_at_any_depth(write: Write, tmp_path: Path) -> None:
@@ -152,3 +146,84 @@ def test_the_file_of_a_secret_that_cannot_be_read(write: Write, section: str, ex
     with pytest.raises(ConfigurationError) as caught:
         document.section("rabbitmq")
     assert caught.value.message == expected
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone in which a stack is up; the working directory is in it."""
+    for variable in ("PROVGATE_CONFIG", "SWH_CONFIG_FILENAME"):
+        monkeypatch.delenv(variable, raising=False)
+    clone = tmp_path / "clone"
+    (clone / ".stack").mkdir(parents=True)
+    (clone / ".stack" / "up").mkdir(mode=0o700)
+    profile = clone / ".stack" / "up" / profile_name()
+    profile.touch(mode=0o600)
+    profile.write_text("provenance: {storage: {cls: grpc, url: '127.0.0.1:4711'}}", encoding="utf-8")
+    (clone / "docs").mkdir()
+    monkeypatch.chdir(clone / "docs")
+    return clone
+
+
+def url(*, profile: bool = True) -> str | None:
+    return ConfigDocument.load(profile=profile).section("storage").get("url")
+
+
+def assert_is_not_used(reason: str) -> None:
+    document = ConfigDocument.load(profile=True)
+    assert document.section("storage") == {}
+    (warning,) = document.warnings
+    assert reason in warning
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_profile_is_found_from_below_the_clone() -> None:
+    assert url() == "127.0.0.1:4711"
+
+
+@pytest.mark.usefixtures("clone")
+def test_gateway_and_workers_do_not_look_for_a_profile() -> None:
+    assert url(profile=False) is None
+
+
+def test_outside_the_clone_no_profile_is_found(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone.parent)
+    assert url() is None
+
+
+def test_a_named_file_is_read_instead_of_the_profile(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = clone / "named.yml"
+    named.write_text("provenance: {storage: {cls: grpc}}", encoding="utf-8")
+    assert ConfigDocument.load(named, profile=True).section("storage") == {"cls": "grpc"}
+    monkeypatch.setenv("PROVGATE_CONFIG", str(named))
+    assert url() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("given_away", [".stack", ".stack/up", f".stack/up/{profile_name()}"])
+def test_a_profile_of_somebody_else_is_not_used(clone: Path, given_away: str) -> None:
+    os.chown(clone / given_away, 12345, 12345)
+    assert_is_not_used("belongs to somebody else")
+
+
+@pytest.mark.parametrize(("opened", "mode"), [(f".stack/up/{profile_name()}", 0o620), (".stack/up", 0o770)])
+def test_a_profile_that_others_may_write_is_not_used(clone: Path, opened: str, mode: int) -> None:
+    (clone / opened).chmod(mode)
+    assert_is_not_used("others may read or change it")
+
+
+def test_a_profile_behind_a_link_is_not_used(clone: Path) -> None:
+    (clone / ".stack").rename(clone / "elsewhere")
+    (clone / ".stack").symlink_to(clone / "elsewhere")
+    assert_is_not_used("belongs to somebody else")
+
+
+def test_a_profile_that_came_with_a_repository_is_not_found(clone: Path) -> None:
+    # Whoever made the repository does not know the boot id of this machine.
+    profile = clone / ".stack" / "up" / profile_name()
+    profile.rename(profile.with_name("profile-0b87fd7b-0000-4e59-8014-44d55f188701.yml"))
+    assert url() is None
+
+
+def test_in_a_removed_directory_no_profile_is_found(clone: Path) -> None:
+    shutil.rmtree(clone)
+    assert url() is None

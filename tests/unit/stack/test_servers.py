@@ -1,3 +1,5 @@
+"""Servers: found, installed, or existing ones."""
+
 from __future__ import annotations
 
 import subprocess
@@ -7,6 +9,7 @@ import pytest
 
 from provgate_stack.errors import MissingProgramError
 from provgate_stack.servers import installed, packages
+from provgate_stack.servers.selection import ExistingMongoDb
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_missing_server_is_named() -> None:
+def test_missing_program_is_named() -> None:
     with pytest.raises(MissingProgramError, match="rabbitmq-server"):
         installed.rabbitmq_programs()
     with pytest.raises(MissingProgramError, match="postgresql"):
@@ -33,61 +36,40 @@ def test_missing_server_is_named() -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_without_apt_it_is_said_what_to_install() -> None:
+def test_without_apt_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingProgramError, match=r"rabbitmq-server and postgresql .*PROVGATE_AMQP_URL"):
         packages.install_missing_servers("postgresql")
-
-
-@pytest.mark.usefixtures("nothing_installed")
-def test_existing_servers_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROVGATE_AMQP_URL", "amqp://127.0.0.1")
-    monkeypatch.setenv("PROVGATE_POSTGRES_DSN", "postgresql://127.0.0.1/d")
-    packages.install_missing_servers("postgresql")
-
-
-@pytest.mark.usefixtures("nothing_installed")
-def test_mongodb_needs_no_package() -> None:
+    # MongoDB's server is no package.
     with pytest.raises(MissingProgramError, match=r"^rabbitmq-server must"):
         packages.install_missing_servers("mongodb")
-
-
-@pytest.mark.usefixtures("nothing_installed")
-def test_prometheus_is_for_tests_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingProgramError, match=r"^rabbitmq-server and postgresql and prometheus must"):
         packages.install_what_tests_need()
     monkeypatch.setenv("PROVGATE_AMQP_URL", "amqp://127.0.0.1")
     monkeypatch.setenv("PROVGATE_POSTGRES_DSN", "postgresql://127.0.0.1/d")
+    # Existing servers need no package; Prometheus is for tests alone.
+    packages.install_missing_servers("postgresql")
     with pytest.raises(MissingProgramError, match=r"^prometheus must"):
         packages.install_what_tests_need()
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_without_root_and_sudo_it_is_said_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_root_and_sudo_the_message_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "apt-get").touch(mode=0o755)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(MissingProgramError, match="`apt-get install rabbitmq-server postgresql` as root"):
         packages.install_missing_servers("postgresql")
 
 
-@pytest.mark.parametrize(
-    ("service", "code"),
-    [
-        ("rabbitmq-server", 101),
-        ("postgresql", 101),
-        ("postgresql@15-main", 101),
-        ("prometheus", 101),
-        ("cron", 101),
-        ("ssh", 0),
-    ],
-)
-def test_policy_forbids_the_servers_alone(tmp_path: Path, service: str, code: int) -> None:
+def test_policy_forbids_only_the_servers_services(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     policy.write_text(packages._POLICY_TEXT, encoding="utf-8")
     policy.chmod(0o755)
-    assert subprocess.run([str(policy), service, "start"], check=False).returncode == code
+    for service in ("rabbitmq-server", "postgresql", "postgresql@15-main", "prometheus", "cron"):
+        assert subprocess.run([str(policy), service, "start"], check=False).returncode == 101
+    assert subprocess.run([str(policy), "ssh", "start"], check=False).returncode == 0
 
 
-def test_newest_version_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_newest_version_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for version in ("9.6", "15", "2"):
         directory = tmp_path / "postgresql" / version / "bin"
         directory.mkdir(parents=True)
@@ -96,3 +78,27 @@ def test_newest_version_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     place = str(tmp_path.relative_to("/") / "postgresql" / "*" / "bin")
     monkeypatch.setattr(installed, "_POSTGRESQL_PLACES", (place,))
     assert installed.postgresql_programs() == tmp_path / "postgresql" / "15" / "bin"
+
+
+@pytest.mark.parametrize(
+    ("url", "made"),
+    [
+        ("mongodb://h", "mongodb://h/t"),
+        ("mongodb://h:1,g:2/d?replicaSet=r", "mongodb://h:1,g:2/t?replicaSet=r"),
+        ("mongodb://u:p%40@h/d", "mongodb://u:p%40@h/t?authSource=d"),
+        ("mongodb://u:p@h/d?tls=true", "mongodb://u:p@h/t?tls=true&authSource=d"),
+        ("mongodb://u:p@h/d?AuthSource=admin", "mongodb://u:p@h/t?AuthSource=admin"),
+        ("mongodb://u:p@h/", "mongodb://u:p@h/t"),
+    ],
+)
+def test_a_database_beside_the_given_one_has_the_same_users(url: str, made: str) -> None:
+    assert ExistingMongoDb(url).create_database("t") == made
+
+
+def test_an_existing_server_is_used_as_its_url_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVGATE_MONGODB_URL", "mongodb://h/d")
+    server = ExistingMongoDb.of_environment()
+    assert server is not None
+    assert server.storage_config() == {"cls": "mongodb", "db": "mongodb://h/d"}
+    monkeypatch.delenv("PROVGATE_MONGODB_URL")
+    assert ExistingMongoDb.of_environment() is None

@@ -1,4 +1,4 @@
-"""Flags over environment variables over the file."""
+"""Settings from values, flags and environment variables; addresses; counts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,122 @@ from typing import Annotated, Any, Literal
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from msgspec import Meta, field
 
-from provgate_runtime import Settings, load_section, setting_options
+from provgate_runtime import ConfigurationError, Settings, convert, load_section, setting_options
+from provgate_runtime.addresses import AddressOrOff, is_loopback, local_address
+from provgate_runtime.counted import counted
+
+
+class Inner(Settings, frozen=True):
+    password: str = ""
+
+
+class Outer(Settings, frozen=True):
+    name: str
+    count: Annotated[int, Meta(ge=1)] = 1
+    wait_s: float = field(default=1.0, name="wait")
+    mode: Literal["own", "existing"] = "own"
+    inner: Inner = Inner()
+
+
+def test_values_are_taken_by_their_names_in_the_file() -> None:
+    assert convert({"name": "n", "wait": 2, "inner": {"password": "p"}}, Outer, "p") == Outer(
+        name="n", wait_s=2.0, inner=Inner(password="p")
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({}, "provenance.gateway.name: "),
+        ({"name": 5}, "provenance.gateway.name: Expected `str`, got `int`"),
+        ({"name": "n", "count": "hunter2"}, "provenance.gateway.count: Expected `int`, got `str`"),
+        ({"name": "n", "count": True}, "provenance.gateway.count: Expected `int`, got `bool`"),
+        ({"name": "n", "count": 1.5}, "provenance.gateway.count: Expected `int`, got `float`"),
+        ({"name": "n", "count": 0}, "provenance.gateway.count: "),
+        ({"name": "n", "wait_s": 1.0}, "provenance.gateway.wait_s: "),
+        ({"name": "n", "mode": "other"}, "provenance.gateway.mode: "),
+        ({"name": "n", "typo": "hunter2"}, "provenance.gateway.typo: "),
+        ({"name": "n", "inner": {"pasword": "hunter2"}}, "provenance.gateway.inner.pasword: "),
+        ({"name": "n", "inner": {"password": ["hunter2"]}}, "provenance.gateway.inner.password: Expected `str`"),
+        ({"name": "n", "inner": "hunter2"}, "provenance.gateway.inner: Expected `object`, got `str`"),
+        ({"name": "n", 5: "hunter2"}, "provenance.gateway"),
+    ],
+)
+def test_an_error_has_the_path_and_not_the_value(values: dict[Any, Any], start: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        convert(values, Outer, "provenance.gateway")
+    assert caught.value.message.startswith(start)
+    assert "hunter2" not in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "end"),
+    [
+        ({"name": "n", "cuont": 1}, "unknown field `cuont`; did you mean `count`?"),
+        ({"name": "n", "wait_s": 1.0}, "unknown field `wait_s`; did you mean `wait`?"),
+        ({"name": "n", "pasword": "x"}, "unknown field `pasword`; did you mean `inner.password`?"),
+        ({"name": "n", "inner": {"pasword": "x"}}, "unknown field `pasword`; did you mean `inner.password`?"),
+        ({"name": "n", "qqq": 1}, "unknown field `qqq`"),
+        ({}, "missing required field `name`"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest(values: dict[str, Any], end: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        convert(values, Outer, "provenance.gateway")
+    assert caught.value.message.endswith(end)
+
+
+class Port(Settings, frozen=True):
+    listen: Annotated[AddressOrOff | None, Meta(extra={"off": True})] = None
+    quiet: bool = True
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("off", "off"), ("'off'", "off"), ("127.0.0.1:80", "127.0.0.1:80"), ("'[::1]:80'", "[::1]:80"), ("null", None)],
+)
+def test_off_is_taken_as_it_is_written(written: str, read: str | None) -> None:
+    assert convert(yaml.safe_load(f"{{listen: {written}, quiet: off}}"), Port, "p") == Port(listen=read, quiet=False)
+
+
+@pytest.mark.parametrize("written", ["on", "80", "localhost", "'::1:80'", "'localhost:123456'"])
+def test_an_invalid_address_is_refused(written: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^p\.listen: "):
+        convert(yaml.safe_load(f"listen: {written}"), Port, "p")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Outer(name="n").name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost", "[::1]", "::1"])
+def test_loopback(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "[::]", "192.168.0.1", "10.0.0.1", "example.org", "localhost.example.org", "", "127.1", "[fe80::1]"],
+)
+def test_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_a_program_that_listens_everywhere_is_reached_on_loopback() -> None:
+    listens = ("0.0.0.0:1", "[::]:2", "10.0.0.1:3", "[::1]:4")
+    assert [local_address(listen) for listen in listens] == ["127.0.0.1:1", "[::1]:2", "10.0.0.1:3", "[::1]:4"]
+
+
+def test_counts_have_their_nouns() -> None:
+    assert [counted(count, "queue") for count in (0, 1, 2)] == ["0 queues", "1 queue", "2 queues"]
+    assert [counted(count, "entry", "entries") for count in (1, 5)] == ["1 entry", "5 entries"]
+
 
 Case = tuple[dict[str, Any], dict[str, str], list[str]]
 
@@ -106,7 +218,7 @@ def test_the_types_of_the_fields_are_those_of_the_flags() -> None:
         (({"batchsize": "hunter2"}, {}, []), "provenance.server.batchsize: "),
     ],
 )
-def test_what_is_wrong_ends_with_2_and_the_name_of_the_setting(case: Case, expected: str) -> None:
+def test_an_error_exits_with_2_and_names_the_setting(case: Case, expected: str) -> None:
     result, loaded = run(*case)
     assert result.exit_code == 2
     assert expected in result.output
