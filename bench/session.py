@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.results import Results, Written
-from bench.rounds import Workload, measure
+from bench.measure.rounds import Workload, measure
+from bench.report.results import Results, Written
 from bench.subjects import Subjects
 from provgate_stack.stack import Stack
 

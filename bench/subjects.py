@@ -10,12 +10,11 @@ from typing import Final, Self
 
 import yaml
 
-from bench.database import Database
-from bench.limit.pipeline import Pipeline
-from bench.limit.programs import consumers
-from bench.on_mongodb import MongoDbDatabase
-from bench.on_postgresql import PostgreSqlDatabase
-from bench.writers import PipelineWriter, StorageWriter, Writer
+from bench.databases.database import Database
+from bench.databases.mongodb import MongoDbDatabase
+from bench.databases.postgresql import PostgreSqlDatabase
+from bench.limit.pipeline import Pipeline, consumers
+from bench.measure.clients import PipelineWriter, StorageWriter, Writer
 from provgate_stack.stack import Stack
 
 GATEWAY: Final = "gateway"

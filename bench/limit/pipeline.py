@@ -1,11 +1,20 @@
-"""What publisher and consumers of a pipeline agree on."""
+"""A pipeline: what its publisher and consumers have in common, and the consumers as programs of a stack."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+
+from provgate_stack.processes.leftovers import DIRECTORY_VARIABLE, ROLE_VARIABLE
+from provgate_stack.processes.programs import ReadyFileProgram
+
+_CLONE: Final = Path(__file__).resolve().parent.parent.parent
 
 RANGE_COUNT: Final = 16
 
@@ -48,3 +57,24 @@ class Pipeline:
     def load(cls, path: Path) -> Pipeline:
         """Returns the pipeline that a file holds."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def consumers(pipeline: Pipeline, directory: Path) -> Iterator[None]:
+    """Runs the consumers for the time of a block, as workers of the stack in `directory`: so their CPU is found."""
+    file = pipeline.save(directory)
+    marks = {DIRECTORY_VARIABLE: str(directory), ROLE_VARIABLE: "workers"}
+    environment = os.environ | marks | {"PYTHONPATH": str(_CLONE)}
+    programs = []
+    try:
+        for number in range(pipeline.processes):
+            command = [sys.executable, "-m", "bench.limit.consumer", str(file), str(number)]
+            program = ReadyFileProgram(command, environment, directory / f"{pipeline.name}-{number}.log")
+            program.start()
+            programs.append(program)
+        for program in programs:
+            program.wait_ready()
+        yield
+    finally:
+        for program in programs:
+            program.kill()

@@ -11,7 +11,7 @@ import msgpack
 import pika
 
 from bench.limit.pipeline import RANGE_COUNT, Pipeline
-from bench.loads import Write
+from bench.writes.loads import Write
 from provgate_storage import EntityType, RelationType
 from provgate_storage.rows.rows import LOCATION
 

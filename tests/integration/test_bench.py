@@ -15,17 +15,16 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from bench import loads
-from bench.database import check_rows
-from bench.expected import WrongRowsError, expected_rows
-from bench.limit.pipeline import Pipeline
-from bench.limit.programs import consumers
-from bench.loads import TABLES, Write
-from bench.on_mongodb import MongoDbDatabase
-from bench.on_postgresql import PostgreSqlDatabase
-from bench.rounds import Workload, measure
+from bench.databases.database import check_rows
+from bench.databases.mongodb import MongoDbDatabase
+from bench.databases.postgresql import PostgreSqlDatabase
+from bench.limit.pipeline import Pipeline, consumers
+from bench.measure.clients import PipelineWriter, StorageWriter, Writer
+from bench.measure.rounds import Workload, measure
 from bench.subjects import DIRECT, GATEWAY, HABITS, LIMIT, Subjects
-from bench.writers import PipelineWriter, StorageWriter, Writer
+from bench.writes import loads
+from bench.writes.expected import WrongRowsError, expected_rows
+from bench.writes.loads import TABLES, Write
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.stack import Stack
 from provgate_storage import EntityType, RelationType

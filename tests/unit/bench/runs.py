@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.results import Results, Written
-from bench.rounds import Run
+from bench.measure.rounds import Run
+from bench.report.results import Results, Written
 
 
 def run(subject: str, number: int, seconds: float, entries: int = 1_000, **cpu_s: float) -> Run:

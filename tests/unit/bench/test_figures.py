@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.figures import cpu_s_per_million, percentile, rate, ratio, total_cpu_s_per_million
+from bench.report.results import cpu_s_per_million, percentile, rate, ratio, total_cpu_s_per_million
 from tests.unit.bench.runs import run
 
 

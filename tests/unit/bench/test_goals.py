@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench.goals import Goal, goals
-from bench.growth import EMPTY, LARGE
-from bench.latencies import ONE_ENTRY
-from bench.memory import GATEWAY_PEAK
-from bench.results import Indexing, Latency, Results
+from bench.measure.latencies import ONE_ENTRY
+from bench.measure.memory import GATEWAY_PEAK
+from bench.report.goals import Goal, goals
+from bench.report.results import Indexing, Latency, Results
 from bench.subjects import DIRECT, GATEWAY, LIMIT
-from bench.workloads import CONTENTS, MILLION, TEN_THOUSAND
+from bench.writes.workloads import CONTENTS, EMPTY, LARGE, MILLION, TEN_THOUSAND
 from tests.unit.bench.runs import results_of, run, written
 
 

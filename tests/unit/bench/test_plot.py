@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bench.plot import plot
+from bench.report.plot import plot
 from tests.unit.bench.runs import results_of, run, written
 
 

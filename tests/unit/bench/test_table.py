@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.goals import Goal
-from bench.record import recorded
-from bench.results import Indexing, Latency, Results
-from bench.table import goal_row, latency_rows, other_rows, print_results, written_rows
+from bench.report.goals import Goal
+from bench.report.record import recorded
+from bench.report.results import Indexing, Latency, Results
+from bench.report.table import goal_row, latency_rows, other_rows, print_results, written_rows
 from tests.unit.bench.runs import results_of, run, written
 
 CONTENTS = written(

@@ -12,7 +12,7 @@ from typing import Final
 
 from provgate_stack.servers.installed import postgresql_programs, rabbitmq_programs
 
-_CLONE: Final = Path(__file__).resolve().parent.parent
+_CLONE: Final = Path(__file__).resolve().parents[2]
 _LIBRARIES: Final = ("grpcio", "protobuf", "pika", "msgpack", "psycopg2-binary", "pymongo", "secantusdb")
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from bench import loads
-from bench.loads import Write
 from bench.session import Session
+from bench.writes import loads
+from bench.writes.loads import Write
 from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod
 from provgate_broker.wire.package import decode_package
 from provgate_broker.wire.rows import encode_rows

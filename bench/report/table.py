@@ -9,11 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.cpu import ROLES
-from bench.figures import cpu_s_per_million, percentile, rate, ratio, total_cpu_s_per_million
-from bench.goals import Goal, goals
-from bench.results import Results, Written
-from bench.rounds import Run
+from bench.measure.cpu import ROLES
+from bench.measure.rounds import Run
+from bench.report.goals import Goal, goals
+from bench.report.results import Results, Written, cpu_s_per_million, percentile, rate, ratio, total_cpu_s_per_million
 from bench.subjects import DIRECT, GATEWAY, GATEWAYS, HABITS, LIMIT
 
 _OTHERS = (DIRECT, LIMIT, HABITS)

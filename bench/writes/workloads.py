@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from bench import loads
-from bench.loads import Write
-from bench.rounds import Workload
+from bench.measure.rounds import Workload
 from bench.subjects import DIRECT, GATEWAY, GATEWAYS, HABITS, LIMIT
+from bench.writes import loads
+from bench.writes.loads import Write
 from provgate_storage import RelationType
 
 _ALL: Final = (GATEWAY, DIRECT, LIMIT, HABITS)
@@ -22,6 +22,10 @@ CONTENTS: Final = "contents"
 RELATIONS: Final = "relations"
 TEN_THOUSAND: Final = "contents-10k"
 MILLION: Final = "contents-1m"
+
+EMPTY: Final = {CONTENTS: "contents-of-0", RELATIONS: "relations-of-0"}
+LARGE: Final = {CONTENTS: "contents-of-2m", RELATIONS: "relations-of-2m"}
+"""The names of the same writes into empty tables, and into tables of 2,000,000 rows."""
 
 
 def one_call(make: Maker, source: random.Random, count: int) -> list[Write]:

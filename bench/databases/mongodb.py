@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from pymongo import MongoClient
 
-from bench.database import set_up_like
-from bench.expected import Rows
-from bench.loads import TABLES
+from bench.databases.database import set_up_like
+from bench.writes.expected import Rows
+from bench.writes.loads import TABLES
 from provgate_storage import EntityType, RelationType
 from provgate_storage.rows.rows import LOCATION
 

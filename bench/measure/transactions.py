@@ -7,10 +7,10 @@ from collections.abc import Callable
 from itertools import product
 from typing import Final
 
-from bench import loads
-from bench.cpu import cpu_seconds, spent
+from bench.measure.cpu import cpu_seconds, spent
 from bench.session import Session
 from bench.subjects import DIRECT, Subject
+from bench.writes import loads
 from provgate_storage import EntityType, RelationType
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.registry import local_storage

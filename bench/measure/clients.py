@@ -6,20 +6,57 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
-from bench.loads import Write
-from bench.writers import Writer
+from bench.limit.pipeline import Pipeline
+from bench.limit.publisher import Publisher
+from bench.writes.loads import Write, add
+from provgate_storage import get_provenance_storage
 
-Make = Callable[[random.Random], list[Write]]
+Make: TypeAlias = Callable[[random.Random], list[Write]]
 
 _READY_S: Final = 60.0
 # The longest call there is, with ten times the patience.
 _DONE_S: Final = 600.0
 _GO: Final = "go"
+
+
+class Writer(Protocol):
+    """Something that is written to."""
+
+    def opened(self) -> AbstractContextManager[Callable[[Write], None]]:
+        """Returns a context manager of a function that makes one call and returns when all of it is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageWriter:
+    """A storage: `config` is what `get_provenance_storage` takes."""
+
+    config: Mapping[str, Any]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Write], None]]:
+        with get_provenance_storage(**self.config) as storage:
+            yield partial(add, storage)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineWriter:
+    """A pipeline whose consumers run."""
+
+    pipeline: Pipeline
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Write], None]]:
+        publisher = Publisher(self.pipeline)
+        yield publisher.write
+        publisher.close()
 
 
 class Timing(NamedTuple):

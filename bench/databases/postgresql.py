@@ -10,8 +10,8 @@ from typing import Any, Self
 import psycopg2
 from psycopg2.extensions import make_dsn
 
-from bench.database import set_up_like
-from bench.expected import Rows
+from bench.databases.database import set_up_like
+from bench.writes.expected import Rows
 from provgate_stack.servers.postgresql import create_database
 from provgate_storage.postgresql.schema import TABLES
 

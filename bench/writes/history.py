@@ -12,11 +12,11 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final
 
-from bench.loads import Write
+from bench.writes.loads import Write
 from provgate_client.git import index_repository
 from provgate_storage import ProvenanceStorageInterface, RelationType
 
-_CLONE: Final = Path(__file__).resolve().parent.parent
+_CLONE: Final = Path(__file__).resolve().parents[2]
 _DATA: Final = _CLONE.parent / "shared" / "data"
 _NAME: Final = "pika"
 _CALL_SOURCES: Final = 500

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from bench.expected import Rows, WrongRowsError
+from bench.writes.expected import Rows, WrongRowsError
 from provgate_storage.registry import local_storage
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from bench.loads import Write
+from bench.writes.loads import Write
 from provgate_storage import EntityType, RelationType, RevisionData
 from provgate_storage.rows.rows import LOCATION
 

@@ -13,11 +13,11 @@ from typing import Final, Self
 
 import psutil
 
-from bench import loads
-from bench.clients import Clients
-from bench.loads import Write
+from bench.measure.clients import Clients
 from bench.session import Session
 from bench.subjects import GATEWAY
+from bench.writes import loads
+from bench.writes.loads import Write
 
 _MIB: Final = 1024 * 1024
 _ENTRIES: Final = 1_000_000

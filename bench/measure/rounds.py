@@ -13,12 +13,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
-from bench.clients import Clients, Timing, sources
-from bench.cpu import cpu_seconds, spent
-from bench.database import check_rows
-from bench.expected import Rows, expected_rows
-from bench.loads import Write
+from bench.databases.database import check_rows
+from bench.measure.clients import Clients, Timing, sources
+from bench.measure.cpu import cpu_seconds, spent
 from bench.subjects import Subject
+from bench.writes.expected import Rows, expected_rows
+from bench.writes.loads import Write
 
 # What servers still do when the last ack is out belongs to the run, and to no other.
 _SETTLED_S: Final = 0.2

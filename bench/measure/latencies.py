@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from bench import loads
-from bench.loads import Write
-from bench.results import Latency
+from bench.report.results import Latency
 from bench.session import Session
 from bench.subjects import DIRECT, GATEWAY, LIMIT
+from bench.writes import loads
+from bench.writes.loads import Write
 from provgate_storage import (
     EntityType,
     ProvenanceStorageInterface,

@@ -9,9 +9,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.cpu import ROLES
-from bench.figures import cpu_s_per_million, rate
-from bench.results import Results, Written
+from bench.measure.cpu import ROLES
+from bench.report.results import Results, Written, cpu_s_per_million, rate
 from bench.subjects import DIRECT, GATEWAY, GATEWAYS, HABITS, LIMIT
 
 _SUBJECTS: Final = {GATEWAY: "#1f5fa8", GATEWAYS: "#6aa0d8", DIRECT: "#e08a1e", LIMIT: "#4a9a5b", HABITS: "#b9b9b9"}

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bench.figures import percentile, ratio, total_cpu_s_per_million
-from bench.growth import EMPTY, LARGE
-from bench.latencies import CONTENT_GET, FIND_ALL, FIND_FIRST, ONE_ENTRY
-from bench.memory import CLIENT_GROWTH, GATEWAY_PEAK, WORKERS_AFTER, WORKERS_AT_END
-from bench.results import Results, Written
+from bench.measure.latencies import CONTENT_GET, FIND_ALL, FIND_FIRST, ONE_ENTRY
+from bench.measure.memory import CLIENT_GROWTH, GATEWAY_PEAK, WORKERS_AFTER, WORKERS_AT_END
+from bench.report.results import Results, Written, percentile, ratio, total_cpu_s_per_million
 from bench.subjects import DIRECT, GATEWAY, LIMIT
-from bench.workloads import CONTENTS, MILLION, RELATIONS, TEN_THOUSAND
+from bench.writes.workloads import CONTENTS, EMPTY, LARGE, MILLION, RELATIONS, TEN_THOUSAND
 
 _LIMIT_SHARE: Final = 0.65
 _LATENCIES_MS: Final = (

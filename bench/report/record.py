@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.figures import cpu_s_per_million, percentile, rate, ratio
-from bench.goals import goals
-from bench.results import Results, Written
+from bench.report.goals import goals
+from bench.report.results import Results, Written, cpu_s_per_million, percentile, rate, ratio
 from bench.subjects import GATEWAY
 
 _PERCENTS = (50, 99)
