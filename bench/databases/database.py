@@ -1,4 +1,4 @@
-"""The database of a subject: emptied before a run, at rest when it starts, looked into when it is done."""
+"""The database of a subject: emptied before a run, idle at its start, checked after its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Database(Protocol):
 
     @property
     def storage_config(self) -> dict[str, Any]:
-        """What `get_provenance_storage` takes."""
+        """The arguments of `get_provenance_storage`."""
 
     def __enter__(self) -> Self: ...
 
@@ -24,43 +24,43 @@ class Database(Protocol):
     ) -> None: ...
 
     def beside(self, name: str) -> Self:
-        """Makes another database on the same server, set up with the same range counts, and returns it."""
+        """Creates another database on the same server, with the same range counts, and returns it."""
 
     def quiet(self) -> None:
-        """Turns off what the server does by itself: it would be charged to whichever subject runs at that moment."""
+        """Turns off background work of the server, which would be charged to the running subject."""
 
     def empty(self) -> None:
         """Empties all tables."""
 
     def rest(self) -> None:
-        """Returns when what was written is where it stays, so that no checkpoint of it falls into a run."""
+        """Writes everything to its final place, so that no checkpoint falls into a run."""
 
     def gather_statistics(self) -> None:
-        """Has the planner know the tables as they are, which is done from time to time where a database lives."""
+        """Updates the planner's statistics, as a database in use does from time to time."""
 
     def fill(self, count: int) -> None:
-        """Adds so many contents, and as many rows of CNT_EARLY_IN_REV, with ids all over the id space."""
+        """Adds `count` contents and `count` rows of CNT_EARLY_IN_REV, with ids all over the id space."""
 
     def counts(self) -> dict[str, int]:
         """Returns the number of rows of every table."""
 
     def sizes_bytes(self) -> dict[str, int]:
-        """Returns what each table takes on disk that has rows, its indexes included."""
+        """Returns the disk space of each table with rows, indexes included."""
 
     def rows(self, table: str, keys: Collection[bytes] | None) -> Rows:
-        """Returns the rows of a table that begin with one of some keys; all of them where None."""
+        """Returns the rows of a table that begin with one of the keys; all rows if None."""
 
 
 def check_rows(database: Database, expected: Mapping[str, Rows], stored: Mapping[str, int]) -> None:
-    """Compares every row that was written, and how many there are of all.
+    """Compares every written row, and the number of all rows.
 
     Args:
-        database: after the writes.
-        expected: the rows that were written, by table.
-        stored: how many other rows each table held before; none where it is not named.
+        database: the database after the writes.
+        expected: the written rows, by table.
+        stored: the number of other rows that each table had before; 0 if it is not named.
 
     Raises:
-        WrongRowsError: a row is missing, too many, or another one.
+        WrongRowsError: a row is missing, different, or one too many.
     """
     for table, count in database.counts().items():
         wanted, others = expected.get(table, set()), stored.get(table, 0)

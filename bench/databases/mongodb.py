@@ -47,7 +47,7 @@ class MongoDbDatabase:
         return database
 
     def quiet(self) -> None:
-        """Does nothing: the server has no such work."""
+        """Does nothing: the server has no background work."""
 
     def empty(self) -> None:
         for table in TABLES:
@@ -57,7 +57,7 @@ class MongoDbDatabase:
         """Does nothing: every write is synced."""
 
     def gather_statistics(self) -> None:
-        """Does nothing: there are none."""
+        """Does nothing: there are no statistics."""
 
     def fill(self, count: int) -> None:
         """Is not measured on MongoDB."""

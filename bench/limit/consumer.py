@@ -1,4 +1,4 @@
-"""A consumer program: takes packages, writes what waits, and answers with counts."""
+"""A consumer program: receives packages, writes them in batches, and replies with counts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Consumer:
         self._waiting.append((method.delivery_tag, properties.type, properties.reply_to, body))
 
     def _copy(self) -> None:
-        """Writes what waits, up to a bound, in one transaction."""
+        """Writes waiting packages, up to a bound, in one transaction."""
         taken: list[tuple[int, str, int]] = []
         packages: dict[str, list[list[bytes]]] = {}
         while self._waiting and sum(count for _, _, count in taken) < self._pipeline.batch_entries:
@@ -66,8 +66,8 @@ class Consumer:
             encoded = encode(TABLES[name], msgpack.unpackb(body, timestamp=_NANOSECONDS)["data"])
             taken.append((tag, reply_to, len(encoded)))
             packages.setdefault(name, []).append(encoded)
-        for name, those in packages.items():
-            self._merge(TABLES[name], those)
+        for name, rows in packages.items():
+            self._merge(TABLES[name], rows)
         self._finish(taken)
 
     def _merge(self, table: Table, packages: list[list[bytes]]) -> None:

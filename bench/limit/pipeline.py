@@ -24,13 +24,13 @@ class Pipeline:
     """One pipeline.
 
     Attributes:
-        name: the start of its queues' names.
+        name: the prefix of its queues.
         amqp_url: the broker.
         dsn: the database, with the schema in place.
-        package_entries: entries of a package at most.
-        batch_entries: a transaction takes packages that wait until it has so many entries.
-        copies: whether they are copied; each package is inserted with one statement, in a transaction, otherwise.
-        processes: consumer programs.
+        package_entries: the largest number of entries of a package.
+        batch_entries: the number of entries at which a transaction takes no more packages.
+        copies: whether rows are copied; otherwise a transaction inserts one package with one statement.
+        processes: the number of consumer programs.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Pipeline:
 
 @contextmanager
 def consumers(pipeline: Pipeline, directory: Path) -> Iterator[None]:
-    """Runs the consumers for the time of a block, as workers of the stack in `directory`: so their CPU is found."""
+    """Runs the consumers for a block. They are marked as workers of the stack in `directory`, to measure their CPU."""
     file = pipeline.save(directory)
     marks = {DIRECTORY_VARIABLE: str(directory), ROLE_VARIABLE: "workers"}
     environment = os.environ | marks | {"PYTHONPATH": str(_CLONE)}

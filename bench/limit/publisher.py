@@ -1,4 +1,4 @@
-"""The publisher: splits entries by range, packs and publishes them, and waits until all are counted."""
+"""The publisher: splits entries by range, packs and publishes them, and waits for their replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients: processes of their own, so that they neither share an interpreter nor are charged for the harness."""
+"""The clients: own processes, so that they share no interpreter with each other or the harness; and their writers."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from provgate_storage import get_provenance_storage
 Make: TypeAlias = Callable[[random.Random], list[Write]]
 
 _READY_S: Final = 60.0
-# The longest call there is, with ten times the patience.
+# Ten times the longest call.
 _DONE_S: Final = 600.0
 _GO: Final = "go"
 
 
 class Writer(Protocol):
-    """Something that is written to."""
+    """The destination of a client's writes. It can be sent to another process."""
 
     def opened(self) -> AbstractContextManager[Callable[[Write], None]]:
-        """Returns a context manager of a function that makes one call and returns when all of it is committed."""
+        """Gives a function that makes one call and returns when everything is committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageWriter:
-    """A storage: `config` is what `get_provenance_storage` takes."""
+    """A storage; `config` has the arguments of `get_provenance_storage`."""
 
     config: Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class StorageWriter:
 
 @dataclass(frozen=True, slots=True)
 class PipelineWriter:
-    """A pipeline whose consumers run."""
+    """A pipeline with running consumers."""
 
     pipeline: Pipeline
 
@@ -60,7 +60,7 @@ class PipelineWriter:
 
 
 class Timing(NamedTuple):
-    """What a client saw of its calls: moments of the system's monotonic clock, and its own CPU seconds."""
+    """Start and end of a client's calls on the system's monotonic clock, and its CPU seconds."""
 
     started: float
     ended: float
@@ -68,11 +68,11 @@ class Timing(NamedTuple):
 
 
 class Clients:
-    """So many processes that each make calls of data of their own. As a context manager it ends them.
+    """Client processes, one for each writer. A context manager that ends them.
 
     Args:
-        writers: what each of them writes to.
-        make: makes the calls of a client, from a source of its own.
+        writers: the writer of each client.
+        make: makes the calls of a client from its source of randomness.
     """
 
     def __init__(self, writers: Sequence[Writer], make: Make) -> None:
@@ -102,20 +102,20 @@ class Clients:
 
     @property
     def pids(self) -> list[int]:
-        """The processes."""
+        """The pids of the processes."""
         return [process.pid or 0 for process in self._processes]
 
     def make(self, seed: str) -> None:
-        """Has each client make its data, from its source of `sources`; returns at once."""
+        """Makes each client make its data, from its source of `sources`; returns at once."""
         for pipe, source in zip(self._pipes, sources(seed, len(self._pipes)), strict=True):
             pipe.send(source)
 
     def made(self) -> None:
-        """Returns when all have made their data."""
+        """Waits until all have made their data."""
         self._each(_DONE_S)
 
     def go(self) -> list[Timing]:
-        """Has all of them make the calls of their data at once; returns when all have ended."""
+        """Starts the calls of all clients at once, and waits for their end."""
         for pipe in self._pipes:
             pipe.send(_GO)
         return self._each(_DONE_S)
@@ -141,7 +141,7 @@ def sources(seed: str, count: int) -> list[random.Random]:
 
 
 def _serve(pipe: Connection, writer: Writer, make: Make) -> None:
-    # A Ctrl-C is the harness's business: it closes the pipe.
+    # The harness handles Ctrl-C and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with writer.opened() as write:
@@ -161,7 +161,7 @@ def _obey(pipe: Connection, write: Callable[[Write], None], make: Make) -> None:
         if order == _GO:
             pipe.send(_timed(write, writes))
         else:
-            # One round's data is gone before the next one's is made.
+            # Frees the data of one round before the next round's is made.
             writes = []
             writes = make(order)
             pipe.send(Timing(0.0, 0.0, 0.0))

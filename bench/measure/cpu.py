@@ -1,4 +1,4 @@
-"""CPU time of the servers, by what their processes are for."""
+"""CPU time of the servers, by role."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provgate_stack.processes.leftovers import processes_of
 _ROLES: Final = {"rabbitmq": "broker", "postgresql": "database", "mongodb": "database"}
 
 ROLES: Final = ("client", "gateway", "broker", "workers", "database")
-"""What is told apart, in the order of a write's way."""
+"""The roles, in the order in which a write meets them."""
 
 
 def cpu_seconds(stack_path: Path) -> dict[str, float]:
@@ -25,7 +25,7 @@ def cpu_seconds(stack_path: Path) -> dict[str, float]:
 
 
 def spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Returns what was spent between two calls of `cpu_seconds`."""
+    """Returns the CPU seconds between two results of `cpu_seconds`."""
     return {role: after[role] - before.get(role, 0.0) for role in after}
 
 
@@ -35,5 +35,5 @@ def _seconds(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     own = times.user + times.system
-    # Children that ended count with their parent; those that live are counted themselves.
+    # Children that ended count with their parent; live children are in the list themselves.
     return own + times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""Calls one at a time, each timed from the call to its return."""
+"""Latencies of single calls, from the call to its return."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measure_single_writes(session: Session) -> None:
 
 
 def measure_reads(session: Session) -> None:
-    """Reads by id, the earliest occurrence, and all of 17, from tables that hold as much as a small index."""
+    """Reads by id, the earliest occurrence, and all of 17, from tables of the size of a small index."""
     ids, found = _fill(session)
     choose = random.Random(0)
     with ExitStack() as opened:
@@ -71,7 +71,7 @@ def measure_reads(session: Session) -> None:
 
 
 def _interleaved(name: str, title: str, calls: Mapping[str, Call], count: int) -> list[Latency]:
-    """Makes `count` calls of each subject, a block of one after a block of the other."""
+    """Makes `count` calls of each subject, in alternating blocks."""
     taken: dict[str, list[float]] = {subject: [] for subject in calls}
     for call in calls.values():
         _timed(call, _WARM_UP)
@@ -126,7 +126,7 @@ def _storage(session: Session, name: str) -> ProvenanceStorageInterface:
 
 
 def _fill(session: Session) -> tuple[list[bytes], list[bytes]]:
-    """Fills the tables of gateway and direct; returns all contents, and those with 17 occurrences."""
+    """Fills the tables of gateway and direct; returns all contents, and the contents with 17 occurrences."""
     source = random.Random(os.urandom(8))
     contents = loads.contents(source, _CONTENTS)
     found = [source.randbytes(20) for _ in range(_FOUND)]

@@ -1,4 +1,4 @@
-"""Memory, as proportional set sizes: pages that several processes share are divided among them."""
+"""Memory as proportional set sizes, which divide shared pages among the processes that share them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ GATEWAY_AT_END: Final = "gateway, after all writes"
 
 
 class Peaks:
-    """The most that processes take while a block runs, looked at twenty times a second.
+    """The peak memory of processes during a block, sampled twenty times a second.
 
     Args:
-        measured: by name, what returns the MiB at that moment.
+        measured: by name, a function that returns the MiB now.
 
     Attributes:
-        mib: the most of each.
+        mib: the peak of each.
     """
 
     def __init__(self, measured: dict[str, Callable[[], float]]) -> None:
@@ -63,7 +63,7 @@ class Peaks:
 
 
 def pss_mib(pids: Iterable[int]) -> float:
-    """Returns the MiB of processes and all that they started."""
+    """Returns the MiB of processes and all their descendants."""
     total = 0
     for pid in pids:
         process = psutil.Process(pid)
@@ -74,7 +74,7 @@ def pss_mib(pids: Iterable[int]) -> float:
 
 
 def measure_million(session: Session) -> None:
-    """Writes a million contents in one call, and looks at client, gateway and workers."""
+    """Writes a million contents in one call, and measures client, gateway and workers."""
     subject = session.subjects.get(GATEWAY)
     subject.database.empty()
     with Clients(subject.writers, _million) as clients:
@@ -92,7 +92,7 @@ def measure_million(session: Session) -> None:
 
 
 def measure_at_end(session: Session) -> None:
-    """Looks at gateway and workers when everything was written, and when nobody shares pages with them any more."""
+    """Measures gateway and workers after all writes, when no other process shares pages with them."""
     session.subjects.close()
     session.results.memory_mib |= {
         GATEWAY_AT_END: pss_mib(_gateways(session)),

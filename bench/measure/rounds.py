@@ -20,7 +20,7 @@ from bench.subjects import Subject
 from bench.writes.expected import Rows, expected_rows
 from bench.writes.loads import Write
 
-# What servers still do when the last ack is out belongs to the run, and to no other.
+# The work that servers do after the last ack belongs to this run.
 _SETTLED_S: Final = 0.2
 _SETTLED_CPU_S: Final = 0.03
 _SETTLE_MAX_S: Final = 3.0
@@ -28,19 +28,19 @@ _SETTLE_MAX_S: Final = 3.0
 
 @dataclass(frozen=True)
 class Workload:
-    """What is written in a run.
+    """The writes of a run.
 
     Attributes:
-        name: for the command line.
-        title: for people.
-        make: makes the calls of one client, of so many entries.
-        entries: how many all clients write together.
-        subjects: the names of those that are compared.
-        rounds: how many are counted; the usual number where None.
-        clients: how many write at once, each data of its own.
-        again: whether the run that counts is the second one of the same data.
-        warms_up: whether a round is run that is not counted.
-        grows: whether tables keep what they hold; they are emptied before each run otherwise.
+        name: the name on the command line.
+        title: the name for people.
+        make: makes the calls of one client from a source of randomness and a number of entries.
+        entries: the number of entries of all clients together.
+        subjects: the names of the subjects.
+        rounds: the number of counted rounds; None for the usual number.
+        clients: the number of concurrent clients, each with its own data.
+        again: whether the same data is written twice, and only the second time is measured.
+        warms_up: whether there is a first round that is not counted.
+        grows: whether tables keep their rows; otherwise they are emptied before each run.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Run:
     Attributes:
         subject: its name.
         round: the number of the round; 0 is not counted.
-        entries: that were written, by all clients together.
+        entries: the number of entries of all clients together.
         seconds: from the start of the first client to the end of the last.
         cpu_s: CPU seconds by role.
     """
@@ -78,7 +78,7 @@ def measure(workload: Workload, subjects: Sequence[Subject], stack_path: Path, r
     """Runs a workload and returns the runs that count.
 
     Raises:
-        WrongRowsError: what is stored after a run is not what was written.
+        WrongRowsError: the stored rows after a run differ from the written ones.
     """
     with ExitStack() as opened:
         clients = {subject.name: opened.enter_context(_clients(workload, subject)) for subject in subjects}
@@ -90,7 +90,7 @@ def measure(workload: Workload, subjects: Sequence[Subject], stack_path: Path, r
             expected, entries = _expected(workload, seed)
             for each in clients.values():
                 each.made()
-            # What the one before leaves in caches is everybody's once.
+            # Each subject is once the one that profits from the caches of the one before.
             turn = number % len(subjects)
             for subject in [*subjects[turn:], *subjects[:turn]]:
                 timings, cpu_s = _run(workload, subject, clients[subject.name], stack_path, expected)
@@ -129,7 +129,7 @@ def _run(
 
 
 def _settled(stack_path: Path) -> dict[str, float]:
-    """Returns the CPU seconds of the servers once they are at rest."""
+    """Returns the CPU seconds of the servers once they are idle."""
     deadline = time.monotonic() + _SETTLE_MAX_S
     seen = cpu_seconds(stack_path)
     while True:

@@ -1,4 +1,4 @@
-"""What the code on a write's way costs by itself, stage by stage, without servers: where to look before a change."""
+"""CPU time of each stage of a write in our code, without servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RUNS: Final = 9
 
 @dataclass(frozen=True)
 class _Way:
-    """The way of one kind of write."""
+    """The stages of one kind of write."""
 
     write: Write
     kind: EntryKind[Any]
@@ -81,7 +81,7 @@ def _cpu_s_per_million(way: _Way) -> Mapping[str, float]:
             started = time.process_time()
             result = do()
             taken.append(time.process_time() - started)
-        # The least: whatever else runs only adds to it.
+        # The minimum: other processes only add to it.
         seen[name] = min(taken) / _ENTRIES * 1_000_000
         return result
 

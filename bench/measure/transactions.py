@@ -1,4 +1,4 @@
-"""What the database pays for an entry, by how many rows of how many ranges a transaction has."""
+"""CPU time of the database per entry, by the number of rows and ranges of a transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHAPES: Final = ((1, 625), (1, 2_000), (1, 6_250), (8, 2_500), (8, 10_000), (16
 
 
 def measure_transactions(session: Session) -> None:
-    """Measures contents and relations, by the storage alone over one connection."""
+    """Measures contents and relations, written by the local storage over one connection."""
     subject, source = session.subjects.get(DIRECT), random.Random(1)
     kinds: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
         (EntityType.CONTENT, lambda: dated_rows(loads.contents(source, _ENTRIES).data)),
@@ -55,7 +55,7 @@ def _database_s(
 
 
 def _batches(rows: list[Row], range_count: int, row_count: int) -> list[list[Row]]:
-    """Returns rows by so many neighbouring ranges of sixteen, so many at a time."""
+    """Returns batches of `row_count` rows of `range_count` neighbouring ranges of sixteen."""
     groups: list[list[Row]] = [[] for _ in range(16 // range_count)]
     for row in rows:
         groups[row[0][0] * len(groups) // 256].append(row)

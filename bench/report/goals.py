@@ -1,4 +1,4 @@
-"""What is aimed at, and whether it was reached."""
+"""The goals, and whether the results reach them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _MEMORY_MIB: Final = ((WORKERS_AFTER, 120.0), (WORKERS_AT_END, 120.0), (GATEWAY_
 _READY_S: Final = 2.0
 _INDEXING_S: Final = 15.0
 _LARGE_TIMES: Final = 1.6
-# What is linear costs no more for an entry of a million than for one of ten thousand; as much again is noise.
+# With linear cost an entry of a million costs no more than one of ten thousand; the rest is noise.
 _LINEAR_TIMES: Final = 1.25
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound, and what was seen.
+    """A bound, and the result.
 
     Attributes:
-        title: what is bounded.
+        title: the bounded figure.
         bound: the bound, for people.
-        seen: what was seen, for people.
-        held: whether the bound was kept.
+        seen: the result, for people.
+        held: whether the result keeps the bound.
     """
 
     title: str
@@ -47,7 +47,7 @@ class Goal:
 
 
 def goals(results: Results) -> list[Goal]:
-    """Returns all goals that the results say something about."""
+    """Returns the goals of everything that was measured."""
     kinds: list[Callable[[Results], Iterator[Goal]]] = [_rates, _latencies, _memory, _durations, _growth]
     return [goal for kind in kinds for goal in kind(results)]
 

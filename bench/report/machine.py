@@ -1,4 +1,4 @@
-"""What it is measured on."""
+"""The machine, and the versions of everything that is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIBRARIES: Final = ("grpcio", "protobuf", "pika", "msgpack", "psycopg2-binary",
 
 
 def describe() -> dict[str, str]:
-    """Returns the date, the machine, and the versions of all that takes part."""
+    """Returns the date, the machine, and the versions."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "provgate": _output("git", "-c", "safe.directory=*", "-C", str(_CLONE), "describe", "--always", "--dirty"),

@@ -1,4 +1,4 @@
-"""The writes as a picture: rates by subject, and where the CPU time goes."""
+"""A picture of the writes: rates by subject, and CPU time by role."""
 
 from __future__ import annotations
 

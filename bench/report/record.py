@@ -1,4 +1,4 @@
-"""What was seen, as JSON: every run, and what the runs come to."""
+"""The results as JSON: every run, and the figures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DIGITS_OF_MS = 3
 
 
 def save(results: Results, path: Path) -> None:
-    """Writes all of it to a file; directories are made where they are missing."""
+    """Writes the results to a file; makes its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(recorded(results), indent=1) + "\n", encoding="utf-8")
 
 
 def recorded(results: Results) -> dict[str, Any]:
-    """Returns what `save` writes."""
+    """Returns the results and figures as `save` writes them."""
     return asdict(results) | {
         "latencies": [
             {

@@ -17,8 +17,8 @@ class Written:
 
     Attributes:
         name: of the workload.
-        title: the same for people, without the number of entries.
-        runs: of all subjects.
+        title: the name for people, without the number of entries.
+        runs: the runs of all subjects.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Written:
 
     @property
     def entries(self) -> int:
-        """How many entries each run wrote."""
+        """The number of entries of each run."""
         return self.runs[0].entries
 
     def of(self, subject: str) -> list[Run]:
@@ -37,12 +37,12 @@ class Written:
 
 @dataclass(frozen=True)
 class Latency:
-    """How long calls of one kind took, each on its own.
+    """The durations of single calls of one kind.
 
     Attributes:
-        name: of the kind.
-        title: the same for people.
-        subject: what was called.
+        name: the kind.
+        title: the kind, for people.
+        subject: the subject.
         taken_ms: milliseconds from each call to its return, sorted.
     """
 
@@ -58,8 +58,8 @@ class Indexing:
 
     Attributes:
         repository: its name.
-        revisions: that it has.
-        entries: rows that are stored afterwards.
+        revisions: the number of its revisions.
+        entries: the number of stored rows.
         seconds: from the start of the command to its end.
         cpu_s: CPU seconds by role.
     """
@@ -73,18 +73,18 @@ class Indexing:
 
 @dataclass
 class Results:
-    """All that was seen; what was not measured is empty.
+    """All results; empty fields were not measured.
 
     Attributes:
-        machine: what it was measured on.
+        machine: the machine and the versions.
         written: writes at full speed.
         latencies: calls one at a time.
-        memory_mib: proportional set sizes, by what they are of.
+        memory_mib: proportional set sizes, by process and moment.
         ready_s: seconds from the start of a worker program until it was ready.
         indexings: runs of the git indexer.
-        idle_share: the share of a core that each role takes at rest.
-        row_bytes: bytes that a row takes on disk, indexes included, by table.
-        stages: CPU seconds per million entries of each stage of our own code, by what is written.
+        idle_share: the share of a core that each role uses at rest.
+        row_bytes: bytes of a row on disk, with its share of the indexes, by table.
+        stages: CPU seconds per million entries of each stage of the code, by table.
         transactions: CPU seconds of the database per million entries, by the shape of the transactions.
     """
 
@@ -100,7 +100,7 @@ class Results:
     transactions: dict[str, float] = field(default_factory=dict)
 
     def find(self, workload: str) -> Written | None:
-        """Returns what was seen of a workload, or None."""
+        """Returns the runs of a workload, or None."""
         return next((written for written in self.written if written.name == workload), None)
 
 
@@ -112,7 +112,7 @@ def rate(runs: Sequence[Run]) -> float:
 def ratio(runs: Sequence[Run], subject: str, other: str) -> float | None:
     """Returns the rate of a subject by that of another: the median of the ratios within each round.
 
-    None where they were not both measured.
+    None if they were not both measured.
     """
     seconds = {(run.subject, run.round): run.seconds for run in runs}
     both = [number for name, number in seconds if name == subject and (other, number) in seconds]

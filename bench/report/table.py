@@ -1,4 +1,4 @@
-"""What was seen, as tables for a terminal."""
+"""The results as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.report.results import Results, Written, cpu_s_per_million, percentile
 from bench.subjects import DIRECT, GATEWAY, GATEWAYS, HABITS, LIMIT
 
 _OTHERS = (DIRECT, LIMIT, HABITS)
-# Wide enough for every row: what a narrow terminal wraps is still there, what is cut off is not.
+# Wide enough for every row: a narrow terminal wraps lines, but a narrow table would cut them.
 _WIDTH = 200
 
 Cells = tuple[str, ...]
 
 
 def print_results(results: Results) -> None:
-    """Prints everything that was measured."""
+    """Prints all results."""
     console = Console(width=_WIDTH)
     if results.written:
         columns = ["entries", "entries/s", *(f"rate by\n{name}" for name in _OTHERS)]
@@ -39,7 +39,7 @@ def print_results(results: Results) -> None:
 
 
 def written_rows(written: Iterable[Written]) -> Iterator[Cells]:
-    """Yields a row for each workload, and one more where there were two gateways."""
+    """Yields a row for each workload, and one more for two gateways."""
     for each in written:
         for subject in (GATEWAY, GATEWAYS):
             runs = each.of(subject)
@@ -60,7 +60,7 @@ def latency_rows(results: Results) -> Iterator[Cells]:
 
 
 def other_rows(results: Results) -> Iterator[Cells]:
-    """Yields what is neither a rate nor a latency of calls."""
+    """Yields the other results: memory, start, indexing, rest, disk, stages, transactions."""
     for name, mib in results.memory_mib.items():
         yield f"memory (PSS): {name}", f"{mib:.1f} MiB"
     if results.ready_s:

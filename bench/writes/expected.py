@@ -1,4 +1,4 @@
-"""The rows that calls leave in empty tables."""
+"""The rows that writes leave in empty tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rows: TypeAlias = set[Row]
 
 
 class WrongRowsError(RuntimeError):
-    """What is stored after a run is not what was written in it."""
+    """The stored rows after a run differ from the written ones."""
 
 
 def expected_rows(writes: Iterable[Write]) -> dict[str, Rows]:

@@ -25,7 +25,7 @@ URL: Final = "https://example.org/history.git"
 
 
 class Recorder:
-    """A storage that keeps what is written through it.
+    """A storage that records all writes.
 
     Attributes:
         writes: the calls, in their order.
@@ -51,7 +51,7 @@ class Recorder:
 
 
 def repository(directory: Path) -> Path:
-    """Returns a bare repository of pika's history, made in a directory; the clone itself where there is none."""
+    """Returns a bare repository of pika's history, made in a directory; the clone itself without the sample data."""
     if not _DATA.is_dir():
         return _CLONE
     target = directory / f"{_NAME}.git"
@@ -70,12 +70,12 @@ def revision_count(repository: Path) -> int:
 
 
 def record(history: Path, storage: ProvenanceStorageInterface, file: Path) -> int:
-    """Indexes a repository and keeps the calls of it, cut small, in a file; returns how many entries they write.
+    """Indexes a repository and saves its calls, in small pieces, to a file; returns the number of entries.
 
     Args:
         history: the repository.
-        storage: an open and empty one, to index into.
-        file: where they are kept.
+        storage: an open and empty storage to index into.
+        file: the file.
     """
     recorder: Any = Recorder(storage)
     index_repository(history, recorder, URL, any_owner=True)
@@ -85,7 +85,7 @@ def record(history: Path, storage: ProvenanceStorageInterface, file: Path) -> in
 
 
 def mixed(file: Path, source: random.Random, count: int) -> list[Write]:
-    """The recorded calls in an order of chance, as many of them as write so many entries."""
+    """Returns recorded calls in random order, with at most `count` entries together."""
     writes: list[Write] = pickle.loads(file.read_bytes())
     source.shuffle(writes)
     sums = accumulate(write.count for write in writes)

@@ -1,4 +1,4 @@
-"""What is written: calls of the storage interface, made of a seed before any clock starts."""
+"""The data of writes: calls of the storage interface, made from a seed before the clock starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS: Final = 600_000_000
 _FILES_OF_REVISION: Final = 100
 
 TABLES: Final = (*EntityType, LOCATION, *RelationType)
-"""The names of what can be written."""
+"""The names of all tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Write:
     """One call.
 
     Attributes:
-        table: what is written: the name of a type of entity or of a relation, or `LOCATION`.
-        data: as the interface takes it.
-        count: the entries of `data`.
+        table: the name of an entity type or of a relation, or `LOCATION`.
+        data: the argument of the interface.
+        count: the number of its entries.
     """
 
     table: str
@@ -38,7 +38,7 @@ def add(storage: ProvenanceStorageInterface, write: Write) -> None:
     """Makes a call.
 
     Raises:
-        RuntimeError: the storage did not say that everything is committed.
+        RuntimeError: the storage did not confirm that everything is committed.
     """
     if write.table in tuple(RelationType):
         done = storage.relation_add(RelationType(write.table), write.data)

@@ -1,4 +1,4 @@
-"""The writes that are measured: calls of new entries, by how many and of what."""
+"""The workloads: writes of new entries, by kind and number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LARGE: Final = {CONTENTS: "contents-of-2m", RELATIONS: "relations-of-2m"}
 
 
 def one_call(make: Maker, source: random.Random, count: int) -> list[Write]:
-    """One call of so many entries."""
+    """Returns one call of `count` entries."""
     return [make(source, count)]
 
 
@@ -64,11 +64,11 @@ WRITES: Final = (
 )
 """The writes of new entries, in the order of the table."""
 
-# Tables grow: to empty them takes SecantusDB longer than to fill them.
+# Tables grow: SecantusDB takes longer to empty them than to fill them.
 _mongodb = partial(Workload, entries=20_000, subjects=(GATEWAY, DIRECT), grows=True)
 
 MONGODB_WRITES: Final = (
     _mongodb("mongodb-contents", "MongoDB: content_add", _CONTENTS),
     _mongodb("mongodb-relations", "MongoDB: relation_add content_in_revision", _RELATIONS),
 )
-"""The writes that are measured on MongoDB."""
+"""The writes on MongoDB."""

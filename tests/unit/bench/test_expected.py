@@ -1,3 +1,5 @@
+"""The rows that writes leave."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
