@@ -49,6 +49,14 @@ test-faults: venv ## Run the whole fault suite, the long tests too
 	@$(STACK) install
 	@TEST_SEED=$(SEED) $(BIN)/pytest tests/faults $(TESTS)
 
+.PHONY: coverage
+coverage: venv ## Run the tests and print which lines and branches they miss, in gateways and workers too (TESTS=as for test)
+	@$(STACK) install
+	@$(BIN)/coverage erase
+	@TEST_SEED=$(SEED) $(BIN)/coverage run -m pytest -m "not long" $(TESTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --show-missing --skip-covered --skip-empty
+
 .PHONY: soak
 soak: venv ## Write and read for MINUTES=5 while faults are drawn at random (SEED=number repeats a run)
 	@$(STACK) install
@@ -90,7 +98,7 @@ bench: venv ## Measure how fast it is, and what it is compared with (QUICK=1, LA
 .PHONY: clean
 clean: ## Stop what runs, and remove the virtual environment and all that was generated
 	@if [ -x $(BIN)/python ]; then $(STACK) down; fi
-	@rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	@rm -rf .venv .stack .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: venv

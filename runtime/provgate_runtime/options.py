@@ -156,9 +156,7 @@ def environment_context(program: str, settings: type[Settings], env_prefix: str)
     return setting_options(settings, env_prefix)(click.Command(program)).make_context(program, [])
 
 
-def _overrides(
-    context: click.Context, settings: type[Settings]
-) -> Iterator[tuple[str, str, ParameterSource, bool]]:
+def _overrides(context: click.Context, settings: type[Settings]) -> Iterator[tuple[str, str, ParameterSource, bool]]:
     """Yields the values from environment and flags; the last one of a setting counts.
 
     Each has the setting's name, the parameter, its source, and whether it names a file with the value.
