@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -73,17 +72,6 @@ def up(root: Path, storage: str) -> None:
 def down(root: Path) -> None:
     """Stop the stack that keeps running and remove its data."""
     print("The stack is down." if stop_background(root) else "No stack is up.")
-
-
-@cli.command()
-@root_option
-def status(root: Path) -> None:
-    """Print the addresses of the stack that keeps running; exit with 1 if there is none."""
-    facts = running_stack(root)
-    if facts is None:
-        print("No stack is up.")
-        sys.exit(1)
-    _print_facts(facts)
 
 
 @cli.command()

@@ -1,4 +1,7 @@
-"""The paths of the servers' programs, and of other programs that tests run, on this machine."""
+"""The paths of the servers' programs, and of other programs that tests run, on this machine.
+
+Each function raises `MissingProgramError` if its program is not installed.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,18 @@ _POSTGRESQL_PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr
 
 
 def rabbitmq_programs() -> Path:
-    """Returns the directory of rabbitmq-server and rabbitmqctl, of the newest installed version.
-
-    Raises:
-        MissingProgramError: RabbitMQ is not installed.
-    """
+    """Returns the directory of rabbitmq-server and rabbitmqctl, of the newest installed version."""
     needed = ("rabbitmq-server", "rabbitmq-env", "rabbitmqctl")
     return _newest("RabbitMQ (Debian, Ubuntu: the package rabbitmq-server)", _RABBITMQ_PLACES, needed)
 
 
 def postgresql_programs() -> Path:
-    """Returns the directory of postgres and initdb, of the newest installed version.
-
-    Raises:
-        MissingProgramError: PostgreSQL is not installed.
-    """
+    """Returns the directory of postgres and initdb, of the newest installed version."""
     return _newest("PostgreSQL (Debian, Ubuntu: the package postgresql)", _POSTGRESQL_PLACES, ("postgres", "initdb"))
 
 
 def mongodb_program() -> str:
-    """Returns the path of SecantusDB's server, which comes with the development tools.
-
-    Raises:
-        MissingProgramError: it is not installed.
-    """
+    """Returns the path of SecantusDB's server, which comes with the development tools."""
     program = program_path("secantusd-py")
     if not Path(program).is_file():
         raise MissingProgramError(f"SecantusDB is not installed beside {sys.executable}: run `make venv`")
@@ -49,11 +40,7 @@ def mongodb_program() -> str:
 
 
 def promtool_program() -> str:
-    """Returns the path of promtool, which checks rules for Prometheus.
-
-    Raises:
-        MissingProgramError: it is not installed.
-    """
+    """Returns the path of promtool, which checks rules for Prometheus."""
     program = shutil.which("promtool")
     if program is None:
         raise MissingProgramError(

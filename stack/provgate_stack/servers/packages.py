@@ -1,4 +1,8 @@
-"""Installs the servers' packages through apt, without starting their system services."""
+"""Installs the servers' packages through apt, without starting their system services.
+
+Raises `MissingProgramError` if a package is missing and apt, or the right to use it, is too, and `StackError` if apt
+fails.
+"""
 
 from __future__ import annotations
 
@@ -37,21 +41,12 @@ def install_missing_servers(storage: str) -> None:
     """Installs the packages of the servers that a stack on `storage` needs and that are missing.
 
     MongoDB's server is no package of the system: it comes with `make venv`.
-
-    Raises:
-        MissingProgramError: a server is missing, and so is apt or the right to use it.
-        StackError: apt failed.
     """
     _install(_missing_servers(storage))
 
 
 def install_what_tests_need() -> None:
-    """Installs the missing packages that tests need: the servers, and Prometheus for its promtool.
-
-    Raises:
-        MissingProgramError: one is missing, and so is apt or the right to use it.
-        StackError: apt failed.
-    """
+    """Installs the missing packages that tests need: the servers, and Prometheus for its promtool."""
     _install(_missing_servers("postgresql") + ([] if _is_installed(promtool_program) else ["prometheus"]))
 
 
