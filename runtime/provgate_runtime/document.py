@@ -33,21 +33,12 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SourceKind(StrEnum):
-    """Where a value comes from.
-
-    Attributes:
-        DEFAULT: the setting's default.
-        PROGRAM: each program computes its own value.
-        FILE: the configuration file.
-        VALUE_FILE: a file that holds only this value.
-        ENVIRONMENT: an environment variable.
-        FLAG: a flag of the command line.
-    """
+    """The kind of a source."""
 
     DEFAULT = "default"
-    PROGRAM = "program"
+    PROGRAM = "program"  # each program computes its own value
     FILE = "file"
-    VALUE_FILE = "value_file"
+    VALUE_FILE = "value_file"  # a file that holds only this value
     ENVIRONMENT = "environment"
     FLAG = "flag"
 

@@ -11,7 +11,7 @@ import yaml
 from provgate_runtime.document import profile_name
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK, free_ports
-from provgate_stack.processes.programs import GatewayProgram, WorkerProgram, program_environment
+from provgate_stack.processes.programs import GatewayProgram, ReadyFileProgram, WorkerProgram, program_environment
 
 Sections: TypeAlias = Mapping[str, Mapping[str, Any]]
 StorageConfig: TypeAlias = Mapping[str, Any]
@@ -83,13 +83,10 @@ class Stack:
             wait: whether to wait until it is ready.
             overrides: settings of the section `rabbitmq` for this program alone.
         """
-        name = f"workers-{len(self.workers)}"
-        environment, metrics_listen = self._configure(name, "workers", "rabbitmq", overrides)
-        program = WorkerProgram(environment, self.path / f"{name}.log", metrics_listen)
+        environment, log_path, metrics_listen = self._configure("workers", len(self.workers), "rabbitmq", overrides)
+        program = WorkerProgram(environment, log_path, metrics_listen)
         self.workers.append(program)
-        program.start()
-        if wait:
-            program.wait_ready()
+        _start(program, wait)
         return program
 
     def start_gateway(self, wait: bool = True, **overrides: Any) -> GatewayProgram:
@@ -99,13 +96,10 @@ class Stack:
             wait: whether to wait until it is ready.
             overrides: settings of the section `gateway` for this gateway alone.
         """
-        name = f"gateway-{len(self.gateways)}"
-        environment, metrics_listen = self._configure(name, "gateway", "gateway", overrides)
-        program = GatewayProgram(environment, self.path / f"{name}.log", metrics_listen)
+        environment, log_path, metrics_listen = self._configure("gateway", len(self.gateways), "gateway", overrides)
+        program = GatewayProgram(environment, log_path, metrics_listen)
         self.gateways.append(program)
-        program.start()
-        if wait:
-            program.wait_ready()
+        _start(program, wait)
         return program
 
     def write_profile(self) -> Path:
@@ -143,13 +137,14 @@ class Stack:
             program.kill()
 
     def _configure(
-        self, name: str, role: str, section: str, overrides: Mapping[str, Any]
-    ) -> tuple[dict[str, str], str]:
-        """Writes the configuration of a program; returns its environment and the address of its watch port."""
+        self, role: str, number: int, section: str, overrides: Mapping[str, Any]
+    ) -> tuple[dict[str, str], Path, str]:
+        """Writes the configuration of a program; returns its environment, log file and watch address."""
         # Not the default port: several stacks run beside each other.
         settings = {"metrics_listen": f"{LOOPBACK}:{free_ports(1)[0]}", **overrides}
-        config = self._write_config(f"{name}.yaml", {section: settings})
-        return program_environment(self._directory, role, config), settings["metrics_listen"]
+        config = self._write_config(f"{role}-{number}.yaml", {section: settings})
+        environment = program_environment(self._directory, role, config)
+        return environment, self.path / f"{role}-{number}.log", settings["metrics_listen"]
 
     def _write_config(self, name: str, overrides: Sections) -> Path:
         path = self.path / name
@@ -157,6 +152,12 @@ class Stack:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump({"provenance": _merged(self._sections, overrides)}), encoding="utf-8")
         return path
+
+
+def _start(program: ReadyFileProgram, wait: bool) -> None:
+    program.start()
+    if wait:
+        program.wait_ready()
 
 
 def _merged(sections: Sections, overrides: Sections) -> dict[str, dict[str, Any]]:

@@ -10,19 +10,12 @@ import msgspec
 
 
 class Severity(StrEnum):
-    """The severity of a finding.
-
-    Attributes:
-        OK: nothing is wrong.
-        SKIPPED: the check could not run; the finding says why.
-        WARNING: it works, but an operator should look at it.
-        BROKEN: something does not work, or acked data is in danger.
-    """
+    """The severity of a finding."""
 
     OK = "ok"
-    SKIPPED = "skipped"
-    WARNING = "warning"
-    BROKEN = "broken"
+    SKIPPED = "skipped"  # the check could not run
+    WARNING = "warning"  # it works, but an operator should look at it
+    BROKEN = "broken"  # something does not work, or acked data is in danger
 
 
 _EXIT_CODES: Final = {Severity.OK: 0, Severity.SKIPPED: 0, Severity.WARNING: 1, Severity.BROKEN: 2}
