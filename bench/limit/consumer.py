@@ -6,11 +6,13 @@ import io
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgpack
 import pika
 import psycopg2
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import Basic, BasicProperties
 from psycopg2.extras import execute_values
 
 from bench.limit.copying import document, encode
@@ -54,8 +56,8 @@ class Consumer:
             while self._waiting:
                 self._copy() if self._pipeline.copies else self._insert()
 
-    def _take(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._waiting.append((method.delivery_tag, properties.type, properties.reply_to, body))
+    def _take(self, _channel: BlockingChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        self._waiting.append((method.delivery_tag or 0, properties.type or "", properties.reply_to or "", body))
 
     def _copy(self) -> None:
         """Writes waiting packages, up to a bound, in one transaction."""
