@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from bench.writes.expected import Rows, WrongRowsError
@@ -19,9 +18,7 @@ class Database(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def beside(self, name: str) -> Self:
         """Creates another database on the same server, with the same range counts, and returns it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import closing
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg2
@@ -35,9 +34,7 @@ class PostgreSqlDatabase:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def beside(self, name: str) -> Self:

@@ -13,6 +13,7 @@ import msgspec
 
 from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
 from provgate_gateway.settings import GatewaySettings
+from provgate_operations.config.command import config_option
 from provgate_operations.doctor.broker import check_broker
 from provgate_operations.doctor.certificates import certificate_findings
 from provgate_operations.doctor.database import check_database, no_database
@@ -29,11 +30,7 @@ _INDENT: Final = " " * 10
     short_help="Finds problems, and says why they matter and how to fix them.",
     epilog="Exit codes: 0 nothing is wrong; 1 there are warnings; 2 something is broken.",
 )
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file. It overrides --config of `provgate`.",
-)
+@config_option
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--timeout",
@@ -47,7 +44,7 @@ _INDENT: Final = " " * 10
 @setting_options(GatewaySettings, "PROVGATE_GATEWAY", only=("listen",))
 @click.pass_context
 def doctor(
-    context: click.Context, /, config: Path | None, output_format: str, timeout_s: float, **_options: Any
+    context: click.Context, /, config_path: Path | None, output_format: str, timeout_s: float, **_options: Any
 ) -> None:
     """Check configuration, broker, database, gateway and certificates.
 
@@ -56,7 +53,7 @@ def doctor(
     """
     # The findings have what pika would log.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
-    deployment = read_deployment(context, config or context.find_root().params.get("config"))
+    deployment = read_deployment(context, config_path or context.find_root().params.get("config"))
     findings = asyncio.run(_examine(deployment, timeout_s))
     if output_format == "json":
         report = {"exit_code": exit_code(findings), "findings": findings}

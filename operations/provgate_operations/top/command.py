@@ -16,6 +16,7 @@ from provgate_broker.settings import METRICS_LISTEN as WORKERS_DEFAULT
 from provgate_broker.settings import SECTION as RABBITMQ
 from provgate_gateway.settings import METRICS_LISTEN as GATEWAY_DEFAULT
 from provgate_gateway.settings import SECTION as GATEWAY
+from provgate_operations.config.command import config_option
 from provgate_operations.config.effective import SECTIONS
 from provgate_operations.top.figures import figures, first_figures
 from provgate_operations.top.scrape import Role, Source, scrape_all
@@ -57,11 +58,7 @@ from provgate_runtime.options import environment_context
     show_default=True,
     help="The format of --once.",
 )
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file. It overrides --config of `provgate`.",
-)
+@config_option
 @click.pass_context
 def top(
     context: click.Context,
@@ -71,7 +68,7 @@ def top(
     interval_s: float,
     once: bool,
     output_format: str,
-    config: Path | None,
+    config_path: Path | None,
 ) -> None:
     """Show rates, queues, latencies and connections of gateways and workers. Ctrl-C ends it.
 
@@ -81,7 +78,7 @@ def top(
     if output_format == "json" and not once:
         raise click.UsageError("--format json needs --once")
     if not gateways and not workers:
-        document = ConfigDocument.load(config or context.find_root().params.get("config"), profile=True)
+        document = ConfigDocument.load(config_path or context.find_root().params.get("config"), profile=True)
         gateways = _configured(document, GATEWAY, GATEWAY_DEFAULT)
         workers = _configured(document, RABBITMQ, WORKERS_DEFAULT)
     sources = [Source(Role.GATEWAY, address) for address in gateways]
