@@ -1,1 +1,1 @@
-"""Benchmarks: how fast the stack is, and what it costs."""
+"""Benchmarks: throughput, latency, memory and CPU time of the stack, and of simpler systems beside it."""

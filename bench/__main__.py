@@ -1,7 +1,10 @@
-"""`python -m bench`: measures a stack and what it is compared with, prints what it saw, and keeps it."""
+"""`python -m bench`: measures a stack and the systems that it is compared with, and prints and saves the results."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,17 +12,20 @@ from typing import Final
 
 import click
 
-from bench.machine import describe
-from bench.on_stacks import run
-from bench.parts import MONGODB_PARTS, PARTS, chosen
-from bench.plot import plot
-from bench.record import save
-from bench.results import Results
-from bench.session import Sizes
-from bench.table import print_results
+from bench.parts import MONGODB_PARTS, PARTS, Part, chosen
+from bench.report.machine import describe
+from bench.report.plot import plot
+from bench.report.record import save
+from bench.report.results import Results, rate
+from bench.report.table import print_results
+from bench.session import Session, Sizes
+from bench.subjects import Subjects
 from provgate_stack.command_line import run_command_line
+from provgate_stack.launcher import temporary_stack
+from provgate_stack.servers.selection import AMQP_VARIABLE, POSTGRES_VARIABLE
 
-_RESULTS: Final = Path(__file__).resolve().parent / "results"
+_HERE: Final = Path(__file__).resolve().parent
+_RESULTS: Final = _HERE / "results"
 _path = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -27,11 +33,11 @@ _path = click.Path(dir_okay=False, path_type=Path)
 @click.option("--quick", is_flag=True, help="Fewer parts and fewer rounds: below 5 minutes.")
 @click.option("--large", is_flag=True, help="Measure tables of 2,000,000 rows too.")
 @click.option("--mongodb", is_flag=True, help="Measure a stack on MongoDB too.")
-@click.option("--only", multiple=True, metavar="PART [PART]...", help="Measure these parts alone.")
-@click.option("--rounds", type=click.IntRange(1), help="How many rounds of each write are counted.")
-@click.option("--entries", type=click.IntRange(1), help="How many entries each write has.")
-@click.option("--json", "json_path", type=_path, help="Where all that was seen goes; bench/results/ by default.")
-@click.option("--plot", "plot_path", type=_path, help="Where the picture (SVG) goes; bench/results/ by default.")
+@click.option("--only", multiple=True, metavar="PART [PART]...", help="Measure only these parts.")
+@click.option("--rounds", type=click.IntRange(1), help="The number of counted rounds of each write.")
+@click.option("--entries", type=click.IntRange(1), help="The number of entries of each write.")
+@click.option("--json", "json_path", type=_path, help="The file of all results; by default in bench/results/.")
+@click.option("--plot", "plot_path", type=_path, help="The file of the picture (SVG); by default in bench/results/.")
 @click.argument("more", nargs=-1, metavar="")
 def cli(
     quick: bool,
@@ -44,9 +50,9 @@ def cli(
     plot_path: Path | None,
     more: Sequence[str],
 ) -> None:
-    """Measures writes, reads, memory and starts through the whole stack, and what they are compared with.
+    """Measures writes, reads, memory and starts through the whole stack, and the systems that it is compared with.
 
-    Subjects take turns: the gateway; `direct`, the local storage over one connection; `limit`, the plainest pipeline
+    Subjects take turns: the gateway; `direct`, the local storage over one connection; `limit`, the simplest pipeline
     of publishing, consuming and COPY into the same tables; `habits`, the same with 100 entries a package and a
     statement. Ratios are within a round.
     """
@@ -55,25 +61,43 @@ def cli(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     results, sizes = Results(describe()), Sizes(quick, rounds, entries)
-    run(parts, "postgresql", results, sizes)
-    run(MONGODB_PARTS if mongodb else [], "mongodb", results, sizes)
+    _run(parts, "postgresql", results, sizes)
+    _run(MONGODB_PARTS if mongodb else [], "mongodb", results, sizes)
     print_results(results)
     stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    _save(results, json_path or _RESULTS / f"{stem}.json", plot_path or _RESULTS / f"{stem}.svg")
-
-
-def _save(results: Results, json_path: Path, plot_path: Path) -> None:
+    json_path = json_path or _RESULTS / f"{stem}.json"
     save(results, json_path)
     print(json_path)
     if results.written:
+        plot_path = plot_path or _RESULTS / f"{stem}.svg"
         plot(results, plot_path)
         print(plot_path)
 
 
-def main() -> None:
-    """Runs the command line."""
-    run_command_line(cli)
+def _run(parts: Sequence[Part], storage: str, results: Results, sizes: Sizes) -> None:
+    """Measures parts on a stack of private servers, one after the other, and prints the progress."""
+    if not parts:
+        return
+    # Databases are created, settings of the server are changed, and CPU times are read: none of that works elsewhere.
+    for variable in (AMQP_VARIABLE, POSTGRES_VARIABLE):
+        os.environ.pop(variable, None)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        temporary_stack(_HERE.parent / ".stack", "bench", storage) as stack,
+        Subjects(stack) as subjects,
+    ):
+        session = Session(stack, subjects, results, Path(directory), sizes)
+        for part in parts:
+            print(f"{part.name} ", end="", flush=True)
+            started, before = time.monotonic(), len(results.written)
+            part.measure(session)
+            rates = [
+                f"{name} {rate(written.of(name)):,.0f}/s"
+                for written in results.written[before:]
+                for name in dict.fromkeys(run.subject for run in written.runs)
+            ]
+            print(f"({time.monotonic() - started:.0f} s) {', '.join(rates)}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(cli)

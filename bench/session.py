@@ -1,12 +1,12 @@
-"""One benchmark: a stack that runs, what it is compared with, and what was seen so far."""
+"""One benchmark: a running stack, the subjects, and the results so far."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.results import Results, Written
-from bench.rounds import Workload, measure
+from bench.measure.rounds import Workload, measure
+from bench.report.results import Results, Written
 from bench.subjects import Subjects
 from provgate_stack.stack import Stack
 
@@ -16,12 +16,12 @@ _QUICK_SHARE = 0.6
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The amount of measuring.
 
     Attributes:
-        quick: whether few rounds do.
-        rounds: of each write, in place of the workload's own number.
-        entries: of each write, in place of the workload's own number.
+        quick: whether there are fewer rounds.
+        rounds: the rounds of each write; None for the workload's own number.
+        entries: the entries of each write; None for the workload's own number.
     """
 
     quick: bool = False
@@ -29,20 +29,20 @@ class Sizes:
     entries: int | None = None
 
     def count(self, usual: int) -> int:
-        """Returns how often something is measured that is usually measured so often."""
+        """Returns the number of repetitions for a usual number."""
         return max(1, round(usual * _QUICK_SHARE)) if self.quick else usual
 
 
 @dataclass(frozen=True)
 class Session:
-    """What every part of a benchmark is given.
+    """The arguments of every part.
 
     Attributes:
-        stack: on which it is measured.
-        subjects: what is compared.
-        results: where what is seen goes.
-        directory: for files of the parts.
-        sizes: how much is measured.
+        stack: the running stack.
+        subjects: the subjects.
+        results: the results, to which a part adds.
+        directory: a directory for files.
+        sizes: the amount of measuring.
     """
 
     stack: Stack

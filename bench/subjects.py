@@ -1,21 +1,19 @@
-"""What is compared: the stack, and what stands beside it in the same servers."""
+"""The subjects of the benchmark: the stack, and simpler systems in the same servers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 import yaml
 
-from bench.database import Database
-from bench.limit.pipeline import Pipeline
-from bench.limit.programs import consumers
-from bench.on_mongodb import MongoDbDatabase
-from bench.on_postgresql import PostgreSqlDatabase
-from bench.writers import PipelineWriter, StorageWriter, Writer
+from bench.databases.database import Database
+from bench.databases.mongodb import MongoDbDatabase
+from bench.databases.postgresql import PostgreSqlDatabase
+from bench.limit.pipeline import Pipeline, consumers
+from bench.measure.clients import PipelineWriter, StorageWriter, Writer
 from provgate_stack.stack import Stack
 
 GATEWAY: Final = "gateway"
@@ -24,14 +22,14 @@ DIRECT: Final = "direct"
 LIMIT: Final = "limit"
 HABITS: Final = "habits"
 
-# Tried on a 2-core machine, medians of 7 rounds, thousands of contents / relations a second, by programs and entries of
-# a package: 1 of 10,000 224 / 145; 2 of 10,000 328 / 206, 5,000 291 / 194, 2,000 242 / 177, 1,000 223 / 153; 3 of
+# Measured on a 2-core machine, medians of 7 rounds, thousands of contents / relations a second, by programs and entries
+# of a package: 1 of 10,000 224 / 145; 2 of 10,000 328 / 206, 5,000 291 / 194, 2,000 242 / 177, 1,000 223 / 153; 3 of
 # 10,000 305 / 189; 4 of 10,000 298 / 196. 4 or 8 ranges instead of 16, rows that are not sorted, one package a
 # transaction: within the noise, but that small packages, one a transaction, take twice the CPU time.
 _CONSUMERS: Final = 2
 _LIMIT_ENTRIES: Final = 10_000
 
-# Of the baseline: a package, a transaction and a statement for 100 entries.
+# As the reference: a package, a transaction and a statement for 100 entries.
 _HABITS_ENTRIES: Final = 100
 
 _DATABASES: Final[dict[str, Callable[[str], Database]]] = {
@@ -42,12 +40,12 @@ _DATABASES: Final[dict[str, Callable[[str], Database]]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """One of those that are compared.
+    """A system that is measured.
 
     Attributes:
-        name: of them.
-        writers: what clients write to; the first client to the first, and so on, round and round.
-        database: where the rows end.
+        name: its name.
+        writers: the writers of the clients, assigned in turn.
+        database: the database of its rows.
     """
 
     name: str
@@ -56,9 +54,9 @@ class Subject:
 
 
 class Subjects:
-    """The subjects in the servers of a stack, each in a database of its own; set up when they are asked for.
+    """The subjects in the servers of a stack, each in its own database; set up on first use.
 
-    Not thread-safe. As a context manager it ends what it started.
+    Not thread-safe. A context manager that ends what it started.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -75,13 +73,11 @@ class Subjects:
         self.database.quiet()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Ends what is compared with the gateway. Idempotent."""
+        """Ends all subjects but the gateway. Idempotent."""
         self._opened.close()
 
     def get(self, name: str) -> Subject:

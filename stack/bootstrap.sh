@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes .venv with everything that the project and its development need; does nothing where that is up to date.
-# PYTHON names the interpreter to use; by default the first Python 3.11 or newer that is found.
+# Makes .venv with everything that the project and its development need; does nothing if it is up to date.
+# PYTHON names the interpreter; by default it is the first Python 3.11 or newer that is found.
 set -eu
 
 cd "$(dirname "$0")/.."
 
-# Written last. It holds where the clone is, since an editable install holds that too, and what was installed.
+# Written last. It records the path of the clone, which an editable install contains too, and pyproject.toml.
 stamp=.venv/provgate-installed
 wanted() { pwd && cat pyproject.toml; }
 
@@ -45,7 +45,7 @@ need_venv_module() {
 }
 
 main() {
-    # Two targets may be made at the same time.
+    # Two targets may run at the same time.
     exec 9<stack
     if command -v flock >/dev/null; then flock 9; fi
 
@@ -55,7 +55,7 @@ main() {
     if [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" = "$(pwd)" ]; then
         rm "$stamp"
     else
-        # None, one that was interrupted while it was being made, or one of another place.
+        # There is none, or one whose creation was interrupted, or one of another path.
         python=$(find_python)
         need_venv_module "$python"
         echo "Making .venv with $("$python" --version)"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compares the protos with those of the last release; CONTRIBUTING.md says when the baseline is replaced.
+# Checks the protos for changes that break clients of the last release; CONTRIBUTING.md says when the baseline changes.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
-"""The limit: the plainest pipeline that publishes, consumes and copies into the same tables, with nothing around it.
+"""The limit: the simplest pipeline that publishes, consumes and copies into the same tables.
 
-It validates nothing, merges nothing, confirms nothing and survives nothing; what it writes is checked after each run.
-What the stack does beside this is what the stack costs.
+It has no validation, merging, confirms or recovery; its rows are checked after each run. The difference to the stack is
+the cost of the stack.
 """

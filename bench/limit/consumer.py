@@ -1,4 +1,4 @@
-"""A consumer program: takes packages, writes what waits, and answers with counts."""
+"""A consumer program: receives packages, writes them in batches, and replies with counts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import io
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgpack
 import pika
 import psycopg2
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import Basic, BasicProperties
 from psycopg2.extras import execute_values
 
 from bench.limit.copying import document, encode
@@ -54,11 +56,11 @@ class Consumer:
             while self._waiting:
                 self._copy() if self._pipeline.copies else self._insert()
 
-    def _take(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._waiting.append((method.delivery_tag, properties.type, properties.reply_to, body))
+    def _take(self, _channel: BlockingChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        self._waiting.append((method.delivery_tag or 0, properties.type or "", properties.reply_to or "", body))
 
     def _copy(self) -> None:
-        """Writes what waits, up to a bound, in one transaction."""
+        """Writes waiting packages, up to a bound, in one transaction."""
         taken: list[tuple[int, str, int]] = []
         packages: dict[str, list[list[bytes]]] = {}
         while self._waiting and sum(count for _, _, count in taken) < self._pipeline.batch_entries:
@@ -66,8 +68,8 @@ class Consumer:
             encoded = encode(TABLES[name], msgpack.unpackb(body, timestamp=_NANOSECONDS)["data"])
             taken.append((tag, reply_to, len(encoded)))
             packages.setdefault(name, []).append(encoded)
-        for name, those in packages.items():
-            self._merge(TABLES[name], those)
+        for name, rows in packages.items():
+            self._merge(TABLES[name], rows)
         self._finish(taken)
 
     def _merge(self, table: Table, packages: list[list[bytes]]) -> None:

@@ -1,7 +1,7 @@
 """Rows of packages as documents of COPY ... (FORMAT binary).
 
-Of one row all that has a fixed length is packed at once. Sorted by their keys, rows cost the database a tenth less, and
-the sort costs the half of that.
+The fixed-length fields of a row are packed at once. Rows that are sorted by key cost the database a tenth less; the
+sort costs half of that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The publisher: splits entries by range, packs and publishes them, and waits until all are counted."""
+"""The publisher: splits entries by range, packs and publishes them, and waits for their replies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import msgpack
 import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import Basic, BasicProperties
 
 from bench.limit.pipeline import RANGE_COUNT, Pipeline
-from bench.loads import Write
+from bench.writes.loads import Write
 from provgate_storage import EntityType, RelationType
 from provgate_storage.rows.rows import LOCATION
 
@@ -55,7 +57,9 @@ class Publisher:
                 self._missing += len(package)
                 self._channel.basic_publish("", queue, self._packer.pack({"data": package}), properties)
 
-    def _count(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+    def _count(
+        self, _channel: BlockingChannel, _method: Basic.Deliver, _properties: BasicProperties, body: bytes
+    ) -> None:
         self._missing -= int(body)
 
 
@@ -67,7 +71,7 @@ def parameters(pipeline: Pipeline) -> pika.URLParameters:
     return found
 
 
-def declare(channel: Any, pipeline: Pipeline) -> None:
+def declare(channel: BlockingChannel, pipeline: Pipeline) -> None:
     """Declares the queues: durable and replicated, as the stack's are."""
     for number in range(RANGE_COUNT):
         arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}

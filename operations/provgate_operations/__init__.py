@@ -1,1 +1,1 @@
-"""For those who run it: what is wrong, how it is doing, and which configuration is in force."""
+"""Commands for operators: `provgate config`, `provgate doctor` and `provgate top`."""

@@ -1,4 +1,4 @@
-"""The tables of docs/metrics.md, made of the definitions: `python -m provgate_operations.metrics_reference FILE`."""
+"""The tables of docs/metrics.md, made from the metrics: `python -m provgate_operations.metrics_reference FILE`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TABLE: Final = re.compile(r"(<!-- metrics of the (\w+) -->\n)(?:\|.*\n)*")
 def gateway_metrics() -> list[Described]:
     """Returns all metrics of the gateway."""
     inspected = [
-        # A family has its labels under this name alone.
+        # The labels of a family have no public name.
         Described(family.name, "gauge", tuple(getattr(family, "_labelnames", ())), family.documentation)
         for family in queue_metrics(None)
     ]
@@ -33,20 +33,18 @@ def worker_metrics() -> list[Described]:
 
 
 def with_tables(document: str) -> str:
-    """Returns a document with the tables below its marks as they should be."""
+    """Returns a document with current tables below its marks."""
     tables = {"gateway": _table(gateway_metrics()), "workers": _table(worker_metrics())}
     return _TABLE.sub(lambda found: found[1] + tables[found[2]], document)
 
 
 def _table(metrics: Sequence[Described]) -> str:
-    head = "| metric | kind | labels | |\n|---|---|---|---|\n"
-    return head + "".join(
-        f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |\n" for each in metrics
-    )
+    rows = (f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |\n" for each in metrics)
+    return "| metric | kind | labels | |\n|---|---|---|---|\n" + "".join(rows)
 
 
 def main() -> None:
-    """Brings the tables of a file up to date."""
+    """Updates the tables of a file."""
     path = Path(sys.argv[1])
     path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -1,9 +1,11 @@
-"""Settings of every program: one YAML file, overridden by environment variables, overridden by flags."""
+"""What every program has at its edge: settings, configuration file, flags, logs, certificates and the watch port.
+
+A setting comes from the YAML file; an environment variable overrides the file, and a flag overrides both.
+"""
 
 from provgate_runtime.document import ConfigDocument
-from provgate_runtime.errors import ConfigurationError
 from provgate_runtime.options import load_section, setting_options
-from provgate_runtime.settings import Settings, convert
+from provgate_runtime.settings import ConfigurationError, Settings, convert
 
 __all__ = [
     "ConfigDocument",

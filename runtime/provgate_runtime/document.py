@@ -1,4 +1,4 @@
-"""The configuration file."""
+"""The configuration file: where it is found, what it holds, and the source of each value."""
 
 from __future__ import annotations
 
@@ -12,76 +12,33 @@ from typing import Any, Final
 
 import yaml
 
-from provgate_runtime.errors import ConfigurationError
+from provgate_runtime.settings import ConfigurationError
 
-# Below the clone.
+ROOT: Final = "provenance"
+SECTIONS: Final = ("storage", "rabbitmq", "gateway")
+
+# Ignored with a warning: other deployments have it in the same file.
+IGNORED_SECTIONS: Final = ("archive",)
+
+# Settings that may hold a secret. Each may be given as `<name>_file`: the file that holds the value.
+SECRETS: Final = ("url", "password", "db", "token")
+
+# The environment variables that name the configuration file; the first that is set counts.
+FILE_VARIABLES: Final = ("PROVGATE_CONFIG", "SWH_CONFIG_FILENAME")
+
+# Below the clone, the directory of the stack that `make up` keeps running.
 _STACKS: Final = ".stack"
 _STACK: Final = "up"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
-def profile_name() -> str:
-    """Returns the name of a profile's file in the directory of its stack.
-
-    The kernel draws a boot id whenever it boots. No stack outlives that, and so does no profile; nor can a repository
-    or an archive bring a profile along.
-
-    Raises:
-        OSError: this system has no boot id.
-    """
-    return f"profile-{_BOOT_ID.read_text(encoding='ascii').strip()}.yml"
-
-
-def find_profile() -> tuple[Path | None, str | None]:
-    """Looks for a profile in the working directory and all directories above it, and stops at the first.
-
-    A profile decides where facts are written to: it counts if it and its directories are the user's, and nobody else
-    may change them.
-
-    Returns:
-        The profile, and why one that is there does not count.
-    """
-    try:
-        name, working_directory = profile_name(), Path.cwd()
-    except OSError:
-        # Not Linux, or a directory that was removed.
-        return None, None
-    for clone in (working_directory, *working_directory.parents):
-        stack = clone / _STACKS / _STACK
-        profile = stack / name
-        if not os.path.lexists(stack):
-            # Or it may not be seen.
-            continue
-        try:
-            found = [path.lstat() for path in (stack.parent, stack, profile)]
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return None, f"{stack} is not used: it belongs to somebody else"
-        if any(each.st_uid != os.geteuid() or stat.S_ISLNK(each.st_mode) for each in found):
-            return None, f"{profile} is not used: it, or a directory that it is in, belongs to somebody else"
-        if any(each.st_mode & 0o077 for each in found[1:]):
-            return None, f"{profile} is not used: others may read or change it"
-        return profile, None
-    return None, None
-
-
 class SourceKind(StrEnum):
-    """What gave a value.
-
-    Attributes:
-        DEFAULT: nothing; it is the setting's default.
-        PROGRAM: nothing; each program sets its own.
-        FILE: the configuration file.
-        VALUE_FILE: a file that holds this value alone.
-        ENVIRONMENT: an environment variable.
-        FLAG: a flag of the command line.
-    """
+    """The kind of a source."""
 
     DEFAULT = "default"
-    PROGRAM = "program"
+    PROGRAM = "program"  # each program computes its own value
     FILE = "file"
-    VALUE_FILE = "value_file"
+    VALUE_FILE = "value_file"  # a file that holds only this value
     ENVIRONMENT = "environment"
     FLAG = "flag"
 
@@ -91,9 +48,9 @@ class Source:
     """Where a value comes from.
 
     Attributes:
-        kind: what gave it.
-        name: of the file, variable or flag; None for a default.
-        named_by: what names a file that holds this value alone: a key, variable or flag.
+        kind: the kind of source.
+        name: the file, variable or flag; None for a default.
+        named_by: the key, variable or flag that names a file with only this value.
     """
 
     kind: SourceKind
@@ -108,44 +65,50 @@ class Source:
 DEFAULT: Final = Source(SourceKind.DEFAULT)
 
 
-ROOT: Final = "provenance"
-SECTIONS: Final = ("storage", "rabbitmq", "gateway")
-
-# Ignored with a warning: part of the layout that operators of other deployments have.
-IGNORED_SECTIONS: Final = ("archive",)
-
-# The settings that may hold a secret, each of which may be given as `<name>_file` instead: a file to read it from.
-SECRETS: Final = ("url", "password", "db", "token")
-
-# The variables that name the file, in the order in which they count.
-FILE_VARIABLES: Final = ("PROVGATE_CONFIG", "SWH_CONFIG_FILENAME")
-
-
 class ConfigDocument:
-    """A configuration file that was read, or none.
+    """The content of a configuration file; empty if there is no file.
 
     Attributes:
-        path: of the file; None where there is none.
-        warnings: what was met and ignored, for the program to log.
+        path: the file; None if there is none.
+        warnings: what was ignored, for the program to log.
+
+    Raises:
+        ConfigurationError: a key or section is unknown, or not a mapping.
     """
 
     def __init__(self, content: Mapping[str, Any], path: Path | None = None) -> None:
         self.path = path
         self.warnings: list[str] = []
-        self._sections = self._checked(content)
+        for key in content:
+            if key != ROOT:
+                raise ConfigurationError(f"{key}: unknown key; the one key of a configuration is `{ROOT}`")
+        sections = content.get(ROOT)
+        if sections is None:
+            sections = {}
+        if not isinstance(sections, dict):
+            raise ConfigurationError(f"{ROOT}: Expected `object`, got `{type(sections).__name__}`")
+        for name in sections:
+            if name in IGNORED_SECTIONS:
+                self.warnings.append(f"{ROOT}.{name} is ignored: provgate has no use for it")
+            elif name not in SECTIONS:
+                raise ConfigurationError(f"{ROOT}.{name}: unknown key; there are {', '.join(SECTIONS)}")
+        self._sections = sections
 
     @classmethod
     def load(cls, path: Path | None = None, *, profile: bool = False) -> ConfigDocument:
-        """Reads the file at `path`, else the one that the environment names; without either, an empty document.
+        """Reads the file at `path`, else the one that the environment names. Without either the document is empty.
 
         Args:
-            path: of the file.
-            profile: whether a profile of the working directory is read where there is no other file.
+            path: the file.
+            profile: whether to read the profile of a running stack if no other file is named.
 
         Raises:
             ConfigurationError: the file cannot be read or is not a mapping with the one key `provenance`.
         """
-        path, warning = path or _path_of_environment(), None
+        variables = (os.environ[variable] for variable in FILE_VARIABLES if os.environ.get(variable))
+        named, warning = next(variables, None), None
+        if path is None and named is not None:
+            path = Path(named)
         if path is None and profile:
             path, warning = find_profile()
         if path is None:
@@ -158,8 +121,11 @@ class ConfigDocument:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError(f"{path}: the configuration file cannot be read: {reason}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            # ValueError: a scalar that looks like a date and is none.
-            raise ConfigurationError(f"{path}: the configuration file is not YAML: {_yaml_place(error)}") from error
+            # ValueError: a scalar looks like a date and is none. The text of a YAML error quotes the lines around it,
+            # which may hold a secret, so the message has the place alone.
+            mark = getattr(error, "problem_mark", None)
+            place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "it cannot be parsed"
+            raise ConfigurationError(f"{path}: the configuration file is not YAML: {place}") from error
         if content is None:
             return cls({}, path)
         if not isinstance(content, dict):
@@ -167,7 +133,7 @@ class ConfigDocument:
         return cls(content, path)
 
     def section(self, name: str) -> dict[str, Any]:
-        """Returns a section, empty where the file has none, with the secrets that it names files for.
+        """Returns a section, with the secrets that it names files for. It is empty if the file has none.
 
         Raises:
             ConfigurationError: the section is not a mapping, or the file of a secret cannot be read.
@@ -181,70 +147,9 @@ class ConfigDocument:
         return _with_secrets(section, path)
 
     def sources(self, name: str) -> dict[tuple[str, ...], Source]:
-        """Returns where the values of a section come from, by their paths in it. Of a list there is one source."""
+        """Returns the source of each value of a section, by the value's path in it. A list has one source."""
         section = self._sections.get(name)
         return dict(_sources(section, str(self.path))) if isinstance(section, dict) else {}
-
-    def _checked(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        for key in content:
-            if key != ROOT:
-                raise ConfigurationError(f"{key}: unknown key; the one key of a configuration is `{ROOT}`")
-        sections = content.get(ROOT)
-        if sections is None:
-            return {}
-        if not isinstance(sections, dict):
-            raise ConfigurationError(f"{ROOT}: Expected `object`, got `{type(sections).__name__}`")
-        for name in sections:
-            if name in IGNORED_SECTIONS:
-                self.warnings.append(f"{ROOT}.{name} is ignored: provgate has no use for it")
-            elif name not in SECTIONS:
-                raise ConfigurationError(f"{ROOT}.{name}: unknown key; there are {', '.join(SECTIONS)}")
-        return sections
-
-
-def _path_of_environment() -> Path | None:
-    for variable in FILE_VARIABLES:
-        if os.environ.get(variable):
-            return Path(os.environ[variable])
-    return None
-
-
-def _yaml_place(error: Exception) -> str:
-    # The text of a YAML error quotes the lines around it, which may hold a secret: only the place is told.
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}, column {mark.column + 1}" if mark else "it cannot be parsed"
-
-
-def _with_secrets(section: Mapping[str, Any], path: str) -> dict[str, Any]:
-    resolved: dict[str, Any] = {}
-    for key, value in section.items():
-        stem = _secret_of(key)
-        if isinstance(value, dict):
-            resolved[key] = _with_secrets(value, f"{path}.{key}")
-        elif stem is not None:
-            if stem in section:
-                raise ConfigurationError(f"{path}.{key}: give it or {path}.{stem}, not both")
-            resolved[stem] = read_secret(value, f"{path}.{key}")
-        else:
-            resolved[key] = value
-    return resolved
-
-
-def _sources(section: Mapping[Any, Any], file: str) -> Iterator[tuple[tuple[str, ...], Source]]:
-    for key, value in section.items():
-        stem = _secret_of(key)
-        if isinstance(value, dict) and value:
-            yield from (((str(key), *path), source) for path, source in _sources(value, file))
-        elif stem is not None:
-            yield (stem,), Source(SourceKind.VALUE_FILE, str(value), f"{key} in {file}")
-        else:
-            yield (str(key),), Source(SourceKind.FILE, file)
-
-
-def _secret_of(key: object) -> str | None:
-    """Returns the setting whose value is in a file that `key` names; None where `key` names none."""
-    stem = str(key).removesuffix("_file")
-    return stem if stem != key and stem in SECRETS else None
 
 
 def read_secret(file: object, path: str) -> str:
@@ -259,3 +164,81 @@ def read_secret(file: object, path: str) -> str:
         return Path(file).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: the file {file} cannot be read") from error
+
+
+def _with_secrets(section: Mapping[str, Any], path: str) -> dict[str, Any]:
+    resolved: dict[str, Any] = {}
+    for key, value in section.items():
+        secret = _secret_of(key)
+        if isinstance(value, dict):
+            resolved[key] = _with_secrets(value, f"{path}.{key}")
+        elif secret is None:
+            resolved[key] = value
+        elif secret in section:
+            raise ConfigurationError(f"{path}.{key}: give it or {path}.{secret}, not both")
+        else:
+            resolved[secret] = read_secret(value, f"{path}.{key}")
+    return resolved
+
+
+def _sources(section: Mapping[object, object], file: str) -> Iterator[tuple[tuple[str, ...], Source]]:
+    for key, value in section.items():
+        secret = _secret_of(key)
+        if isinstance(value, dict) and value:
+            yield from (((str(key), *path), source) for path, source in _sources(value, file))
+        elif secret is not None:
+            yield (secret,), Source(SourceKind.VALUE_FILE, str(value), f"{key} in {file}")
+        else:
+            yield (str(key),), Source(SourceKind.FILE, file)
+
+
+def _secret_of(key: object) -> str | None:
+    """Returns the setting whose value is in the file that `key` names; None if `key` names no such file."""
+    stem = str(key).removesuffix("_file")
+    return stem if stem != key and stem in SECRETS else None
+
+
+def profile_name() -> str:
+    """Returns the file name of a profile in the directory of its stack.
+
+    It has the boot id of the kernel. A stack and its profile do not outlive a boot, and a repository or archive
+    cannot bring a valid profile along.
+
+    Raises:
+        OSError: this system has no boot id.
+    """
+    return f"profile-{_BOOT_ID.read_text(encoding='ascii').strip()}.yml"
+
+
+def find_profile() -> tuple[Path | None, str | None]:
+    """Looks for a profile in the working directory and above it, and stops at the first.
+
+    A profile decides where facts are written. It is used only if it and its directories belong to the user, and
+    nobody else may change them.
+
+    Returns:
+        The profile, and the reason why a profile that is there is not used.
+    """
+    try:
+        name, working_directory = profile_name(), Path.cwd()
+    except OSError:
+        # Not Linux, or a directory that was removed.
+        return None, None
+    for clone in (working_directory, *working_directory.parents):
+        stack = clone / _STACKS / _STACK
+        profile = stack / name
+        # A stack that may not be seen counts as absent.
+        if not os.path.lexists(stack):
+            continue
+        try:
+            found = [path.lstat() for path in (stack.parent, stack, profile)]
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None, f"{stack} is not used: it belongs to somebody else"
+        if any(each.st_uid != os.geteuid() or stat.S_ISLNK(each.st_mode) for each in found):
+            return None, f"{profile} is not used: it or its directory belongs to somebody else"
+        if any(each.st_mode & 0o077 for each in found[1:]):
+            return None, f"{profile} is not used: others may read or change it"
+        return profile, None
+    return None, None

@@ -1,4 +1,4 @@
-"""Records as JSON. Imported where that is asked for alone: it needs the extra `telemetry`."""
+"""Log records as JSON. Needs the extra `telemetry`, so it is imported only if JSON is asked for."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 class JsonLineFormatter(JsonFormatter):
-    """Makes an object of a record, on one line: time, level, logger, process, action, message, and further fields.
+    """Formats a record as one line of JSON: time, level, logger, process, action, message, and its other fields.
 
-    A library's record has no action. Bytes, which are ids, are in hex, as everywhere.
+    A library's record has no action. Bytes, which are ids, are in hexadecimal. Fields that are None are left out.
     """
 
     def __init__(self) -> None:
         super().__init__("%(message)s", json_default=_plain)
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Puts what every record has before what only some have."""
+        """Puts the fields that every record has first."""
         log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         log_data["level"] = record.levelname.lower()
         log_data["logger"] = record.name
@@ -29,7 +29,7 @@ class JsonLineFormatter(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Leaves out what a record has no value of."""
+        """Drops the fields that are None."""
         return {name: value for name, value in log_data.items() if value is not None}
 
 

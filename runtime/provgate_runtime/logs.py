@@ -1,52 +1,15 @@
-"""Logging of a program: to standard error, one line a record, as text or as JSON (docs/logs.md)."""
+"""Logs of a program: standard error, one line a record, as text or as JSON (docs/logs.md)."""
 
 from __future__ import annotations
 
 import logging
 import re
-from typing import Any, Final
+from typing import Final
 
 import click
 
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(action)s: %(message)s"
-
-# What ends a line, for whoever reads it, and what a terminal obeys.
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-_INDENT: Final = "    "
-
-
-class TextFormatter(logging.Formatter):
-    """Makes a line of a record. A traceback follows in lines that are indented, as no record is.
-
-    Control characters are escaped, since texts from outside are in messages: what somebody sends may look like a record
-    only within one.
-    """
-
-    def __init__(self) -> None:
-        # A library's record has no action.
-        super().__init__(_FORMAT, defaults={"action": "-"})
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is that of the base
-        """Returns the line."""
-        return _escaped(super().formatMessage(record))
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        """Returns the lines of a traceback."""
-        return _indented(super().formatException(ei))
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        """Returns the lines of a stack."""
-        return _indented(super().formatStack(stack_info))
-
-
-def _indented(text: str) -> str:
-    return "\n".join(_INDENT + _escaped(line) for line in text.split("\n"))
-
-
-def _escaped(text: str) -> str:
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
-
+TEXT: Final = "text"
+JSON: Final = "json"
 
 log_level_option = click.option(
     "--log-level",
@@ -55,12 +18,9 @@ log_level_option = click.option(
     envvar="PROVGATE_LOG_LEVEL",
     show_envvar=True,
     show_default=True,
-    help="What is logged, to standard error.",
+    help="The lowest level of the records that are logged to standard error.",
 )
-"""The option of every program that runs for long."""
-
-TEXT: Final = "text"
-JSON: Final = "json"
+"""An option of every long-running program."""
 
 log_format_option = click.option(
     "--log-format",
@@ -69,29 +29,54 @@ log_format_option = click.option(
     envvar="PROVGATE_LOG_FORMAT",
     show_envvar=True,
     show_default=True,
-    help="How it is logged: as lines of text, or as one JSON object a line.",
+    help="The format of the log: lines of text, or one JSON object a line.",
 )
-"""Stands beside `log_level_option`."""
+"""An option of every long-running program."""
 
 
 def set_up_logging(level: str, log_format: str = TEXT) -> None:
-    """Has records of `level` and above logged. Called once, when a program starts.
+    """Logs the records of `level` and above. A program calls it once, when it starts.
 
     Args:
-        level: one that `log_level_option` takes.
-        log_format: one that `log_format_option` takes; JSON needs the extra `telemetry`.
+        level: a value of `log_level_option`.
+        log_format: a value of `log_format_option`; JSON needs the extra `telemetry`.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_formatter(log_format))
+    if log_format == JSON:
+        from provgate_runtime.json_log import JsonLineFormatter
+
+        handler.setFormatter(JsonLineFormatter())
+    else:
+        handler.setFormatter(TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # Whoever owns a connection says what becomes of it; pika would say it again, with a traceback.
+    # The owner of a connection logs its state; pika would log it again, with a traceback.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
-def _formatter(log_format: str) -> logging.Formatter:
-    if log_format == TEXT:
-        return TextFormatter()
-    # Here, since the client is installed without its library.
-    from provgate_runtime.json_log import JsonLineFormatter
+# Line ends of any reader, and characters that control a terminal.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-    return JsonLineFormatter()
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as one line. The lines of a traceback follow, indented.
+
+    Control characters are escaped, because messages contain text from outside: it cannot pass for a record.
+    """
+
+    def __init__(self) -> None:
+        # A library's record has no action.
+        text = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(action)s: %(message)s"
+        super().__init__(text, defaults={"action": "-"})
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is that of the base
+        """Returns the line."""
+        return _escaped(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line and those of the traceback."""
+        line, *traceback = super().format(record).split("\n")
+        return "\n".join([line, *(f"    {_escaped(each)}" for each in traceback)])
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -1,4 +1,4 @@
-"""What is logged of something that fails again and again: that it begins to fail, and that it works again."""
+"""Logs of something that fails repeatedly: a record when an outage begins and one when it ends, not one an attempt."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import logging
 import time
 from typing import Final
 
-# A reason that was not told yet is news, but not without end: some have a number in them that differs each time.
+# Reasons of one outage that are logged at full level; some contain a number that differs with every failure.
 _REASONS_MAX_COUNT: Final = 3
 
 
 class Outage:
-    """Logs the failures of one thing by their first and their end. Belongs to one thread.
+    """Logs the beginning and the end of each outage of one thing. Not thread-safe.
 
-    The first failure of a row is told at `level`, and so are a few others whose reason was not told in it yet; the rest
-    at debug. The end is told at info, with how long it took. Records have the fields `state` (`failing` or `working`)
-    and `reason`, and at the end `after_s`.
+    The first failure of an outage is logged at `level`, and so are the first failures with another reason, three
+    reasons at most; all others at debug. The end is logged at info, with the outage's duration. Records have the fields
+    `state` (`failing` or `working`) and `reason`, and at the end `after_s`.
 
     Args:
-        logger: of the module that sees it.
-        action: of all its records.
-        level: of failures that are told.
-        calm_s: how long ago the last failure is at least when something that goes well ends the row: where failures and
-            successes come mixed, each would else be told.
+        logger: the logger of the module that sees the failures.
+        action: the action of all records.
+        level: the level of the failures that are logged.
+        calm_s: minimum time since the last failure before a success ends the outage. Without it, failures and successes
+            that alternate would each be logged.
     """
 
     def __init__(
@@ -38,37 +38,33 @@ class Outage:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a row has begun and not ended."""
+        """Whether there is an outage now."""
         return bool(self._reasons)
 
     def failed(self, what: str, reason: object, **fields: object) -> None:
-        """Notes a failure.
+        """Records a failure.
 
         Args:
             what: the text, to which the reason is added.
-            reason: why.
+            reason: why it failed.
             fields: further fields of the record.
         """
         self._failed_at = time.monotonic()
         if not self.goes_on:
             self._began_at = self._failed_at
         text = str(reason)
-        is_news = text not in self._reasons and len(self._reasons) < _REASONS_MAX_COUNT
-        if is_news:
+        is_new = text not in self._reasons and len(self._reasons) < _REASONS_MAX_COUNT
+        if is_new:
             self._reasons.add(text)
-        self._logger.log(
-            self._level if is_news else logging.DEBUG,
-            "%s: %s",
-            what,
-            text,
-            extra={"action": self._action, "state": "failing", "reason": text, **fields},
-        )
+        level = self._level if is_new else logging.DEBUG
+        extra = {"action": self._action, "state": "failing", "reason": text, **fields}
+        self._logger.log(level, "%s: %s", what, text, extra=extra)
 
     def ended(self, what: str, **fields: object) -> None:
-        """Notes that it works: ends the row, if there is one.
+        """Records a success, which ends the outage if there is one.
 
         Args:
-            what: the text, to which the time since the first failure is added.
+            what: the text, to which the outage's duration is added.
             fields: further fields of the record.
         """
         now = time.monotonic()
@@ -76,9 +72,5 @@ class Outage:
             return
         self._reasons.clear()
         after_s = round(now - self._began_at, 1)
-        self._logger.info(
-            "%s after %.1f s",
-            what,
-            after_s,
-            extra={"action": self._action, "state": "working", "after_s": after_s, **fields},
-        )
+        extra = {"action": self._action, "state": "working", "after_s": after_s, **fields}
+        self._logger.info("%s after %.1f s", what, after_s, extra=extra)

@@ -1,4 +1,4 @@
-"""Python's garbage collector in a program that moves very many small objects."""
+"""The start of a program: missing extras, the ready file, and the garbage collector's threshold."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+# Messages and batches are freed by reference counts, and cycles are rare. With Python's threshold of 700 the collector
+# scans them again and again: an eighth of the CPU time of relation rows from body to COPY document.
+_GC_THRESHOLD: Final = 50_000
+
 
 def start_program(name: str, module: str, extra: str) -> None:
-    """Runs the command line of a program, or says which extra is not installed and exits with 1.
+    """Runs `main` of a module, or names the extra that is not installed and exits with 1.
 
     Args:
-        name: of the program, for people.
-        module: whose `main` it is.
-        extra: of the distribution, with the libraries that the module needs.
+        name: the program, for people.
+        module: the module of its command line.
+        extra: the extra of the distribution with the libraries that the module needs.
     """
     try:
         main = import_module(module).main
@@ -26,18 +30,13 @@ def start_program(name: str, module: str, extra: str) -> None:
 
 
 def write_ready_file(path: Path, text: str = "") -> None:
-    """Writes `text` and a newline to `path`. Whoever sees the file sees all of it."""
+    """Writes `text` and a newline to `path` atomically: a reader sees all of it or no file."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.write_text(f"{text}\n", encoding="utf-8")
     unfinished.replace(path)
 
 
-# What a message or a batch is made of goes by reference counts, and cycles are rare: with Python's own threshold of 700
-# the collector looks through it again and again, one eighth of the CPU of relation rows from body to COPY document.
-_THRESHOLD: Final = 50_000
-
-
 def collect_seldom() -> None:
-    """Leaves what was imported alone, and looks at the rest less often. For programs, not for libraries."""
+    """Excludes all present objects from garbage collection, and makes it rarer. For programs, not for libraries."""
     gc.freeze()
-    gc.set_threshold(_THRESHOLD)
+    gc.set_threshold(_GC_THRESHOLD)

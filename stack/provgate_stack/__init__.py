@@ -1,1 +1,1 @@
-"""Everything on one machine: private RabbitMQ and database, workers, gateway. Demo, tests and benchmarks start it."""
+"""A whole stack on one machine: private RabbitMQ and database, workers, gateway. For demo, tests and benchmarks."""

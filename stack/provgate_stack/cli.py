@@ -1,10 +1,9 @@
-"""The command line of the launcher; the Makefile's targets call it."""
+"""The command line of the launcher, for the targets of the Makefile."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -12,6 +11,7 @@ from provgate_stack.command_line import run_command_line
 from provgate_stack.demo import lines_to_paste, run_demo, sample_file
 from provgate_stack.errors import StackError
 from provgate_stack.launcher import PREFERRED_PORT, running_stack, start_in_background, stop_background
+from provgate_stack.processes.directory import RunningStack
 from provgate_stack.servers.packages import install_what_tests_need
 from provgate_stack.servers.selection import STORAGES
 
@@ -24,7 +24,7 @@ root_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=_CLONE / ".stack",
     show_default=True,
-    help="Where stacks keep what they write.",
+    help="The directory of all files of stacks.",
 )
 storage_option = click.option(
     "--storage", type=click.Choice([*STORAGES]), default="postgresql", show_default=True, help="The local storage."
@@ -33,10 +33,10 @@ storage_option = click.option(
 
 @click.group()
 def cli() -> None:
-    """RabbitMQ, a database, workers and gateway on this machine.
+    """Run RabbitMQ, a database, workers and gateway on this machine.
 
-    PROVGATE_AMQP_URL, PROVGATE_POSTGRES_DSN and PROVGATE_MONGODB_URL name servers that exist already: they are used and
-    left as they are.
+    PROVGATE_AMQP_URL, PROVGATE_POSTGRES_DSN and PROVGATE_MONGODB_URL name existing servers to use instead of private
+    ones. They are not stopped.
     """
 
 
@@ -60,8 +60,8 @@ def up(root: Path, storage: str) -> None:
     if facts is None:
         facts = start_in_background(root, storage)
         print("\nThe stack is up.")
-    elif facts["storage"] != storage:
-        raise StackError(f"a stack on {STORAGES[facts['storage']]} is up: run `make down` first")
+    elif facts.storage != storage:
+        raise StackError(f"a stack on {STORAGES[facts.storage]} is up: run `make down` first")
     else:
         print("The stack is up already.")
     _print_facts(facts)
@@ -75,19 +75,8 @@ def down(root: Path) -> None:
 
 
 @cli.command()
-@root_option
-def status(root: Path) -> None:
-    """Say whether a stack is up, and where; exit code 1 where none is."""
-    facts = running_stack(root)
-    if facts is None:
-        print("No stack is up.")
-        sys.exit(1)
-    _print_facts(facts)
-
-
-@cli.command()
 def install() -> None:
-    """Install the packages that the tests need and that are missing; MongoDB's server is no package of the system."""
+    """Install missing packages that the tests need. MongoDB's server comes with `make venv`."""
     install_what_tests_need()
 
 
@@ -96,22 +85,19 @@ def main() -> None:
     run_command_line(cli)
 
 
-def _print_facts(facts: dict[str, Any]) -> None:
-    if not facts["gateway"].endswith(f":{PREFERRED_PORT}"):
-        print(f"Warning: port {PREFERRED_PORT} is taken: what looks for a gateway there finds another program.")
-    print(f"  storage        {STORAGES[facts['storage']]}")
-    print(f"  gateway        {facts['gateway']}")
-    print(f"  configuration  {facts['config']}")
-    print(f"  logs           {facts['logs']}")
-    print(f"  metrics        {' '.join(f'http://{address}/metrics' for address in facts['metrics'])}")
-    print("\nPaste:\n")
-    print(lines_to_paste(facts["gateway"], _CLONE, _sample_id()))
-    print("\n`make down` stops it.", flush=True)
-
-
-def _sample_id() -> str:
+def _print_facts(facts: RunningStack) -> None:
     try:
-        return sample_file(_CLONE).id
+        sample_id = sample_file(_CLONE).id
     except StackError:
         # The sources were unpacked from an archive.
-        return _EMPTY_FILE
+        sample_id = _EMPTY_FILE
+    if not facts.gateway.endswith(f":{PREFERRED_PORT}"):
+        print(f"Warning: port {PREFERRED_PORT} is taken: what looks for a gateway there finds another program.")
+    print(f"  storage        {STORAGES[facts.storage]}")
+    print(f"  gateway        {facts.gateway}")
+    print(f"  configuration  {facts.config}")
+    print(f"  logs           {facts.logs}")
+    print(f"  metrics        {' '.join(f'http://{address}/metrics' for address in facts.metrics)}")
+    print("\nPaste:\n")
+    print(lines_to_paste(facts.gateway, _CLONE, sample_id))
+    print("\n`make down` stops it.", flush=True)

@@ -1,4 +1,4 @@
-"""How the command lines of stack and benchmarks end."""
+"""Interruptions of the command lines of launcher and benchmark: the first signal cleans up, later ones do nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """The user, or the system, asked the launcher to end.
+    """The user or the system asked the launcher to end.
 
     Attributes:
-        exit_code: as a shell reports a program that the signal ended.
+        exit_code: the exit code by which a shell reports the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,9 +27,9 @@ class Interrupted(BaseException):
 
 
 def raise_when_interrupted() -> None:
-    """Makes the first signal raise `Interrupted` in the main thread, and ignores those that follow.
+    """Makes the first signal raise `Interrupted` in the main thread. Later ones are ignored, so clean-up completes.
 
-    What then cleans up cannot be interrupted a second time. A signal that is ignored already, as by nohup, stays so.
+    A signal that is ignored already, as by nohup, stays ignored.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -38,26 +38,20 @@ def raise_when_interrupted() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keeps signals from raising within; one that came raises at the end, unless the block raised by itself."""
-    came: list[int] = []
-    previous = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
+    """Delays signals to the end of the block. If the block raises, they are dropped."""
+    pending: list[int] = []
+    previous = {number: signal.signal(number, lambda number, _: pending.append(number)) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
-
-
-def _raise(number: int, _: FrameType | None) -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise Interrupted(number)
+    if pending:
+        signal.raise_signal(pending[0])
 
 
 def run_command_line(command: Callable[[], object]) -> None:
-    """Runs a command; an interruption ends it as the signal would have, after everything is cleaned up."""
+    """Runs a command, and exits with 1 after a `StackError`, or as the signal says after an interruption."""
     raise_when_interrupted()
     try:
         command()
@@ -67,3 +61,9 @@ def run_command_line(command: Callable[[], object]) -> None:
     except Interrupted as interrupted:
         print("Interrupted.", file=sys.stderr)
         sys.exit(interrupted.exit_code)
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)

@@ -1,4 +1,4 @@
-"""The demo: a git repository's history through the whole path, and a question about one of its files."""
+"""The demo: index a git repository through the whole stack, and ask about one of its files."""
 
 from __future__ import annotations
 
@@ -16,67 +16,9 @@ from provgate_stack.processes.programs import program_path
 from provgate_stack.stack import Stack
 
 _PREFERRED: Final = ("README.md", "README.rst", "README", "README.txt")
+_SHOWN: Final = 10
 
-
-@dataclass(frozen=True)
-class SampleFile:
-    """A file of a revision.
-
-    Attributes:
-        path: as git prints it.
-        id: its content's id, hexadecimal.
-    """
-
-    path: str
-    id: str
-
-
-def sample_file(repository: Path) -> SampleFile:
-    """Returns the README at HEAD, or the first file where there is none; at the first ref where HEAD has no commit.
-
-    Raises:
-        StackError: there is no repository, no commit or no file.
-    """
-    if _git(repository, "rev-parse", "--git-dir") is None:
-        raise StackError(f"{repository} is not a git repository")
-    revision = _some_revision(repository)
-    if revision is None:
-        raise StackError(f"{repository} has no commit: there is nothing to index")
-    files = _files(repository, revision)
-    if not files:
-        raise StackError(f"{repository} has no file at {revision}: there is nothing to ask for")
-    return next((files[path] for path in _PREFERRED if path in files), next(iter(files.values())))
-
-
-def _some_revision(repository: Path) -> str | None:
-    if _git(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
-        return "HEAD"
-    refs = (_git(repository, "for-each-ref", "--format=%(refname)") or "").split()
-    return refs[0] if refs else None
-
-
-def _files(repository: Path, revision: str) -> dict[str, SampleFile]:
-    listing = _git(repository, "ls-tree", "-r", "-z", revision) or ""
-    files = {}
-    for line in listing.split("\0"):
-        description, _, path = line.partition("\t")
-        if " blob " in description:
-            files[path] = SampleFile(path, description.split()[2])
-    return files
-
-
-def _git(repository: Path, *arguments: str) -> str | None:
-    """Returns what git prints, or None where it fails."""
-    # A clone that another user owns is read too: nothing of it is run.
-    command = ["git", "-c", "safe.directory=*", "-C", str(repository), *arguments]
-    try:
-        answer = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise StackError("git is not installed") from error
-    return answer.stdout.decode(errors="replace") if answer.returncode == 0 else None
-
-
-_TEMPLATE: Final = """\
+_LINES: Final = """\
     .venv/bin/provgate index {repository}
     .venv/bin/provgate first {hexadecimal}
 
@@ -90,32 +32,13 @@ _TEMPLATE: Final = """\
     EOF"""
 
 
-def lines_to_paste(address: str, repository: Path, content_id: str) -> str:
-    """Returns lines that index a repository and ask where a content first appeared: a shell's, grpcurl's and Python's.
-
-    Args:
-        address: of the gateway.
-        repository: to index.
-        content_id: 40 hexadecimal digits. grpcurl wants ids in base64, as JSON has no bytes.
-    """
-    return _TEMPLATE.format(
-        address=address,
-        repository=shlex.quote(str(repository)),
-        hexadecimal=content_id,
-        base64=base64.b64encode(bytes.fromhex(content_id)).decode("ascii"),
-    )
-
-
-_SHOWN: Final = 10
-
-
 def run_demo(root: Path, repository: Path, storage: str) -> None:
     """Indexes a repository, asks where a file of it appeared, and prints how to ask by hand.
 
     Args:
         root: the `.stack` of a clone.
-        repository: with at least one commit.
-        storage: what the stack runs on.
+        repository: a repository with at least one commit.
+        storage: the storage of the stack.
 
     Raises:
         StackError: the repository has nothing to index, or a program failed.
@@ -125,24 +48,83 @@ def run_demo(root: Path, repository: Path, storage: str) -> None:
     with temporary_stack(root, "demo", storage) as stack:
         print(f"\nIndexing {repository}", flush=True)
         _provgate(stack, "index", str(repository), "--any-owner")
-        _ask(stack, file)
+        print(f"\nWhere did {file.path} ({file.id}) first appear?", flush=True)
+        _provgate(stack, "first", "--format", "table", file.id)
+        print(f"\nWhere does it appear? (The earliest {_SHOWN} at most.)", flush=True)
+        _provgate(stack, "all", "--format", "table", "--limit", str(_SHOWN), file.id)
         print("\nTo ask for yourself, run `make up` and paste (it prints its address, if it is another one):\n")
-        address = f"{LOOPBACK}:{PREFERRED_PORT}"
-        print(lines_to_paste(address, repository, file.id))
+        print(lines_to_paste(f"{LOOPBACK}:{PREFERRED_PORT}", repository, file.id))
         print("\nStopping", flush=True)
 
 
-def _ask(stack: Stack, file: SampleFile) -> None:
-    print(f"\nWhere did {file.path} ({file.id}) first appear?", flush=True)
-    _provgate(stack, "first", "--format", "table", file.id)
-    print(f"\nWhere does it appear? (The earliest {_SHOWN} at most.)", flush=True)
-    _provgate(stack, "all", "--format", "table", "--limit", str(_SHOWN), file.id)
-
-
 def _provgate(stack: Stack, *arguments: str) -> None:
-    # In a session of its own: a Ctrl-C is the launcher's business. The terminal is still its output.
+    # In a session of its own: the launcher handles Ctrl-C. The terminal is still its output.
     command = [program_path("provgate"), *arguments]
     environment = stack.client_environment()
     code = subprocess.run(command, env=environment, start_new_session=True, check=False).returncode
     if code != 0:
         raise StackError(f"`provgate {' '.join(arguments)}` ended with {code}")
+
+
+def lines_to_paste(address: str, repository: Path, content_id: str) -> str:
+    """Returns lines for the shell that index a repository, and ask with CLI, grpcurl and Python where a content is.
+
+    Args:
+        address: the gateway's address.
+        repository: the repository to index.
+        content_id: 40 hexadecimal digits. grpcurl takes ids in base64, because JSON has no bytes.
+    """
+    return _LINES.format(
+        address=address,
+        repository=shlex.quote(str(repository)),
+        hexadecimal=content_id,
+        base64=base64.b64encode(bytes.fromhex(content_id)).decode("ascii"),
+    )
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file of a revision.
+
+    Attributes:
+        path: its path as git prints it.
+        id: its content's id, hexadecimal.
+    """
+
+    path: str
+    id: str
+
+
+def sample_file(repository: Path) -> SampleFile:
+    """Returns the README at HEAD, or the first file if there is none; at the first ref if HEAD has no commit.
+
+    Raises:
+        StackError: there is no repository, no commit or no file.
+    """
+    if _git(repository, "rev-parse", "--git-dir") is None:
+        raise StackError(f"{repository} is not a git repository")
+    revision = "HEAD"
+    if not _git(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
+        refs = (_git(repository, "for-each-ref", "--format=%(refname)") or "").split()
+        if not refs:
+            raise StackError(f"{repository} has no commit: there is nothing to index")
+        revision = refs[0]
+    files = {}
+    for line in (_git(repository, "ls-tree", "-r", "-z", revision) or "").split("\0"):
+        description, _, path = line.partition("\t")
+        if " blob " in description:
+            files[path] = SampleFile(path, description.split()[2])
+    if not files:
+        raise StackError(f"{repository} has no file at {revision}: there is nothing to ask for")
+    return next((files[path] for path in _PREFERRED if path in files), next(iter(files.values())))
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    """Returns the output of git, or None if it fails."""
+    # A clone of another user is read too: nothing of it is run.
+    command = ["git", "-c", "safe.directory=*", "-C", str(repository), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise StackError("git is not installed") from error
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None

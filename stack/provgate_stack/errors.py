@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StackError(Exception):
-    """The base: something of the stack cannot be had. The text is for the user: what to do, or where to look."""
+    """The base: a part of the stack is not available. The text tells the user what to do, or where to look."""
 
 
 class MissingProgramError(StackError):
@@ -12,4 +12,4 @@ class MissingProgramError(StackError):
 
 
 class StartError(StackError):
-    """A program ended, or was not ready in time. The text holds the end of its log."""
+    """A program ended, or was not ready in time. The text has the end of its log."""

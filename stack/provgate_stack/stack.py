@@ -1,41 +1,41 @@
-"""Workers and a gateway on servers that run."""
+"""Workers and gateways on running servers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from provgate_runtime.document import profile_name
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK, free_ports
-from provgate_stack.processes.programs import GatewayProgram, WorkerProgram, program_environment
+from provgate_stack.processes.programs import GatewayProgram, ReadyFileProgram, WorkerProgram, program_environment
 
-Sections = Mapping[str, Mapping[str, Any]]
-StorageConfig = Mapping[str, Any]
+Sections: TypeAlias = Mapping[str, Mapping[str, Any]]
+StorageConfig: TypeAlias = Mapping[str, Any]
 
 
 class Stack:
     """Worker programs and gateways on one virtual host and one database, and the configuration that they share.
 
-    Not thread-safe. As a context manager it stops all of them at the end.
+    Not thread-safe. A context manager that stops all of them.
 
     Args:
-        rabbitmq_url: of the virtual host.
-        storage_config: of the database, as `provenance.rabbitmq.storage_config` holds it.
-        directory: of the stack; several stacks with different names may share one, and its servers.
+        rabbitmq_url: the URL of the virtual host.
+        storage_config: the database, as `provenance.rabbitmq.storage_config` has it.
+        directory: the directory of the stack; several stacks with different names may share it, and its servers.
         overrides: settings that differ from the defaults, by section (`rabbitmq`, `gateway`) of the configuration.
-        name: of the subdirectory that holds configuration and logs; the directory itself does where None.
-        port: of the first gateway; any free one where None.
+        name: the subdirectory of configuration and logs; the directory itself if None.
+        port: the port of the first gateway; any free one if None.
 
     Attributes:
-        path: the directory that holds configuration and logs.
-        address: where the first gateway serves, also after it was started anew: `host:port`.
+        path: the directory of configuration and logs.
+        address: the address of the first gateway, also after it was restarted: `host:port`.
         config: the configuration file for clients; its `storage` is the first gateway.
-        workers: every worker program that was started, the ended ones too.
-        gateways: every gateway that was started, the ended ones too.
+        workers: every worker program that was started, also those that ended.
+        gateways: every gateway that was started, also those that ended.
     """
 
     def __init__(
@@ -52,14 +52,12 @@ class Stack:
         self.gateways: list[GatewayProgram] = []
         self._directory = directory
         self.address = f"{LOOPBACK}:{port or free_ports(1)[0]}"
-        self._sections = _merged(
-            {
-                "storage": {"cls": "grpc", "url": self.address},
-                "rabbitmq": {"url": rabbitmq_url, "storage_config": dict(storage_config)},
-                "gateway": {"listen": f"{LOOPBACK}:0"},
-            },
-            overrides or {},
-        )
+        defaults: Sections = {
+            "storage": {"cls": "grpc", "url": self.address},
+            "rabbitmq": {"url": rabbitmq_url, "storage_config": dict(storage_config)},
+            "gateway": {"listen": f"{LOOPBACK}:0"},
+        }
+        self._sections = _merged(defaults, overrides or {})
         self.config = self._write_config("config.yaml", {"gateway": {"listen": self.address}})
 
     def __enter__(self) -> Stack:
@@ -74,57 +72,47 @@ class Stack:
         Raises:
             StartError: one of them ended, or was not ready in time.
         """
+        # The gateway checks the topology and the schema that the workers set up.
         self.start_workers()
-        # It checks the topology and the schema that the workers set up.
         self.start_gateway(listen=self.address)
 
     def start_workers(self, wait: bool = True, **overrides: Any) -> WorkerProgram:
         """Starts one more worker program.
 
         Args:
-            wait: until it is ready.
-            overrides: of the section `rabbitmq`, for this program alone.
+            wait: whether to wait until it is ready.
+            overrides: settings of the section `rabbitmq` for this program alone.
         """
-        name = f"workers-{len(self.workers)}"
-        settings = _metrics_listen() | overrides
-        config = self._write_config(f"{name}.yaml", {"rabbitmq": settings})
-        environment = program_environment(self._directory, "workers", config)
-        program = WorkerProgram(environment, self.path / f"{name}.log", settings["metrics_listen"])
+        environment, log_path, metrics_listen = self._configure("workers", len(self.workers), "rabbitmq", overrides)
+        program = WorkerProgram(environment, log_path, metrics_listen)
         self.workers.append(program)
-        program.start()
-        if wait:
-            program.wait_ready()
+        _start(program, wait)
         return program
 
     def start_gateway(self, wait: bool = True, **overrides: Any) -> GatewayProgram:
         """Starts one more gateway, on a port of its own unless `listen` is among the overrides.
 
         Args:
-            wait: until it is ready.
-            overrides: of the section `gateway`, for this gateway alone.
+            wait: whether to wait until it is ready.
+            overrides: settings of the section `gateway` for this gateway alone.
         """
-        name = f"gateway-{len(self.gateways)}"
-        settings = _metrics_listen() | overrides
-        config = self._write_config(f"{name}.yaml", {"gateway": settings})
-        environment = program_environment(self._directory, "gateway", config)
-        program = GatewayProgram(environment, self.path / f"{name}.log", settings["metrics_listen"])
+        environment, log_path, metrics_listen = self._configure("gateway", len(self.gateways), "gateway", overrides)
+        program = GatewayProgram(environment, log_path, metrics_listen)
         self.gateways.append(program)
-        program.start()
-        if wait:
-            program.wait_ready()
+        _start(program, wait)
         return program
 
     def write_profile(self) -> Path:
         """Writes the profile of the clone, for clients and operators, and returns its path.
 
-        It names the first gateway, and the watch ports of that one and of the first worker program.
+        It has the addresses of the first gateway, and of the watch ports of that one and the first worker program.
         """
         gateway = {"listen": self.address, "metrics_listen": self.gateways[0].metrics_address}
         workers = {"metrics_listen": self.workers[0].metrics_address}
         return self._write_config(profile_name(), {"gateway": gateway, "rabbitmq": workers})
 
     def metrics_addresses(self) -> list[str]:
-        """Returns where the programs that run serve /metrics, /healthz and /readyz."""
+        """Returns the addresses of the watch ports of the running programs."""
         return [program.metrics_address for program in [*self.gateways, *self.workers] if program.alive]
 
     def client_environment(self) -> dict[str, str]:
@@ -132,12 +120,12 @@ class Stack:
         return program_environment(self._directory, "client", self.config)
 
     def stop(self) -> None:
-        """Asks gateways, then workers, to end, and waits for them: what a gateway has in hand still needs workers.
+        """Asks gateways, then workers, to end, and waits for them. Idempotent.
 
-        Idempotent.
+        A gateway still needs workers for the writes that it has accepted.
 
         Raises:
-            StackError: one did not end in time; it was killed then.
+            StackError: one did not end in time and was killed.
         """
         for program in [*self.gateways, *self.workers]:
             if program.alive:
@@ -148,6 +136,16 @@ class Stack:
         for program in [*self.gateways, *self.workers]:
             program.kill()
 
+    def _configure(
+        self, role: str, number: int, section: str, overrides: Mapping[str, Any]
+    ) -> tuple[dict[str, str], Path, str]:
+        """Writes the configuration of a program; returns its environment, log file and watch address."""
+        # Not the default port: several stacks run beside each other.
+        settings = {"metrics_listen": f"{LOOPBACK}:{free_ports(1)[0]}", **overrides}
+        config = self._write_config(f"{role}-{number}.yaml", {section: settings})
+        environment = program_environment(self._directory, role, config)
+        return environment, self.path / f"{role}-{number}.log", settings["metrics_listen"]
+
     def _write_config(self, name: str, overrides: Sections) -> Path:
         path = self.path / name
         # It holds the passwords of the servers.
@@ -156,11 +154,11 @@ class Stack:
         return path
 
 
-def _metrics_listen() -> dict[str, Any]:
-    # Not the port that is the default: several stacks run beside each other.
-    return {"metrics_listen": f"{LOOPBACK}:{free_ports(1)[0]}"}
+def _start(program: ReadyFileProgram, wait: bool) -> None:
+    program.start()
+    if wait:
+        program.wait_ready()
 
 
 def _merged(sections: Sections, overrides: Sections) -> dict[str, dict[str, Any]]:
-    names = [*sections, *(name for name in overrides if name not in sections)]
-    return {name: {**sections.get(name, {}), **overrides.get(name, {})} for name in names}
+    return {name: {**sections.get(name, {}), **overrides.get(name, {})} for name in {**sections, **overrides}}

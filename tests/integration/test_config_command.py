@@ -24,7 +24,7 @@ def test_it_shows_the_configuration_of_a_stack_without_its_secrets(shared_stack:
     assert ended.returncode == 0, ended.stderr
     shown = yaml.safe_load(ended.stdout)["provenance"]
     assert shown["storage"]["url"] == given["storage"]["url"]
-    assert shown["rabbitmq"]["url"].startswith("amqp://***@")
+    assert shown["rabbitmq"]["url"] == "***"
     assert shown["rabbitmq"]["storage_config"]["cls"] == "postgresql"
     assert shown["gateway"]["max_calls"] == 7
     assert "max_calls: 7  # PROVGATE_GATEWAY_MAX_CALLS" in ended.stdout

@@ -105,7 +105,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, taken_port: None, said_by_up
 def address(clone: Path) -> str:
     facts = running_stack(clone / ".stack")
     assert facts is not None
-    return str(facts["gateway"])
+    return facts.gateway
 
 
 def test_up_warns_that_its_gateway_has_not_the_usual_port(clone: Path, said_by_up: list[str]) -> None:

@@ -25,7 +25,7 @@ from tests.support.polling import eventually
 
 @pytest.fixture(scope="module")
 def mongodb_server(stack_directory: StackDirectory) -> Iterator[MongoDbServer]:
-    """A server of the module's own: one that holds what other tests wrote takes minutes to stop."""
+    """A server for this module alone: with the data of other tests it takes minutes to stop."""
     server = MongoDbServer(stack_directory, "mongodb-alone")
     server.start()
     yield server
@@ -41,10 +41,6 @@ def _entities(dsn: str) -> int:
             return int(count)
     finally:
         connection.close()
-
-
-def test_fresh_database_is_empty(postgres_dsn: str) -> None:
-    assert _entities(postgres_dsn) == 0
 
 
 def test_fresh_vhost_lets_its_user_declare(amqp_url: str) -> None:
@@ -64,15 +60,14 @@ def test_deleted_vhost_is_gone(rabbitmq_node: RabbitMqNode) -> None:
     assert "short-lived" not in rabbitmq_node.ctl("list_vhosts").split()
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_database_outlives_a_restart(
-    postgres_cluster: PostgreSqlCluster, postgres_dsn: str, mode: ShutdownMode
+def test_a_fresh_postgresql_database_survives_restarts_and_a_kill(
+    postgres_cluster: PostgreSqlCluster, postgres_dsn: str
 ) -> None:
-    postgres_cluster.restart(mode)
     assert _entities(postgres_dsn) == 0
-
-
-def test_database_outlives_a_kill(postgres_cluster: PostgreSqlCluster, postgres_dsn: str) -> None:
+    modes: tuple[ShutdownMode, ...] = ("fast", "immediate")
+    for mode in modes:
+        postgres_cluster.restart(mode)
+        assert _entities(postgres_dsn) == 0
     postgres_cluster.kill()
     assert not postgres_cluster.alive
     postgres_cluster.start()
@@ -93,14 +88,9 @@ def _client(url: str, selection_ms: int = 10_000) -> MongoClient[dict[str, Any]]
     return MongoClient(url, serverSelectionTimeoutMS=selection_ms, retryWrites=False)
 
 
-def test_fresh_mongodb_database_is_empty(mongodb_url: str) -> None:
-    assert _numbers(mongodb_url) == []
-    _insert(mongodb_url, 1)
-    assert _numbers(mongodb_url) == [1]
-
-
-def test_mongodb_databases_are_apart_and_dropped(mongodb_server: MongoDbServer) -> None:
+def test_mongodb_databases_are_fresh_separate_and_dropped(mongodb_server: MongoDbServer) -> None:
     one, other = mongodb_server.create_database("one"), mongodb_server.create_database("other")
+    assert _numbers(one) == []
     _insert(one, 1)
     assert _numbers(other) == []
     _insert(other, 2)
@@ -110,21 +100,17 @@ def test_mongodb_databases_are_apart_and_dropped(mongodb_server: MongoDbServer) 
     mongodb_server.drop_database("other")
 
 
-def test_mongodb_keeps_its_data_over_a_restart(mongodb_server: MongoDbServer) -> None:
+def test_mongodb_keeps_data_and_clients_over_a_restart(mongodb_server: MongoDbServer) -> None:
     url = mongodb_server.create_database("kept")
     _insert(url, 1)
-    mongodb_server.restart()
-    assert _numbers(url) == [1]
-    mongodb_server.drop_database("kept")
-
-
-def test_mongodb_stops_under_its_clients(mongodb_server: MongoDbServer) -> None:
     with _client(mongodb_server.url()) as client:
         client.admin.command("ping")
         mongodb_server.stop()
         assert not mongodb_server.alive
         mongodb_server.start()
         client.admin.command("ping")
+    assert _numbers(url) == [1]
+    mongodb_server.drop_database("kept")
 
 
 def test_killed_mongodb_has_what_it_acked(mongodb_server: MongoDbServer) -> None:
@@ -157,13 +143,13 @@ def _write_until_killed(url: str, first: int, acked: list[int]) -> None:
             acked.append(number)
 
 
-def test_suspended_mongodb_goes_on(mongodb_server: MongoDbServer) -> None:
+def test_suspended_mongodb_continues(mongodb_server: MongoDbServer) -> None:
     with _client(mongodb_server.url()) as client:
         assert _answers(client)
         mongodb_server.suspend()
         try:
             # Its threads stop one after another.
-            eventually(lambda: not _answers(client), "it answers no more")
+            eventually(lambda: not _answers(client), "it does not answer")
         finally:
             mongodb_server.resume()
         eventually(lambda: _answers(client), "it answers again")

@@ -1,1 +1,1 @@
-"""The configuration, as it is in force and as it may be."""
+"""`provgate config`: the configuration in force, and a sample configuration."""

@@ -13,13 +13,13 @@ config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file, in place of the one of `provgate`.",
+    help="The configuration file. It overrides --config of `provgate`.",
 )
 
 
-@click.group(short_help="Shows the configuration in force, or a sample of it.")
+@click.group(short_help="Shows the configuration in force, or a sample configuration.")
 def config() -> None:
-    """Show the configuration that is in force, or a sample of it."""
+    """Show the configuration in force, or a sample configuration."""
 
 
 @config.command()
@@ -27,11 +27,11 @@ def config() -> None:
 @click.option("--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.pass_context
 def show(context: click.Context, /, config_path: Path | None, output_format: str) -> None:
-    """Print the value of every setting, and where it comes from.
+    """Print the value of every setting and its source.
 
-    That is the default, the configuration file, a file that holds this value alone, an environment variable or a flag
-    of `provgate`. Environment variables are those of this shell: a program that runs elsewhere may have others.
-    Passwords, tokens and the users of addresses are shown as ***.
+    The source is the default, the configuration file, a file that holds only this value, an environment variable, or a
+    flag of `provgate`. Environment variables are those of this shell; a program that runs elsewhere may have others.
+    A value that may hold a secret, such as a URL, a DSN or a token, is shown as ***.
     """
     root = context.find_root()
     settings = effective_settings(root, config_path or root.params.get("config"))
@@ -45,9 +45,8 @@ def show(context: click.Context, /, config_path: Path | None, output_format: str
 def get(context: click.Context, /, config_path: Path | None, setting: str) -> None:
     """Print the value of one setting, for example of provenance.storage.url, the gateway's address."""
     root = context.find_root()
-    values = {
-        ".".join(each.place): each.value for each in effective_settings(root, config_path or root.params["config"])
-    }
+    settings = effective_settings(root, config_path or root.params["config"])
+    values = {".".join(each.place): each.value for each in settings}
     if setting not in values:
         raise click.UsageError(f"{setting}: there is no such setting; `provgate config show` prints all")
     click.echo(scalar(values[setting]))
@@ -55,5 +54,5 @@ def get(context: click.Context, /, config_path: Path | None, setting: str) -> No
 
 @config.command()
 def sample() -> None:
-    """Print a configuration file with every setting, explained."""
+    """Print a configuration file with every setting and its explanation."""
     click.echo(sample_text(), nl=False)

@@ -1,12 +1,13 @@
-"""Settings in force, written down."""
+"""The settings in force, each with its source, as YAML or JSON. Values that may hold a secret are hidden."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin
+from typing import Annotated, Final, TypeAlias, get_args, get_origin
 
 import click
 import msgspec
@@ -20,7 +21,6 @@ from provgate_client.settings import SECTION as STORAGE
 from provgate_client.settings import GrpcSettings
 from provgate_gateway.settings import SECTION as GATEWAY
 from provgate_gateway.settings import GatewaySettings
-from provgate_operations.config.redaction import REDACTED, redacted
 from provgate_runtime import ConfigDocument, Settings, load_section
 from provgate_runtime.document import DEFAULT, ROOT, Source, SourceKind
 from provgate_runtime.options import environment_context, option_sources
@@ -30,16 +30,28 @@ from provgate_storage.registry import UnknownStorageError, local_storage, storag
 STORAGE_CONFIG: Final = "storage_config"
 """The settings of a local storage: `cls`, and the fields of that class's own settings."""
 
+HIDDEN: Final = "***"
+"""The text in place of a value that may hold a secret."""
+
+# A URL, a DSN or a database mapping may hold a password; no part of them is shown.
+_SECRET_NAME: Final = re.compile("(url|db)|.*(pass|pwd|secret|token|credential|api_?key).*")
+
+Place: TypeAlias = tuple[str, ...]
+"""The path of a setting in the file."""
+
+# Reading the configuration refuses a user, a path or a query in it.
+_GATEWAY_ADDRESS: Final[Place] = (ROOT, STORAGE, "url")
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section.
+    """A section of the configuration.
 
     Attributes:
-        name: of the section.
-        settings: its type.
-        program: whose options lie over it.
-        env_prefix: what their environment variables start with.
+        name: its name.
+        settings: the type of its settings.
+        program: the program whose options override it.
+        env_prefix: the prefix of their environment variables.
     """
 
     name: str
@@ -60,34 +72,18 @@ SECTIONS: Final = (
 )
 
 
-def settings_of_storage(cls: Any) -> type[Settings] | None:
-    """Returns the type of the settings of a storage class; None where it has none or is not installed."""
-    try:
-        found = getattr(storage_class(cls), "settings_type", None) if isinstance(cls, str) else None
-    except UnknownStorageError:
-        return None
-    return found if isinstance(found, type) and issubclass(found, Settings) else None
-
-
-Place: TypeAlias = tuple[str, ...]
-"""The path of a setting in the file."""
-
-_CLS: Final = "cls"
-_GRPC: Final = "grpc"
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A setting in force.
 
     Attributes:
         place: its path in the file.
-        value: what it is, without a secret; of plain types.
-        source: where that comes from.
+        value: its value in plain types, or `HIDDEN`.
+        source: the source of the value.
     """
 
     place: Place
-    value: Any
+    value: object
     source: Source
 
 
@@ -95,7 +91,7 @@ def effective_settings(context: click.Context, config: Path | None) -> list[Sett
     """Returns all settings of all sections, in the order of the settings classes.
 
     Args:
-        context: of `provgate`, whose options lie over the section of the storage.
+        context: the context of `provgate`, whose options override the section of the storage.
         config: the file; None for the one that the environment names.
 
     Raises:
@@ -103,96 +99,113 @@ def effective_settings(context: click.Context, config: Path | None) -> list[Sett
         click.UsageError: an environment variable has a value of the wrong type.
     """
     document = ConfigDocument.load(config, profile=True)
-    return [setting for section in SECTIONS for setting in _Loaded(section, document, context).settings()]
+    return [setting for section in SECTIONS for setting in _SectionReader(section, document, context).read()]
 
 
-class _Loaded:
-    """A section that was loaded and checked, as the programs that read it do."""
+def settings_of_storage(cls: object) -> type[Settings] | None:
+    """Returns the type of the settings of a storage class; None if it has none or is not installed."""
+    try:
+        found = getattr(storage_class(cls), "settings_type", None) if isinstance(cls, str) else None
+    except UnknownStorageError:
+        return None
+    return found if isinstance(found, type) and issubclass(found, Settings) else None
 
-    def __init__(self, section: Section, document: ConfigDocument, root: click.Context) -> None:
-        is_client = section.settings is GrpcSettings
-        context = root if is_client else environment_context(section.program, section.settings, section.env_prefix)
-        given = document.section(section.name)
+
+class _SectionReader:
+    """Reads a section, and checks it as the programs that use it do."""
+
+    def __init__(self, section: Section, document: ConfigDocument, context: click.Context) -> None:
         self._section = section
-        self._given = grpc_section(dict(given)) if is_client else given
+        self._document = document
+        given = document.section(section.name)
+        if section.settings is GrpcSettings:
+            given = grpc_section(given)
+        else:
+            context = environment_context(section.program, section.settings, section.env_prefix)
+        self._values = load_section(context, section.settings, given, section.path)
+        # An option that is a mapping replaces the whole mapping of the file.
+        self._overrides = option_sources(context, section.settings)
         self._sources = document.sources(section.name)
-        # What lies over a mapping replaces all of it.
-        self._over = option_sources(context, section.settings)
-        self._values = load_section(context, section.settings, self._given, section.path)
-        self._is_client = is_client
-        _check(self._values, section)
 
-    def settings(self) -> Iterator[Setting]:
-        """Yields the settings of the section."""
-        place = tuple(self._section.path.split("."))
-        if self._is_client:
-            yield Setting((*place, _CLS), _GRPC, self._source((_CLS,)))
-        yield from self._of_struct(self._values, (), place)
+    def read(self) -> Iterator[Setting]:
+        """Yields the settings of the section. Raises `ConfigurationError` if they do not fit together."""
+        values = self._values
+        if isinstance(values, RabbitMqSettings):
+            amqp_parameters(values)
+            range_policy(values)
+        own_topology = not isinstance(values, RabbitMqSettings) or values.topology != "existing"
+        storage_config = getattr(values, STORAGE_CONFIG, None)
+        if own_topology and storage_config:
+            local_storage(storage_config, self._section.path)
+        if isinstance(values, GrpcSettings):
+            yield self._setting(("cls",), "grpc")
+        yield from self._of_struct(values, ())
 
-    def _of_struct(self, values: Settings, within: Place, place: Place) -> Iterator[Setting]:
+    def _of_struct(self, values: Settings, within: Place) -> Iterator[Setting]:
         for field in msgspec.structs.fields(type(values)):
-            name, value = field.encode_name, getattr(values, field.name)
-            path = (*within, name)
+            path, value = (*within, field.encode_name), getattr(values, field.name)
             if isinstance(value, Settings):
-                yield from self._of_struct(value, path, (*place, name))
-            elif name == STORAGE_CONFIG and value:
-                yield from self._of_storage(value, path, (*place, name))
+                yield from self._of_struct(value, path)
+            elif field.encode_name == STORAGE_CONFIG and value:
+                yield from self._of_storage(value, path)
+            elif (program_sets := _program_sets(type(values), field.name)) and self._source(path) is DEFAULT:
+                yield Setting(self._place(path), None, Source(SourceKind.PROGRAM, program_sets))
             else:
-                program_sets = _program_sets(type(values), field.name)
-                if program_sets is not None and self._source(path) is DEFAULT:
-                    yield Setting((*place, name), None, Source(SourceKind.PROGRAM, program_sets))
-                else:
-                    yield from self._of_value(redacted(name, value), path, (*place, name))
+                yield from self._of_value(value, path)
 
-    def _of_storage(self, config: Mapping[str, Any], within: Place, place: Place) -> Iterator[Setting]:
+    def _of_storage(self, config: Mapping[str, object], within: Place) -> Iterator[Setting]:
         given = {str(key): value for key, value in config.items()}
-        cls = given.pop(_CLS)
-        yield from self._of_value(cls, (*within, _CLS), (*place, _CLS))
+        cls = given.pop("cls")
+        yield self._setting((*within, "cls"), cls)
         settings = settings_of_storage(cls)
         if settings is not None:
-            yield from self._of_struct(msgspec.convert(given, settings), within, place)
+            yield from self._of_struct(msgspec.convert(given, settings), within)
             return
-        # Somebody else's class: which of its settings are secrets is not known.
+        # A storage class of another distribution: nobody knows which of its settings are secrets.
         for name in given:
-            yield Setting((*place, name), REDACTED, self._source((*within, name)))
+            yield self._setting((*within, name), HIDDEN)
 
-    def _of_value(self, value: Any, within: Place, place: Place) -> Iterator[Setting]:
-        if isinstance(value, Mapping) and value:
+    def _of_value(self, value: object, within: Place) -> Iterator[Setting]:
+        if isinstance(value, Mapping) and value and not _may_hold_secret(within[-1], None):
             for key, each in value.items():
-                yield from self._of_value(each, (*within, str(key)), (*place, str(key)))
+                yield from self._of_value(each, (*within, str(key)))
+        elif value is not None and self._place(within) != _GATEWAY_ADDRESS and _may_hold_secret(within[-1], value):
+            yield self._setting(within, HIDDEN)
         else:
-            yield Setting(place, msgspec.to_builtins(value), self._source(within))
+            yield self._setting(within, msgspec.to_builtins(value))
+
+    def _setting(self, within: Place, value: object) -> Setting:
+        return Setting(self._place(within), value, self._source(within))
+
+    def _place(self, within: Place) -> Place:
+        return (ROOT, self._section.name, *within)
 
     def _source(self, within: Place) -> Source:
-        return self._over.get(within[0]) or self._sources.get(within) or DEFAULT
+        if within[0] in self._overrides:
+            return self._overrides[within[0]]
+        if within in self._sources:
+            return self._sources[within]
+        # A hidden mapping: the file gives its keys.
+        is_given = any(path[: len(within)] == within for path in self._sources)
+        return Source(SourceKind.FILE, str(self._document.path)) if is_given else DEFAULT
 
 
-def _check(values: Settings, section: Section) -> None:
-    """Checks what the programs check beyond the types. Raises `ConfigurationError`."""
-    if isinstance(values, RabbitMqSettings):
-        amqp_parameters(values)
-        range_policy(values)
-        if values.topology == "existing":
-            return
-    storage_config = getattr(values, STORAGE_CONFIG, None)
-    if storage_config:
-        local_storage(storage_config, section.path)
+def _may_hold_secret(name: str, value: object) -> bool:
+    # The value of `tokens_file` is the name of a file.
+    named = not name.endswith("_file") and _SECRET_NAME.fullmatch(name.lower().replace("-", "_"))
+    return bool(named) or "://" in str(value)
 
 
 def _program_sets(settings: type[Settings], name: str) -> str | None:
+    """Returns how each program computes a setting that is not given; None if it has a plain default."""
     hint = hints_of(settings)[name]
-    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return next((extra.extra["program_sets"] for extra in extras if "program_sets" in (extra.extra or {})), None)
-
-
-def as_yaml(settings: Sequence[Setting]) -> str:
-    """Returns settings as a configuration file, with the source of each value behind it."""
-    return "".join(f"{line}\n" for line in _lines(settings))
+    metas = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((meta.extra["program_sets"] for meta in metas if "program_sets" in (meta.extra or {})), None)
 
 
 def as_json(settings: Sequence[Setting]) -> str:
-    """Returns settings as a JSON object, for programs: `settings` is a list with path, value and source of each."""
-    told = [
+    """Returns settings as a JSON object, for programs: `settings` lists the path, value and source of each."""
+    listed = [
         {
             "path": ".".join(setting.place),
             "value": setting.value,
@@ -202,38 +215,27 @@ def as_json(settings: Sequence[Setting]) -> str:
         }
         for setting in settings
     ]
-    return msgspec.json.format(msgspec.json.encode({"settings": told}), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode({"settings": listed}), indent=2).decode() + "\n"
 
 
-def scalar(value: Any) -> str:
-    """Returns a value as it stands behind a key, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _lines(settings: Sequence[Setting]) -> Iterator[str]:
-    opened: Place = ()
+def as_yaml(settings: Sequence[Setting]) -> str:
+    """Returns settings as a configuration file, with the source of each value as a comment behind it."""
+    lines: list[str] = []
+    opened: list[str] = []
     for setting in settings:
         *parents, name = setting.place
-        shared = _shared_count(opened, parents)
-        for depth in range(shared, len(parents)):
-            yield f"{'  ' * depth}{_key(parents[depth])}:"
-        opened = tuple(parents)
-        source = _on_one_line(str(setting.source))
-        yield f"{'  ' * len(parents)}{_key(name)}: {scalar(setting.value)}  # {source}"
+        for depth, parent in enumerate(parents):
+            if opened[: depth + 1] != parents[: depth + 1]:
+                lines.append(f"{'  ' * depth}{scalar(parent)}:")
+        opened = parents
+        source = str(setting.source)
+        # It contains file names, which may have any character.
+        source = source if source.isprintable() else json.dumps(source)
+        lines.append(f"{'  ' * len(parents)}{scalar(name)}: {scalar(setting.value)}  # {source}")
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _shared_count(one: Sequence[str], other: Sequence[str]) -> int:
-    count = 0
-    while count < min(len(one), len(other)) and one[count] == other[count]:
-        count += 1
-    return count
-
-
-def _key(name: str) -> str:
-    return scalar(name)
-
-
-def _on_one_line(text: str) -> str:
-    # It names files, whose names may be anything.
-    return text if text.isprintable() else json.dumps(text)
+def scalar(value: object) -> str:
+    """Returns a value as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")

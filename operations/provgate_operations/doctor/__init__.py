@@ -1,1 +1,1 @@
-"""`provgate doctor`: what is wrong, why it matters, and what mends it."""
+"""`provgate doctor`: finds problems, and says why they matter and how to fix them."""

@@ -1,7 +1,8 @@
-"""The broker: whether it is there, takes packages, and has the queues that it should have."""
+"""Checks of the broker: connection, permissions, alarms, exchanges, queues and their arguments, consumers."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -26,22 +27,21 @@ from provgate_runtime.counted import counted
 _SETUP: Final = "provgate-workers setup"
 _NAME: Final = "provgate doctor"
 
-# The oldest that is tested, and that has what quorum queues are asked for.
+# The oldest tested version with the arguments of our quorum queues.
 _VERSION_MIN: Final = (3, 10)
 
-DEPENDENT_CHECKS: Final = ("permissions", "alarms", "topology", "consumers", "range counts", "dead letters")
-"""The checks that need the broker's answer."""
+_DEPENDENT_CHECKS: Final = ("permissions", "alarms", "topology", "consumers", "range counts", "dead letters")
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerFacts:
-    """What a broker answered.
+    """The answers of a broker.
 
     Attributes:
-        version: of the broker.
+        version: the version of RabbitMQ.
         topology: the exchanges and queues.
-        publishing: what became of the publish probe; None where none was made.
-        reply_queue: whether a gateway may have a queue for replies; None where that was not asked.
+        publishing: the result of the publish probe; None if nothing was published.
+        reply_queue: whether a gateway may declare a queue for replies; None if that was not asked.
     """
 
     version: tuple[int, ...]
@@ -50,77 +50,73 @@ class BrokerFacts:
     reply_queue: bool | None
 
 
-async def ask_broker(broker: Broker) -> BrokerFacts:
-    """Returns what the broker answers. Behind another deployment's broker nothing is published or declared.
+async def check_broker(broker: Broker | None, timeout_s: float) -> list[Finding]:
+    """Checks the broker, within a time limit; None skips all checks."""
+    if broker is None:
+        return [skipped(check, "no broker is configured here") for check in ("broker", *_DEPENDENT_CHECKS)]
+    try:
+        async with asyncio.timeout(timeout_s):
+            facts = await _ask(broker)
+    except (ConnectionLostError, TimeoutError) as error:
+        return _unreachable(broker, error)
+    return list(_findings(broker, facts))
 
-    Raises:
-        ConnectionLostError: it cannot be reached, refuses, or the connection broke.
-    """
+
+async def _ask(broker: Broker) -> BrokerFacts:
     session = await open_session(broker.parameters, _NAME)
     try:
         topology = await inspect_topology(session, broker.policy, broker.settings)
+        # Nothing is declared or published behind the broker of another deployment.
         reply_queue = None if broker.existing else await may_own_reply_queue(session)
         version = session.broker_version
     finally:
         await session.close()
-    publishing = None if broker.existing else await _probe(broker)
-    return BrokerFacts(version, topology, publishing, reply_queue)
-
-
-async def _probe(broker: Broker) -> PublishReport:
+    if broker.existing:
+        return BrokerFacts(version, topology, None, reply_queue)
     session = await open_session(broker.parameters, f"{_NAME} probe")
     try:
-        return await probe_publishing(session)
+        return BrokerFacts(version, topology, await probe_publishing(session), reply_queue)
     finally:
         await session.close()
 
 
-def unreachable(broker: Broker, error: ConnectionLostError | TimeoutError) -> list[Finding]:
-    """Returns the findings where the broker did not answer, or refused the connection."""
-    reason = str(error) or "no answer in time"
-    if isinstance(error, ConnectionLostError) and error.reply_code is not None:
-        return [
-            broken(
-                "broker",
-                f"{broker.parameters.address} answered {error.reply_code}: {reason}",
-                "writes wait, and end at their deadlines",
-                "correct user, password and virtual host of provenance.rabbitmq.url: on the broker's machine"
-                " `rabbitmqctl authenticate_user` and `rabbitmqctl list_permissions -p VIRTUAL_HOST`",
-            ),
-            *(skipped(check, "the broker refused the connection") for check in DEPENDENT_CHECKS),
-        ]
-    return [
-        broken(
-            "broker",
-            f"{broker.parameters.address}: {reason}",
-            "writes wait, and end at their deadlines",
-            "start RabbitMQ, or correct provenance.rabbitmq.url: `rabbitmqctl status` on its machine",
-        ),
-        *(skipped(check, "the broker does not answer") for check in DEPENDENT_CHECKS),
-    ]
+def _unreachable(broker: Broker, error: ConnectionLostError | TimeoutError) -> list[Finding]:
+    address, reason = broker.parameters.address, str(error) or "no answer in time"
+    code = error.reply_code if isinstance(error, ConnectionLostError) else None
+    if code is None:
+        what, dependent = f"{address}: {reason}", "the broker does not answer"
+        remedy = "start RabbitMQ, or correct provenance.rabbitmq.url: `rabbitmqctl status` on its machine"
+    else:
+        what, dependent = f"{address} answered {code}: {reason}", "the broker refused the connection"
+        remedy = (
+            "correct user, password and virtual host of provenance.rabbitmq.url: on the broker's machine"
+            " `rabbitmqctl authenticate_user` and `rabbitmqctl list_permissions -p VIRTUAL_HOST`"
+        )
+    finding = broken("broker", what, "writes wait, and end at their deadlines", remedy)
+    return [finding, *(skipped(check, dependent) for check in _DEPENDENT_CHECKS)]
 
 
-def broker_findings(broker: Broker, facts: BrokerFacts) -> Iterator[Finding]:
-    """Yields what follows from the answers."""
+def _findings(broker: Broker, facts: BrokerFacts) -> Iterator[Finding]:
     version = ".".join(map(str, facts.version))
     yield ok("broker", f"RabbitMQ {version} at {broker.parameters.address}")
     if facts.version < _VERSION_MIN:
-        yield warning("versions", f"RabbitMQ {version}", "3.10 is the oldest that is tested", "upgrade RabbitMQ")
-    yield from _permissions(facts, broker)
-    yield from _alarms(facts)
-    yield from _topology(facts.topology, broker)
-    yield from _consumers(facts.topology, broker)
-    yield from _range_counts(facts.topology, broker.policy)
-    yield from _aside(facts.topology)
-
-
-def _permissions(facts: BrokerFacts, broker: Broker) -> Iterator[Finding]:
-    check = "permissions"
+        yield warning("versions", f"RabbitMQ {version}", "3.10 is the oldest tested version", "upgrade RabbitMQ")
     if facts.publishing is None:
-        yield skipped(check, "nothing is published to another deployment's broker")
-        return
+        for check in ("permissions", "alarms"):
+            yield skipped(check, "nothing is published to another deployment's broker")
+    else:
+        yield from _permissions(facts, facts.publishing, broker)
+        yield _alarms(facts.publishing)
+    yield from _topology(facts.topology, broker)
+    yield _consumers(facts.topology, broker)
+    yield from _range_counts(facts.topology, broker.policy)
+    yield from _dead_letters(facts.topology)
+
+
+def _permissions(facts: BrokerFacts, publishing: PublishReport, broker: Broker) -> Iterator[Finding]:
+    check = "permissions"
     rights = f"rabbitmqctl set_permissions -p {broker.parameters.virtual_host} USER CONFIGURE WRITE READ"
-    refused = [exchange for exchange, right in facts.publishing.rights.items() if right is PublishRight.REFUSED]
+    refused = [exchange for exchange, right in publishing.rights.items() if right is PublishRight.REFUSED]
     if refused:
         yield broken(
             check,
@@ -136,24 +132,20 @@ def _permissions(facts: BrokerFacts, broker: Broker) -> Iterator[Finding]:
             f"{rights}: CONFIGURE, WRITE and READ of `^amq\\.gen.*$`",
         )
     if not refused and facts.reply_queue is not False:
-        configure = (
-            "configure what set-up declares" if facts.topology.compared else "not configure, as a gateway's user"
-        )
+        compared = facts.topology.compared
+        configure = "configure what set-up declares" if compared else "not configure, as a gateway's user"
         yield ok(check, f"the user may publish, have a reply queue, and {configure}")
 
 
-def _alarms(facts: BrokerFacts) -> Iterator[Finding]:
-    if facts.publishing is None:
-        yield skipped("alarms", "nothing is published to another deployment's broker")
-    elif facts.publishing.blocked:
-        yield broken(
-            "alarms",
-            "the broker blocks publishers: it is short of memory or of disk",
-            "writes wait, and end with RESOURCE_EXHAUSTED at their deadlines",
-            "rabbitmq-diagnostics alarms; then have the workers drain the queues, or give it more of what is short",
-        )
-    else:
-        yield ok("alarms", "the broker takes what is published")
+def _alarms(publishing: PublishReport) -> Finding:
+    if not publishing.blocked:
+        return ok("alarms", "the broker accepts publishes")
+    return broken(
+        "alarms",
+        "the broker blocks publishers: it is short of memory or of disk",
+        "writes wait, and end with RESOURCE_EXHAUSTED at their deadlines",
+        "rabbitmq-diagnostics alarms; then let the workers drain the queues, or add memory or disk",
+    )
 
 
 def _topology(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
@@ -179,52 +171,51 @@ def _topology(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
         yield ok(check, f"5 exchanges and {counted(len(report.work) + len(report.aside), 'queue')} are {compared}")
 
 
-def _consumers(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
+def _consumers(report: TopologyReport, broker: Broker) -> Finding:
     if not report.unconsumed:
-        yield ok("consumers", "every work queue is consumed")
-        return
-    of_waiting = sum(queue.state.message_count for queue in report.work.values() if queue.state)
-    start = "start the other deployment's workers" if broker.existing else "provgate-workers run"
-    yield broken(
+        return ok("consumers", "every work queue is consumed")
+    waiting = sum(queue.state.message_count for queue in report.work.values() if queue.state)
+    return broken(
         "consumers",
         f"{len(report.unconsumed)} of {len(report.work)} work queues have no consumer: {some_of(report.unconsumed)};"
-        f" packages that wait in all queues: {of_waiting}",
+        f" packages that wait in all queues: {waiting}",
         "packages of these ranges wait, and their writes are not acked",
-        start,
+        "start the other deployment's workers" if broker.existing else "provgate-workers run",
     )
 
 
 def _range_counts(report: TopologyReport, policy: RangePolicy) -> Iterator[Finding]:
-    for exchange, shown in report.range_counts.items():
+    for exchange, seen in report.range_counts.items():
         count = policy.counts[exchange]
         yield broken(
             "range counts",
-            f"exchange {exchange}: the broker has queues of {shown or f'more than {count}'} ranges, {count} configured",
+            f"exchange {exchange}: the broker has queues of {seen or f'more than {count}'} ranges, {count} configured",
             "packages go to queues that nobody consumes, or two writers of one row meet",
             f"set provenance.rabbitmq.ranges.{exchange} alike in every program, or run {_SETUP} to change it",
         )
     if not report.range_counts:
-        yield ok("range counts", "those of the broker's queues are the configured ones")
+        yield ok("range counts", "the broker has queues of the configured ones")
 
 
-def _aside(report: TopologyReport) -> Iterator[Finding]:
+def _dead_letters(report: TopologyReport) -> Iterator[Finding]:
+    check = "dead letters"
     if not report.aside:
-        yield skipped("dead letters", "another deployment keeps its own")
+        yield skipped(check, "another deployment keeps its own")
         return
     counts = {name: found.state.message_count if found.state else 0 for name, found in report.aside.items()}
     if letters := counts[DEAD_LETTER_QUEUE]:
         yield warning(
-            "dead letters",
+            check,
             f"{counted(letters, 'package')} could not be stored",
             "their rows are missing until they are replayed",
             "provgate-workers dlq list; then `dlq show`, `dlq replay` or `dlq drop`",
         )
-    if suspects := counts[QUARANTINE_QUEUE]:
+    if quarantined := counts[QUARANTINE_QUEUE]:
         yield warning(
-            "dead letters",
-            f"{counted(suspects, 'package')} in quarantine, which may have killed the programs that handled them",
+            check,
+            f"{counted(quarantined, 'package')} in quarantine, which may have killed the programs that handled them",
             "workers take them one at a time; each is stored or becomes a dead letter",
             "provgate-workers run, and look into the log of the workers",
         )
-    if not letters and not suspects:
-        yield ok("dead letters", "there are none, and nothing is in quarantine")
+    if not letters and not quarantined:
+        yield ok(check, "there are none, and nothing is in quarantine")

@@ -1,11 +1,11 @@
-"""What there is to check: the sections of the configuration, each as far as it can be read."""
+"""The subjects of the checks: each section of the configuration, as far as it can be read."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,40 +29,15 @@ from provgate_runtime import ConfigDocument, ConfigurationError, Settings, load_
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.registry import local_storage
 
-_PACKAGES: Final = (
-    "provgate",
-    "grpcio",
-    "protobuf",
-    "pika",
-    "msgpack",
-    "msgspec",
-    "prometheus-client",
-    "psycopg2-binary",
-    "pymongo",
-    "pygit2",
-)
-
-
-def version_findings() -> Iterator[Finding]:
-    """Yields what is installed beside this program; what is not is left out: the extras are optional."""
-    installed = [f"Python {platform.python_version()}", *filter(None, map(_installed, _PACKAGES))]
-    yield ok("versions", ", ".join(installed))
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return None
-
-
 S = TypeVar("S", bound=Settings)
-T = TypeVar("T")
 
 CHECK: Final = "configuration"
 GATEWAY_PATH: Final = f"provenance.{GATEWAY}"
 
-_WHY: Final = "the programs that read this section do not start"
+_PACKAGES: Final = (
+    *("provgate", "grpcio", "protobuf", "pika", "msgpack", "msgspec"),
+    *("prometheus-client", "psycopg2-binary", "pymongo", "pygit2"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +45,8 @@ class Broker:
     """The broker of a configuration.
 
     Attributes:
-        settings: of the section.
-        parameters: where it is.
+        settings: the settings of the section.
+        parameters: how to connect.
         policy: the range counts.
     """
 
@@ -81,87 +56,101 @@ class Broker:
 
     @property
     def existing(self) -> bool:
-        """Whether another deployment's workers are behind it."""
+        """Whether the workers of another deployment consume from it."""
         return self.settings.topology == "existing"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deployment:
-    """What a configuration names. What is None is not named, or cannot be read.
+    """The parts that a configuration names. A part is None if it is not configured, or cannot be read.
 
     Attributes:
         broker: of `provenance.rabbitmq`.
         gateway: of `provenance.gateway`.
         client: of `provenance.storage`.
         databases: the local storages, not yet open, by the path of the section that configures them.
-        findings: what was found while it was read.
+        findings: the findings about the configuration.
     """
 
-    broker: Broker | None
-    gateway: GatewaySettings | None
-    client: GrpcSettings | None
-    databases: dict[str, LocalStorage]
-    findings: list[Finding]
+    broker: Broker | None = None
+    gateway: GatewaySettings | None = None
+    client: GrpcSettings | None = None
+    databases: dict[str, LocalStorage] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def read_deployment(context: click.Context, config: Path | None) -> Deployment:
-    """Returns what flags, environment and file name.
+    """Returns the deployment that flags, environment and file describe.
 
     Args:
-        context: of a command that has the options of `RabbitMqSettings` and `GatewaySettings`, below one that has those
-            of `GrpcSettings`.
+        context: the context of a command with the options of `RabbitMqSettings` and `GatewaySettings`, below a command
+            with those of `GrpcSettings`.
         config: the file; None for the one that the environment names.
     """
-    findings: list[Finding] = []
+    deployment = Deployment()
+    findings = deployment.findings
     try:
         document = ConfigDocument.load(config, profile=True)
     except ConfigurationError as error:
         findings.append(broken(CHECK, error.message, "no program starts", "correct the file"))
-        return Deployment(None, None, None, {}, findings)
+        return deployment
     findings += [warning(CHECK, text, "it has no effect", "remove the section") for text in document.warnings]
-    reader = _Reader(context, document, findings)
-    rabbitmq = reader.section(RabbitMqSettings, RABBITMQ, RABBITMQ_PATH, context)
-    gateway = reader.section(GatewaySettings, GATEWAY, GATEWAY_PATH, context)
-    client = reader.section(GrpcSettings, STORAGE, STORAGE_PATH, context.find_root())
-    broker = None if rabbitmq is None else reader.attempt(lambda: _broker(rabbitmq))
-    databases = _databases(reader, rabbitmq, gateway)
-    return Deployment(broker, gateway, client, databases, findings)
+    rabbitmq = _section(document, RabbitMqSettings, RABBITMQ, RABBITMQ_PATH, context, findings)
+    deployment.gateway = _section(document, GatewaySettings, GATEWAY, GATEWAY_PATH, context, findings)
+    deployment.client = _section(document, GrpcSettings, STORAGE, STORAGE_PATH, context.find_root(), findings)
+    if rabbitmq is not None:
+        with _reporting(findings):
+            deployment.broker = Broker(rabbitmq, amqp_parameters(rabbitmq), range_policy(rabbitmq))
+    for path, storage_config in _storage_configs(rabbitmq, deployment.gateway).items():
+        with _reporting(findings):
+            deployment.databases[path] = local_storage(
+                storage_config, path, read_connections=1, application_name="provgate-doctor"
+            )
+    return deployment
 
 
-class _Reader:
-    """Reads sections, and notes what is wrong with them."""
-
-    def __init__(self, context: click.Context, document: ConfigDocument, findings: list[Finding]) -> None:
-        self._context = context
-        self._document = document
-        self.findings = findings
-
-    def section(self, settings: type[S], name: str, path: str, context: click.Context) -> S | None:
-        """Returns a section; None where nothing names it, or it is wrong."""
-
-        def load() -> S | None:
-            given = self._document.section(name)
-            if not given and not _has_options(context, settings):
-                self.findings.append(skipped(CHECK, f"there is no {path}: what it configures is not checked"))
-                return None
-            if settings is GrpcSettings and given.pop("cls", "grpc") != "grpc":
-                raise ConfigurationError(
-                    f"{path}.cls: only `grpc` is reached over the network, by the gateway's address"
-                )
-            return load_section(context, settings, given, path)
-
-        section = self.attempt(load)
-        if section is not None:
-            self.findings.append(ok(CHECK, f"{path} can be read"))
-        return section
-
-    def attempt(self, load: Callable[[], T | None]) -> T | None:
-        """Returns what is loaded; None, and a finding, where it cannot be."""
+def version_finding() -> Finding:
+    """Returns the versions of the installed packages. Packages of extras may be missing."""
+    versions = [f"Python {platform.python_version()}"]
+    for package in _PACKAGES:
         try:
-            return load()
-        except ConfigurationError as error:
-            self.findings.append(broken(CHECK, error.message, _WHY, "correct the setting that the message names"))
-            return None
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ok("versions", ", ".join(versions))
+
+
+@contextmanager
+def _reporting(findings: list[Finding]) -> Iterator[None]:
+    """Turns a `ConfigurationError` of the block into a finding."""
+    try:
+        yield
+    except ConfigurationError as error:
+        why = "the programs that read this section do not start"
+        findings.append(broken(CHECK, error.message, why, "correct the setting that the message names"))
+
+
+def _section(
+    document: ConfigDocument,
+    settings: type[S],
+    name: str,
+    path: str,
+    context: click.Context,
+    findings: list[Finding],
+) -> S | None:
+    """Returns a section; None if it is not given, or wrong."""
+    section: S | None = None
+    with _reporting(findings):
+        given = document.section(name)
+        is_given = bool(given) or _has_options(context, settings)
+        if settings is GrpcSettings and given.pop("cls", "grpc") != "grpc":
+            raise ConfigurationError(f"{path}.cls: only `grpc` is reached over the network, by the gateway's address")
+        if is_given:
+            section = load_section(context, settings, given, path)
+            findings.append(ok(CHECK, f"{path} can be read"))
+        else:
+            findings.append(skipped(CHECK, f"there is no {path}: what it configures is not checked"))
+    return section
 
 
 def _has_options(context: click.Context, settings: type[Settings]) -> bool:
@@ -170,23 +159,15 @@ def _has_options(context: click.Context, settings: type[Settings]) -> bool:
     return any(name.startswith(prefix) and context.get_parameter_source(name) in given for name in context.params)
 
 
-def _broker(settings: RabbitMqSettings) -> Broker:
-    return Broker(settings, amqp_parameters(settings), range_policy(settings))
-
-
-def _databases(
-    reader: _Reader, rabbitmq: RabbitMqSettings | None, gateway: GatewaySettings | None
-) -> dict[str, LocalStorage]:
+def _storage_configs(rabbitmq: RabbitMqSettings | None, gateway: GatewaySettings | None) -> dict[str, dict[str, Any]]:
+    """Returns the configurations of the databases that gateway and workers use, by the path of their section."""
+    configs: dict[str, dict[str, Any]] = {}
+    of_gateway = None if gateway is None else gateway.storage_config
     if rabbitmq is not None and rabbitmq.topology == "existing":
-        return {}
-    configured: dict[str, dict[str, Any]] = {}
-    if rabbitmq is not None and (rabbitmq.storage_config or gateway is None or gateway.storage_config is None):
-        configured[RABBITMQ_PATH] = rabbitmq.storage_config
-    if gateway is not None and gateway.storage_config is not None:
-        configured[GATEWAY_PATH] = gateway.storage_config
-    opened = {path: reader.attempt(partial(_storage, config, path)) for path, config in configured.items()}
-    return {path: storage for path, storage in opened.items() if storage is not None}
-
-
-def _storage(config: dict[str, Any], path: str) -> LocalStorage:
-    return local_storage(config, path, read_connections=1, application_name="provgate-doctor")
+        return configs
+    # Without a database of its own the gateway uses that of the workers.
+    if rabbitmq is not None and (rabbitmq.storage_config or of_gateway is None):
+        configs[RABBITMQ_PATH] = rabbitmq.storage_config
+    if of_gateway is not None:
+        configs[GATEWAY_PATH] = of_gateway
+    return configs

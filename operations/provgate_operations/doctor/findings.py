@@ -1,68 +1,35 @@
-"""What a check finds."""
+"""The findings of checks, and the exit code that follows from them."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-T = TypeVar("T")
-
-
-async def in_daemon_thread(call: Callable[[], T], timeout_s: float) -> T:
-    """Returns what a call returns, which runs on a thread that does not hold up the end of the program.
-
-    Raises:
-        TimeoutError: it takes longer than `timeout_s`; it goes on meanwhile.
-        Exception: what the call raised.
-    """
-    done: Future[T] = Future()
-
-    def run() -> None:
-        if not done.set_running_or_notify_cancel():
-            return
-        try:
-            done.set_result(call())
-        except Exception as error:  # noqa: BLE001  # whoever waits decides
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wait_for(asyncio.wrap_future(done), timeout_s)
-
 
 class Severity(StrEnum):
-    """How bad a finding is.
-
-    Attributes:
-        OK: it is as it should be.
-        SKIPPED: there was nothing to check, or no way to; the finding says why.
-        WARNING: it works, and somebody should look at it.
-        BROKEN: something does not work, or what was acked is in danger.
-    """
+    """The severity of a finding."""
 
     OK = "ok"
-    SKIPPED = "skipped"
-    WARNING = "warning"
-    BROKEN = "broken"
+    SKIPPED = "skipped"  # the check could not run
+    WARNING = "warning"  # it works, but an operator should look at it
+    BROKEN = "broken"  # something does not work, or acked data is in danger
 
 
 _EXIT_CODES: Final = {Severity.OK: 0, Severity.SKIPPED: 0, Severity.WARNING: 1, Severity.BROKEN: 2}
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a check found; no text holds a secret.
+    """The result of a check. No text holds a secret.
 
     Attributes:
         check: the name of the check.
-        severity: how bad it is.
+        severity: the severity.
         what: what was found.
-        why: why it matters; empty where nothing is wrong.
-        remedy: the command that mends it, or what to change where; empty where nothing is wrong.
+        why: why it matters; empty if nothing is wrong.
+        remedy: the command that fixes it, or what to change where; empty if nothing is wrong.
     """
 
     check: str
@@ -73,17 +40,17 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def ok(check: str, what: str) -> Finding:
-    """Returns a finding of something that is as it should be."""
+    """Returns a finding where nothing is wrong."""
     return Finding(check, Severity.OK, what)
 
 
 def skipped(check: str, what: str) -> Finding:
-    """Returns a finding of something that was not checked."""
+    """Returns the finding of a check that could not run."""
     return Finding(check, Severity.SKIPPED, what)
 
 
 def warning(check: str, what: str, why: str, remedy: str) -> Finding:
-    """Returns a finding of something that somebody should look at."""
+    """Returns a finding that an operator should look at."""
     return Finding(check, Severity.WARNING, what, why, remedy)
 
 
@@ -93,5 +60,5 @@ def broken(check: str, what: str, why: str, remedy: str) -> Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Returns the exit code that findings have together: 0, 1 where the worst is a warning, 2 where it is broken."""
+    """Returns the exit code of the worst finding: 1 for a warning, 2 for something broken, else 0."""
     return max((_EXIT_CODES[finding.severity] for finding in findings), default=0)

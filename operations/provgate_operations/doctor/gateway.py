@@ -1,4 +1,4 @@
-"""The gateway: whether it answers, and what its health service says."""
+"""Checks of the gateway: reachable, and healthy by its health service."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from provgate_client.settings import GrpcSettings
 from provgate_gateway.health.health import BROKER, SERVICE, STORAGE
 from provgate_operations.doctor.deployment import Deployment
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped
+from provgate_runtime import ConfigurationError
 from provgate_runtime.addresses import local_address
 
 CHECK: Final = "gateway"
@@ -21,44 +22,37 @@ CHECK: Final = "gateway"
 _WHY: Final = {
     BROKER: "it does not reach the broker: writes wait, and end at their deadlines",
     STORAGE: "it does not reach its database: reads fail with UNAVAILABLE",
-    SERVICE: "clients that ask for its health go elsewhere",
+    SERVICE: "clients that ask for its health use another gateway",
 }
 
 
-def client_of(deployment: Deployment) -> GrpcSettings | None:
-    """Returns how to reach the gateway; None where that is not configured."""
-    if deployment.client is not None:
-        return deployment.client
-    gateway = deployment.gateway
-    # What a client must trust, and show, is not in the gateway's section.
-    if gateway is None or gateway.tls_certificate is not None or gateway.listen.endswith(":0"):
-        return None
-    return GrpcSettings(url=local_address(gateway.listen))
-
-
-def ask_gateway(settings: GrpcSettings, *, has_storage: bool, timeout_s: float) -> list[Finding]:
-    """Asks a gateway for the health of its services.
-
-    Args:
-        settings: how to reach it.
-        has_storage: whether it has a database to read from.
-        timeout_s: how long each answer may take.
-
-    Raises:
-        ConfigurationError: a file of certificates or keys cannot be read.
-    """
+def check_gateway(deployment: Deployment, timeout_s: float) -> list[Finding]:
+    """Asks the gateway for the health of its services. Each answer has the time limit `timeout_s`."""
+    settings = _client_settings(deployment)
+    if settings is None:
+        what = "neither provenance.storage nor an address in plain text in provenance.gateway names one"
+        return [skipped(CHECK, what)]
+    has_storage = deployment.broker is None or not deployment.broker.existing
     services = [SERVICE, BROKER, *([STORAGE] if has_storage else [])]
-    channel = open_channel(settings)
     try:
-        stub = health_pb2_grpc.HealthStub(channel)
-        return list(_findings(stub, services, settings, timeout_s))
+        channel = open_channel(settings)
+    except ConfigurationError as error:
+        return [broken(CHECK, error.message, "the client does not start", "correct the setting")]
+    try:
+        return list(_findings(health_pb2_grpc.HealthStub(channel), services, settings, timeout_s))
     finally:
         channel.close()
 
 
-def no_address() -> Finding:
-    """Returns the finding where it is not known how to reach a gateway."""
-    return skipped(CHECK, "neither provenance.storage nor an address in plain text in provenance.gateway names one")
+def _client_settings(deployment: Deployment) -> GrpcSettings | None:
+    """Returns how to reach the gateway; None if that is not configured."""
+    if deployment.client is not None:
+        return deployment.client
+    gateway = deployment.gateway
+    # The gateway's section does not say which certificates a client must trust and show.
+    if gateway is None or gateway.tls_certificate is not None or gateway.listen.endswith(":0"):
+        return None
+    return GrpcSettings(url=local_address(gateway.listen))
 
 
 def _findings(
@@ -69,7 +63,7 @@ def _findings(
         try:
             status = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s).status
         except grpc.RpcError as error:
-            yield _unanswered(error, settings)
+            yield _no_answer(error, settings)
             return
         if status == health_pb2.HealthCheckResponse.SERVING:
             yield ok(CHECK, f"{service} of {target} is SERVING")
@@ -78,7 +72,7 @@ def _findings(
             yield broken(CHECK, f"{service} of {target} is NOT_SERVING", _WHY[service], remedy)
 
 
-def _unanswered(error: grpc.RpcError, settings: GrpcSettings) -> Finding:
+def _no_answer(error: grpc.RpcError, settings: GrpcSettings) -> Finding:
     code, target = error.code(), settings.address.target
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         remedy = "provgate-gateway, or correct url and the tls_ settings of provenance.storage"

@@ -1,1 +1,1 @@
-"""`provgate top`: how gateways and workers are doing, live."""
+"""`provgate top`: rates, queues, latencies and connections of gateways and workers, live."""

@@ -1,1 +1,1 @@
-"""What gateway and workers say of themselves to those who run them: metrics, and whether they are alive and ready."""
+"""How gateway and workers are observed: metrics, liveness and readiness over HTTP, durations for statsd."""

@@ -1,10 +1,10 @@
-"""The metrics of a program: made in one registry under one prefix, and described for the reference."""
+"""The metrics of a program: in one registry, under one prefix, and described for docs/metrics.md."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -12,33 +12,35 @@ DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 COUNT_BUCKETS: Final = (1, 10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
 SIZE_BUCKETS_BYTES: Final = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864)
 
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A metric, for those who read of it.
+    """The description of a metric.
 
     Attributes:
-        name: as /metrics shows it, without the suffixes of a histogram's series.
-        kind: "counter", "gauge" or "histogram".
+        name: the name in /metrics, without the suffixes of a histogram's series.
+        kind: the kind.
         labels: the names of its labels.
-        text: what it says.
+        text: its help text.
     """
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Kind
     labels: tuple[str, ...]
     text: str
 
 
 class MetricSet:
-    """Makes the metrics of one program.
+    """Creates the metrics of one program.
 
     Args:
-        prefix: what every name begins with.
-        registry: where they are shown.
+        prefix: the prefix of every name.
+        registry: the registry of all metrics.
 
     Attributes:
-        described: all that were made, in their order.
+        described: all metrics, in the order of their creation.
     """
 
     def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
@@ -47,22 +49,21 @@ class MetricSet:
         self._registry = registry
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        """Returns a new counter; `_total` is added to its name."""
-        self._describe(f"{name}_total", "counter", labels, text)
-        return Counter(f"{self._prefix}_{name}", text, labels, registry=self._registry)
+        """Returns a new counter. `_total` is added to its name."""
+        return Counter(self._describe(name, "counter", labels, text), text, labels, registry=self._registry)
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
-        """Returns a new gauge. Of several processes it is the sum of those that live."""
-        self._describe(name, "gauge", labels, text)
-        full = f"{self._prefix}_{name}"
-        return Gauge(full, text, labels, registry=self._registry, multiprocess_mode="livesum")
+        """Returns a new gauge. With several processes its value is the sum over the live ones."""
+        full_name = self._describe(name, "gauge", labels, text)
+        return Gauge(full_name, text, labels, registry=self._registry, multiprocess_mode="livesum")
 
     def histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         """Returns a new histogram with the upper bounds `buckets`."""
-        self._describe(name, "histogram", labels, text)
-        return Histogram(f"{self._prefix}_{name}", text, labels, registry=self._registry, buckets=buckets)
+        full_name = self._describe(name, "histogram", labels, text)
+        return Histogram(full_name, text, labels, registry=self._registry, buckets=buckets)
 
-    def _describe(
-        self, name: str, kind: Literal["counter", "gauge", "histogram"], labels: Sequence[str], text: str
-    ) -> None:
-        self.described.append(Described(f"{self._prefix}_{name}", kind, tuple(labels), text))
+    def _describe(self, name: str, kind: Kind, labels: Sequence[str], text: str) -> str:
+        full_name = f"{self._prefix}_{name}"
+        shown = f"{full_name}_total" if kind == "counter" else full_name
+        self.described.append(Described(shown, kind, tuple(labels), text))
+        return full_name

@@ -1,4 +1,4 @@
-"""Durations for a statsd server: over UDP, and nobody waits or fails where it is away."""
+"""Durations for a statsd server, over UDP. Nothing waits or fails if the server is away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from statsd import StatsClient
@@ -14,69 +13,66 @@ from statsd import StatsClient
 logger = logging.getLogger(__name__)
 
 Durations: TypeAlias = Callable[[str, float], None]
-"""Takes what something is called, and how many seconds it took. Thread-safe; never raises."""
+"""Takes the name of an operation and its duration in seconds. Thread-safe; never raises."""
 
 _PORT: Final = "8125"
 
 
 def statsd_address(setting: str, given: str | None, environment: Mapping[str, str]) -> str | None:
-    """Returns the address of the statsd server, with its name resolved; None where there is none.
+    """Returns the address of the statsd server, with its name resolved; None if there is none.
 
-    A name that cannot be resolved is a warning: figures are no reason not to start.
+    A name that cannot be resolved is a warning; the program starts without durations.
 
     Args:
-        setting: its path in the configuration, for messages.
-        given: host and port, as they are set.
-        environment: where STATSD_HOST and STATSD_PORT may be, for where they are not.
+        setting: the path of the setting, for messages.
+        given: the value of the setting: host and port.
+        environment: STATSD_HOST and STATSD_PORT count if the setting is None.
     """
-    where, source = given, setting
-    if where is None and environment.get("STATSD_HOST"):
-        where, source = _joined(environment["STATSD_HOST"], environment.get("STATSD_PORT") or _PORT), "STATSD_HOST"
-    if where is None:
+    address, source = given, setting
+    if address is None and environment.get("STATSD_HOST"):
+        source = "STATSD_HOST"
+        address = _joined(environment["STATSD_HOST"], environment.get("STATSD_PORT") or _PORT)
+    if address is None:
         return None
-    host, _, port = where.rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)
     # UnicodeError: a label of the name is too long or empty.
     except (OSError, UnicodeError, OverflowError) as error:
-        text = "%s: no durations are sent, since %s cannot be resolved: %s"
-        logger.warning(text, source, where, error, extra={"action": "statsd.resolve"})
+        text = "%s: no durations are sent, because %s cannot be resolved: %s"
+        logger.warning(text, source, address, error, extra={"action": "statsd.resolve"})
         return None
-    address = found[0][4]
-    return _joined(str(address[0]), str(address[1]))
+    resolved = found[0][4]
+    return _joined(str(resolved[0]), str(resolved[1]))
 
 
 class DurationSender:
-    """Sends durations to a statsd server, or to nobody. Thread-safe. As a context manager it closes itself.
+    """Sends durations to a statsd server, if there is one. Thread-safe. A context manager that closes the socket.
 
     Args:
-        address: what `statsd_address` returned.
-        prefix: of all names, without a dot at its end.
+        address: the result of `statsd_address`.
+        prefix: the prefix of all names, without a dot at its end.
     """
 
     def __init__(self, address: str | None, prefix: str) -> None:
-        self._client = None if address is None else _client_of(address, prefix)
+        self._client: StatsClient | None = None
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            self._client = StatsClient(host.strip("[]"), int(port), prefix=prefix, ipv6=host.startswith("["))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._client is not None:
             self._client.close()
 
     def send(self, name: str, duration_s: float) -> None:
-        """Sends how many seconds something took, as milliseconds. Never raises."""
+        """Sends a duration, in milliseconds. Never raises."""
         if self._client is not None:
             # A call may end after the client was closed.
             with suppress(Exception):
                 self._client.timing(name, duration_s * 1000)
-
-
-def _client_of(address: str, prefix: str) -> StatsClient:
-    host, _, port = address.rpartition(":")
-    return StatsClient(host.strip("[]"), int(port), prefix=prefix, ipv6=host.startswith("["))
 
 
 def _joined(host: str, port: str) -> str:

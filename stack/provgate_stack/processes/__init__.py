@@ -1,1 +1,1 @@
-"""Child processes: started, waited for, stopped, and cleaned up after."""
+"""Child programs: start, readiness, stop, and the clean-up after a launcher that was killed."""

@@ -1,49 +1,67 @@
-"""The directory of one stack: what it keeps on disk, and how it is found again when its launcher died.
-
-Every process of a stack inherits an environment variable that names this directory. Whoever holds the directory's lock
-can therefore end all of them, also those whose pid nobody wrote down because the launcher was killed at that moment.
-"""
+"""The directory of one stack, locked while its launcher lives. `leftovers` explains the lock and the clean-up."""
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from provgate_stack.errors import StackError
-from provgate_stack.layout import (
+from provgate_stack.processes.leftovers import (
     DIRECTORY_VARIABLE,
     OUTSIDE_FILE,
     OUTSIDE_PARENT,
     OUTSIDE_PREFIX,
     ROLE_VARIABLE,
     RUNNING_FILE,
+    lock_if_free,
+    locked,
+    remove_stack,
+    start_guardian,
 )
-from provgate_stack.processes.guardian import Guardian
-from provgate_stack.processes.leftovers import lock_if_free, locked, remove_stack
+
+
+class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of a stack that was left running.
+
+    Attributes:
+        storage: its storage.
+        gateway: the gateway's address.
+        config: the configuration file for clients.
+        logs: the directory of the logs.
+        metrics: the addresses of the watch ports.
+        roles: the roles of its processes.
+    """
+
+    storage: str
+    gateway: str
+    config: str
+    logs: str
+    metrics: list[str]
+    roles: list[str]
 
 
 class StackDirectory:
-    """One stack's directory below the `.stack` of a clone, locked for as long as its launcher lives.
+    """The directory of a stack below the `.stack` of a clone.
 
     Attributes:
         path: absolute; mode 0700.
     """
 
-    def __init__(self, path: Path, held: int) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        self._held: int | None = held
-        self._guardian = Guardian(path)
+        self._lock: int | None = lock
+        self._guardian = start_guardian(path)
 
     @classmethod
     def claim(cls, root: Path, name: str) -> StackDirectory:
-        """Makes and locks a new directory, after whatever dead launchers left behind below `root` is removed.
+        """Makes and locks a new directory, after what dead launchers left below `root` is removed.
 
         Args:
-            root: the `.stack` of a clone; made where it does not exist.
-            name: of the directory.
+            root: the `.stack` of a clone; made if it does not exist.
+            name: the name of the directory.
 
         Raises:
             StackError: a living launcher has that directory, or a stack was left running in it.
@@ -56,14 +74,14 @@ class StackDirectory:
                 path.mkdir(mode=0o700)
             except FileExistsError as error:
                 raise StackError(f"another launcher is at work in {path}") from error
-            held = lock_if_free(path)
-        if held is None:
-            raise StackError(f"{path} was made here, and locked by somebody else")
-        return cls(path, held)
+            lock = lock_if_free(path)
+        if lock is None:
+            raise StackError(f"{path} is new, but another process has locked it")
+        return cls(path, lock)
 
     @classmethod
     def claim_new(cls, root: Path, kind: str) -> StackDirectory:
-        """As `claim`, with a name that starts with `kind` and that no other launcher has."""
+        """As `claim`, with a unique name that starts with `kind`."""
         return cls.claim(root, f"{kind}-{secrets.token_hex(4)}")
 
     def environment(self, role: str) -> dict[str, str]:
@@ -71,15 +89,15 @@ class StackDirectory:
         return {DIRECTORY_VARIABLE: str(self.path), ROLE_VARIABLE: role}
 
     def subdirectory(self, name: str) -> Path:
-        """Returns a directory below this one; it is made, mode 0700, where it does not exist."""
+        """Returns a directory below this one; made, mode 0700, if it does not exist."""
         path = self.path / name
         path.mkdir(mode=0o700, exist_ok=True)
         return path
 
     def outside_directory(self) -> Path:
-        """Makes a directory outside the clone, for a user who may not enter it, and returns it.
+        """Makes a directory outside the clone, for a user who may not enter the clone.
 
-        It is recorded before it is made, so that it never outlives this one.
+        It is recorded before it is made, so that it is always removed together with this one.
         """
         path = OUTSIDE_PARENT / f"{OUTSIDE_PREFIX}{secrets.token_hex(8)}"
         with (self.path / OUTSIDE_FILE).open("a", encoding="utf-8") as record:
@@ -87,52 +105,49 @@ class StackDirectory:
         path.mkdir(mode=0o700)
         return path
 
-    def keep_running(self, facts: dict[str, Any]) -> None:
-        """Gives the directory up without an end of its processes: `running` finds it and its facts afterwards."""
+    def keep_running(self, facts: RunningStack) -> None:
+        """Releases the directory and leaves its processes running. `running` finds it afterwards."""
         partial = self.path / "running.partial"
-        partial.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=2))
         partial.replace(self.path / RUNNING_FILE)
         self._release()
 
     def remove(self) -> None:
-        """Ends every process of the stack that is left, and removes all that is on disk. Idempotent."""
-        if self._held is None:
-            return
-        remove_stack(self.path)
-        self._release()
+        """Ends every process of the stack, and removes all its files. Idempotent; does nothing after `keep_running`."""
+        if self._lock is not None:
+            remove_stack(self.path)
+            self._release()
 
     def _release(self) -> None:
-        self._guardian.dismiss()
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        self._guardian.kill()
+        self._guardian.wait()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
-def running(root: Path) -> dict[Path, dict[str, Any]]:
-    """Returns the directories of the stacks that were left running below `root`, each with its facts."""
-    return {
-        file.parent: json.loads(file.read_text(encoding="utf-8")) for file in root.resolve().glob(f"*/{RUNNING_FILE}")
-    }
+def running(root: Path) -> dict[Path, RunningStack]:
+    """Returns the stacks that were left running below `root`, by their directories."""
+    files = root.resolve().glob(f"*/{RUNNING_FILE}")
+    return {file.parent: msgspec.json.decode(file.read_bytes(), type=RunningStack) for file in files}
 
 
 def remove_running(root: Path) -> None:
-    """Ends and removes the stacks that were left running below `root`, and what dead launchers left behind."""
-    if not root.is_dir():
-        return
-    with locked(root):
-        for file in root.glob(f"*/{RUNNING_FILE}"):
-            file.unlink()
-        _remove_abandoned(root)
+    """Ends and removes the stacks that were left running below `root`, and what dead launchers left."""
+    if root.is_dir():
+        with locked(root):
+            for file in root.glob(f"*/{RUNNING_FILE}"):
+                file.unlink()
+            _remove_abandoned(root)
 
 
 def _remove_abandoned(root: Path) -> None:
     for path in root.resolve().iterdir():
         if not path.is_dir() or (path / RUNNING_FILE).exists():
             continue
-        held = lock_if_free(path)
-        if held is None:
-            continue
-        try:
-            remove_stack(path)
-        finally:
-            os.close(held)
+        lock = lock_if_free(path)
+        if lock is not None:
+            try:
+                remove_stack(path)
+            finally:
+                os.close(lock)

@@ -1,4 +1,4 @@
-"""One child program: start, wait until ready, stop."""
+"""One child program: start, wait until ready, stop; and free ports for it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from provgate_stack.processes.leftovers import wait_gone
 
 LOOPBACK: Final = "127.0.0.1"
 
-# Below the ports that the kernel hands out to clients (from 32768), so that no outgoing connection takes a server's
-# port while that server is being restarted, and clear of the standard ports of any server in question.
+# Below the ports that the kernel gives to clients (from 32768), so that no outgoing connection takes a server's port
+# during its restart, and above the standard ports of all servers.
 _CANDIDATES: Final = range(20_000, 32_000)
 _ATTEMPTS: Final = 1_000
+
+_POLL_S: Final = 0.02
+_GONE_S: Final = 10.0
+_LOG_TAIL_LINES: Final = 30
 
 
 def free_ports(count: int) -> list[int]:
     """Returns `count` different ports that nothing listens on.
 
-    They are chosen at random, so that stacks that start at the same moment do not choose the same.
+    They are random, so that stacks that start at the same moment do not choose the same ports.
 
     Raises:
         StackError: no free port was found.
@@ -41,7 +45,7 @@ def free_ports(count: int) -> list[int]:
                 return ports
             if _hold(port, held):
                 ports.append(port)
-    raise StackError(f"{count} free ports between {_CANDIDATES.start} and {_CANDIDATES.stop} were not found")
+    raise StackError(f"there are not {count} free ports between {_CANDIDATES.start} and {_CANDIDATES.stop}")
 
 
 def free_port(preferred: int) -> int:
@@ -54,7 +58,7 @@ def free_port(preferred: int) -> int:
 
 def _hold(port: int, held: ExitStack) -> bool:
     candidate = held.enter_context(socket.socket())
-    # As servers do: a port of a server that has just ended (TIME_WAIT) counts as free.
+    # As servers do: the port of a server that has just ended (TIME_WAIT) is free.
     candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         candidate.bind((LOOPBACK, port))
@@ -64,15 +68,10 @@ def _hold(port: int, held: ExitStack) -> bool:
 
 
 class User(NamedTuple):
-    """Whom a program runs as."""
+    """The user that a program runs as."""
 
     uid: int
     gid: int
-
-
-_POLL_S: Final = 0.02
-_GONE_S: Final = 10.0
-_LOG_TAIL_LINES: Final = 30
 
 
 class ChildProgram:
@@ -83,8 +82,8 @@ class ChildProgram:
     Args:
         command: the program and its arguments.
         environment: the whole environment of the program.
-        log_path: where its standard output and error go.
-        user: runs as this user; as the launcher's where None.
+        log_path: the file of its standard output and error.
+        user: the user it runs as; the launcher's if None.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class ChildProgram:
 
     @property
     def pid(self) -> int:
-        """The pid of the program, which is its process group and session too.
+        """The pid of the program, which is also its process group and session.
 
         Raises:
             StackError: it was never started.
@@ -114,9 +113,11 @@ class ChildProgram:
         """Starts the program; returns at once."""
         if self.alive:
             raise StackError(f"{self.command[0]} runs already")
+        # Popen would have to fork to change the user, which a launcher with gRPC's threads may not survive.
+        as_user = ["setpriv", f"--reuid={self._user.uid}", f"--regid={self._user.gid}"] if self._user else []
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._as_user(), *self.command],
+                [*as_user, *(["--clear-groups", "--"] if as_user else []), *self.command],
                 cwd="/",
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -126,7 +127,7 @@ class ChildProgram:
             )
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Returns as soon as `ready` says so.
+        """Returns as soon as `ready` returns true.
 
         Raises:
             StartError: the program ended, or `timeout_s` passed.
@@ -134,46 +135,49 @@ class ChildProgram:
         deadline = time.monotonic() + timeout_s
         while not ready():
             if not self.alive:
-                raise StartError(f"{self._described()} ended with {self._started().returncode}{self._log_tail()}")
+                raise StartError(self._failure(f"ended with {self._started().returncode}"))
             if time.monotonic() > deadline:
-                raise StartError(f"{self._described()} was not ready in {timeout_s:.0f} s{self._log_tail()}")
+                raise StartError(self._failure(f"was not ready in {timeout_s:.0f} s"))
             time.sleep(_POLL_S)
 
     def complete(self, timeout_s: float) -> None:
-        """Returns when the program has done its work: it ended with exit code 0.
+        """Waits for the end of the program, with exit code 0.
 
         Raises:
-            StartError: it ended otherwise, or `timeout_s` passed; it was killed then.
+            StartError: it ended with another code, or `timeout_s` passed and it was killed.
         """
         try:
             code = self._started().wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             self.kill()
-            raise StartError(f"{self._described()} did not end in {timeout_s:.0f} s{self._log_tail()}") from error
+            raise StartError(self._failure(f"did not end in {timeout_s:.0f} s")) from error
         if code != 0:
-            raise StartError(f"{self._described()} ended with {code}{self._log_tail()}")
+            raise StartError(self._failure(f"ended with {code}"))
 
     def terminate(self, timeout_s: float = 30.0, request: signal.Signals = signal.SIGTERM) -> int:
-        """Asks the program to end, waits for it, and returns its exit code: minus the signal where one ended it.
+        """Asks the program to end, waits for it, and returns its exit code: minus the signal if one ended it.
 
         Raises:
-            StackError: it did not end in time; it was killed then.
+            StackError: it did not end in time and was killed.
         """
         if self.alive:
-            # A stopped process takes no signal but SIGKILL and SIGCONT.
+            # A stopped process handles no signal but SIGKILL and SIGCONT.
             self.cont()
             self._started().send_signal(request)
         try:
             return self._started().wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             self.kill()
-            raise StackError(f"{self._described()} did not end in {timeout_s:.0f} s{self._log_tail()}") from error
+            raise StackError(self._failure(f"did not end in {timeout_s:.0f} s")) from error
 
     def kill(self) -> None:
         """Kills the program, its process group and their descendants; returns when all are gone. Idempotent."""
         if self._process is None:
             return
-        descendants = self._descendants()
+        descendants: list[psutil.Process] = []
+        # They may have sessions of their own, as backends of PostgreSQL and ports of Erlang have.
+        with suppress(psutil.NoSuchProcess):
+            descendants = psutil.Process(self.pid).children(recursive=True)
         self._signal_group(signal.SIGKILL)
         for descendant in descendants:
             with suppress(psutil.NoSuchProcess):
@@ -186,14 +190,8 @@ class ChildProgram:
         self._signal_group(signal.SIGSTOP)
 
     def cont(self) -> None:
-        """Lets a suspended program go on (SIGCONT)."""
+        """Continues a suspended program (SIGCONT)."""
         self._signal_group(signal.SIGCONT)
-
-    def _as_user(self) -> list[str]:
-        # Not by Popen: to change the user it has to fork, which a launcher with gRPC's threads may not survive.
-        if self._user is None:
-            return []
-        return ["setpriv", f"--reuid={self._user.uid}", f"--regid={self._user.gid}", "--clear-groups", "--"]
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -204,16 +202,8 @@ class ChildProgram:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, request)
 
-    def _descendants(self) -> list[psutil.Process]:
-        # They may have a session of their own, as backends of PostgreSQL and ports of Erlang have.
-        try:
-            return psutil.Process(self.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-
-    def _described(self) -> str:
-        return " ".join(self.command[:2])
-
-    def _log_tail(self) -> str:
+    def _failure(self, what: str) -> str:
+        """Returns a message with the end of the log."""
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        return "\n".join([f"; the end of {self.log_path}:", *lines]) if lines else f" ({self.log_path} is empty)"
+        tail = "\n".join([f"; the end of {self.log_path}:", *lines]) if lines else f" ({self.log_path} is empty)"
+        return f"{' '.join(self.command[:2])} {what}{tail}"

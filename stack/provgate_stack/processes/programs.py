@@ -1,4 +1,4 @@
-"""The gateway and the workers as child programs, and the command line of the client."""
+"""Gateway, workers and client as child programs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _READY_S: Final = 60.0
 
 
 class ReadyFileProgram(ChildProgram):
-    """A program that makes a file when it is ready.
+    """A program that writes a file when it is ready.
 
     Attributes:
-        metrics_address: where it serves /metrics, /healthz and /readyz: `host:port`; "off" where nowhere.
+        metrics_address: the address of its watch port, `host:port`; "off" if it has none.
+        ready_file: the file.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class GatewayProgram(ReadyFileProgram):
 
     @property
     def address(self) -> str:
-        """Where it serves, once it is ready: `host:port`."""
+        """Its address once it is ready: `host:port`."""
         return self.ready_file.read_text(encoding="ascii").strip()
 
 
@@ -67,10 +68,10 @@ def program_path(name: str) -> str:
 
 
 def program_environment(directory: StackDirectory, role: str, config: Path) -> dict[str, str]:
-    """Returns the environment of a program of ours: the launcher's, but configured by the one file."""
-    inherited = {name: value for name, value in os.environ.items() if not _configures(name)}
+    """Returns the environment of a program of the stack: the launcher's, but only the file `config` configures it."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PROVGATE_", "STATSD_")) and name != "SWH_CONFIG_FILENAME"
+    }
     return inherited | directory.environment(role) | {"PROVGATE_CONFIG": str(config)}
-
-
-def _configures(variable: str) -> bool:
-    return variable.startswith(("PROVGATE_", "STATSD_")) or variable == "SWH_CONFIG_FILENAME"

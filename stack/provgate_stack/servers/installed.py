@@ -1,4 +1,7 @@
-"""Where the programs of the servers, and what else tests run, are on this machine."""
+"""The paths of the servers' programs, and of other programs that tests run, on this machine.
+
+Each function raises `MissingProgramError` if its program is not installed.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,24 @@ from typing import Final
 from provgate_stack.errors import MissingProgramError
 from provgate_stack.processes.programs import program_path
 
-# The programs in the package's own directory: those on the PATH of Debian change to the user `rabbitmq`.
+# The programs in the package's own directory: Debian's on the PATH change to the user `rabbitmq`.
 _RABBITMQ_PLACES: Final = ("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "opt/rabbitmq*/sbin", "usr/local/sbin")
 _POSTGRESQL_PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr/local/pgsql/bin", "usr/bin")
 
 
 def rabbitmq_programs() -> Path:
-    """Returns the directory that holds rabbitmq-server and rabbitmqctl, of the newest version that is installed.
-
-    Raises:
-        MissingProgramError: there is none.
-    """
+    """Returns the directory of rabbitmq-server and rabbitmqctl, of the newest installed version."""
     needed = ("rabbitmq-server", "rabbitmq-env", "rabbitmqctl")
-    return _found("RabbitMQ (Debian, Ubuntu: the package rabbitmq-server)", _RABBITMQ_PLACES, needed)
+    return _newest("RabbitMQ (Debian, Ubuntu: the package rabbitmq-server)", _RABBITMQ_PLACES, needed)
 
 
 def postgresql_programs() -> Path:
-    """Returns the directory that holds postgres and initdb, of the newest version that is installed.
-
-    Raises:
-        MissingProgramError: there is none.
-    """
-    return _found("PostgreSQL (Debian, Ubuntu: the package postgresql)", _POSTGRESQL_PLACES, ("postgres", "initdb"))
+    """Returns the directory of postgres and initdb, of the newest installed version."""
+    return _newest("PostgreSQL (Debian, Ubuntu: the package postgresql)", _POSTGRESQL_PLACES, ("postgres", "initdb"))
 
 
 def mongodb_program() -> str:
-    """Returns the path of SecantusDB's server, which is installed with what development needs.
-
-    Raises:
-        MissingProgramError: there is none.
-    """
+    """Returns the path of SecantusDB's server, which comes with the development tools."""
     program = program_path("secantusd-py")
     if not Path(program).is_file():
         raise MissingProgramError(f"SecantusDB is not installed beside {sys.executable}: run `make venv`")
@@ -49,11 +40,7 @@ def mongodb_program() -> str:
 
 
 def promtool_program() -> str:
-    """Returns the path of promtool, which checks rules for Prometheus.
-
-    Raises:
-        MissingProgramError: there is none.
-    """
+    """Returns the path of promtool, which checks rules for Prometheus."""
     program = shutil.which("promtool")
     if program is None:
         raise MissingProgramError(
@@ -62,7 +49,7 @@ def promtool_program() -> str:
     return program
 
 
-def _found(server: str, places: Sequence[str], needed: Sequence[str]) -> Path:
+def _newest(server: str, places: Sequence[str], needed: Sequence[str]) -> Path:
     directories = sorted({path for place in places for path in Path("/").glob(place)}, key=_version, reverse=True)
     on_path = shutil.which(needed[0])
     if on_path:

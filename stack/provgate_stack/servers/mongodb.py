@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,29 +12,25 @@ from provgate_stack.errors import StackError
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK, ChildProgram, free_ports
 from provgate_stack.servers.installed import mongodb_program
-from provgate_stack.servers.private import PrivateServer, ServerTls
+from provgate_stack.servers.private import PrivateServer, ServerTls, inherited_environment
 
 _READY_S: Final = 60.0
 _POLL_MS: Final = 500
 _CONTROL_MS: Final = 10_000
 
-# Of what surrounds the launcher, only this reaches a server.
-_INHERITED: Final = ("PATH", "LANG")
-
 
 class MongoDbServer(PrivateServer):
-    """A MongoDB server of our own: own port and data; whoever reaches loopback may do everything in it.
+    """A private MongoDB server: own port and data; every local user may do everything in it.
 
-    It tells its clients that it is a replica set of one member, at its own address: a client that reaches it over
-    something else needs `directConnection=true`. Port and data stay the same over restarts. An acked write is on disk.
-    Not thread-safe.
+    It presents itself as a replica set of one member at its own address, so a client that reaches it through another
+    address needs `directConnection=true`. Port and data stay the same over restarts. An acked write is on disk. Not
+    thread-safe.
 
     Args:
-        directory: of the stack that the server belongs to; all that it writes is below, but for the data where that
-            is elsewhere.
-        name: of its directory, where a stack has more than one.
-        data: where the data is, for a test that needs it on a disk of its own; made where it does not exist.
-        tls: has it take connections with TLS and a client's certificate alone.
+        directory: the directory of the stack; all files are below it, except `data` if that is elsewhere.
+        name: the name of its subdirectory, for a stack with several servers.
+        data: the directory of the data, for a test that needs its own disk; made if it does not exist.
+        tls: makes it require TLS and a client certificate.
 
     Raises:
         MissingProgramError: SecantusDB is not installed.
@@ -53,23 +48,19 @@ class MongoDbServer(PrivateServer):
         home = directory.subdirectory(name)
         (self.port,) = free_ports(1)
         configuration = home / "secantusd.toml"
-        # It is empty, and there so that no file of the user's or the system's is read.
+        # An empty file, so that no configuration of the user or the system is read.
         configuration.touch()
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        super().__init__(
-            ChildProgram(
-                [
-                    program,
-                    "--config",
-                    str(configuration),
-                    "--storage-path",
-                    str(data or home / "data"),
-                    *self._options(),
-                ],
-                environment | directory.environment("mongodb"),
-                home / "mongodb.log",
-            )
-        )
+        command = [program, "--config", str(configuration), "--storage-path", str(data or home / "data")]
+        command += ["--host", LOOPBACK, "--port", str(self.port), "--log-level", "WARNING"]
+        # Without it, a server that is killed loses the last writes that it has acked.
+        command.append("--sync-on-commit")
+        # The fault suite makes commands fail with `configureFailPoint`.
+        command.append("--enable-test-commands")
+        if tls is not None:
+            files = ("--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-file", tls.ca)
+            command += [*map(str, files), "--tls-require-client-cert"]
+        environment = inherited_environment() | directory.environment("mongodb")
+        super().__init__(ChildProgram(command, environment, home / "mongodb.log"))
 
     def url(self, database: str = "") -> str:
         """Returns the URL of a database, or of the server."""
@@ -92,7 +83,7 @@ class MongoDbServer(PrivateServer):
         self._server.wait_until(self._answers, _READY_S)
 
     def stop(self) -> None:
-        """Stops the server with a checkpoint, whoever is connected. Idempotent."""
+        """Stops the server with a checkpoint, even with connected clients. Idempotent."""
         if self._server.alive:
             self._server.terminate()
 
@@ -102,19 +93,19 @@ class MongoDbServer(PrivateServer):
         self.start()
 
     def require_users(self) -> None:
-        """Starts the server anew, for users alone: those that were made before, with their roles."""
+        """Restarts the server so that it serves only the users that were created before, with their roles."""
         self.stop()
         self._server.command.append("--auth")
         self.start()
 
     def url_of(self, user: str, password: str, database: str) -> str:
-        """Returns the URL of a database for a user, who is known to the database `admin`."""
+        """Returns the URL of a database for a user, who is stored in the database `admin`."""
         base, _, options = self.url(database).partition("?")
         options = "&".join(filter(None, (options, "authSource=admin")))
         return f"{base.replace('://', f'://{user}:{password}@', 1)}?{options}"
 
     def create_database(self, name: str) -> str:
-        """Returns the URL of a database. MongoDB makes it with the first write to it."""
+        """Returns the URL of a database. MongoDB creates it with the first write."""
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
@@ -128,23 +119,6 @@ class MongoDbServer(PrivateServer):
         except PyMongoError:
             return False
         return True
-
-    def _options(self) -> list[str]:
-        return [
-            *("--host", LOOPBACK, "--port", str(self.port), "--log-level", "WARNING"),
-            # Without it, a server that is killed loses what it has acked in its last moments.
-            "--sync-on-commit",
-            # The fault suite has it fail at a command of its choice: `configureFailPoint`.
-            "--enable-test-commands",
-            *self._tls_options(),
-        ]
-
-    def _tls_options(self) -> list[str]:
-        if self._tls is None:
-            return []
-        tls = self._tls
-        files = ("--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-file", tls.ca)
-        return [*map(str, files), "--tls-require-client-cert"]
 
 
 def mongodb_storage(url: str, **settings: Any) -> dict[str, Any]:

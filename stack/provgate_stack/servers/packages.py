@@ -1,4 +1,8 @@
-"""Gets the servers' packages through apt, without a system service being started by it."""
+"""Installs the servers' packages through apt, without starting their system services.
+
+Raises `MissingProgramError` if a package is missing and apt, or the right to use it, is too, and `StackError` if apt
+fails.
+"""
 
 from __future__ import annotations
 
@@ -11,79 +15,51 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from provgate_stack.command_line import uninterrupted
 from provgate_stack.errors import MissingProgramError, StackError
 from provgate_stack.servers.installed import postgresql_programs, promtool_program, rabbitmq_programs
 from provgate_stack.servers.selection import ExistingPostgreSql, ExistingRabbitMq
 
-# What packages' scripts ask before they start a service; 101 forbids it.
+# The scripts of packages run it before they start a service; 101 forbids the start.
 # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT: Final = """#!/bin/sh
-# Written by provgate while it installs packages, and removed by it afterwards.
-# cron comes with rabbitmq-server (by way of logrotate) where it was not there before.
+# Written by provgate while it installs packages, and removed afterwards.
+# rabbitmq-server depends on logrotate, and that on cron.
 case "$1" in rabbitmq-server* | postgresql* | prometheus* | epmd* | cron*) exit 101 ;; esac
 exit 0
 """
 
-# The services' processes, and who runs for RabbitMQ's beside them and stays when it stops.
-_SERVICES: Final = {"beam.smp": "rabbitmq-server", "postgres": "postgresql", "prometheus": "prometheus"}
-_EPMD: Final = "epmd"
-
-# For a dpkg that is at work: an interrupted one leaves packages that must be repaired by hand, and dpkg takes a Ctrl-C
-# at the terminal whatever apt-get does. Within sudo, as sudo asks for the password at the terminal.
-_OUT_OF_REACH: Final = ("setsid", "--wait")
+# An interrupted dpkg leaves packages that must be repaired by hand, and a Ctrl-C at the terminal reaches dpkg whatever
+# apt-get does. `setsid` runs within sudo, because sudo asks for the password at the terminal.
+_WITHOUT_TERMINAL: Final = ("setsid", "--wait")
 _WAIT_FOR_LOCK: Final = ("--option", "DPkg::Lock::Timeout=300")
 _APT_INSTALL: Final = ("install", "--yes", "--no-install-recommends")
 
 
 def install_missing_servers(storage: str) -> None:
-    """Installs the packages of the servers that are needed and not there; does nothing where none is missing.
+    """Installs the packages of the servers that a stack on `storage` needs and that are missing.
 
-    Args:
-        storage: what the stack runs on. MongoDB's server is no package of the system: it comes with `make venv`.
-
-    Raises:
-        MissingProgramError: a server is missing, and apt or the rights to use it are too.
-        StackError: apt failed.
+    MongoDB's server is no package of the system: it comes with `make venv`.
     """
     _install(_missing_servers(storage))
 
 
 def install_what_tests_need() -> None:
-    """Installs the packages that the tests need and that are not there: the servers, and Prometheus for its promtool.
-
-    Raises:
-        MissingProgramError: one is missing, and apt or the rights to use it are too.
-        StackError: apt failed.
-    """
-    _install(_missing_servers("postgresql") + ([] if _is_there(promtool_program) else ["prometheus"]))
-
-
-def _install(packages: list[str]) -> None:
-    if not packages:
-        _remove_forgotten_policy()
-        return
-    _require_apt(packages)
-    print(f"Installing {' and '.join(packages)}; their system services are not started", flush=True)
-    _apt("update")
-    _apt(*_APT_INSTALL, "--download-only", *packages)
-    with uninterrupted(), _services_not_started():
-        _apt(*_APT_INSTALL, *packages, before=_OUT_OF_REACH)
+    """Installs the missing packages that tests need: the servers, and Prometheus for its promtool."""
+    _install(_missing_servers("postgresql") + ([] if _is_installed(promtool_program) else ["prometheus"]))
 
 
 def _missing_servers(storage: str) -> list[str]:
     missing = []
-    if not ExistingRabbitMq.of_environment() and not _is_there(rabbitmq_programs):
+    if not ExistingRabbitMq.of_environment() and not _is_installed(rabbitmq_programs):
         missing.append("rabbitmq-server")
-    if storage == "postgresql" and not ExistingPostgreSql.of_environment() and not _is_there(postgresql_programs):
+    if storage == "postgresql" and not ExistingPostgreSql.of_environment() and not _is_installed(postgresql_programs):
         missing.append("postgresql")
     return missing
 
 
-def _is_there(find: Callable[[], object]) -> bool:
+def _is_installed(find: Callable[[], object]) -> bool:
     try:
         find()
     except MissingProgramError:
@@ -91,7 +67,11 @@ def _is_there(find: Callable[[], object]) -> bool:
     return True
 
 
-def _require_apt(packages: list[str]) -> None:
+def _install(packages: list[str]) -> None:
+    if not packages:
+        # A launcher that was killed during an installation left it.
+        _remove_own_policy()
+        return
     names = " and ".join(packages)
     if shutil.which("apt-get") is None:
         raise MissingProgramError(
@@ -101,6 +81,11 @@ def _require_apt(packages: list[str]) -> None:
         )
     if os.geteuid() != 0 and shutil.which("sudo") is None:
         raise MissingProgramError(f"{names} must be installed: run `apt-get install {' '.join(packages)}` as root")
+    print(f"Installing {names}; their system services are not started", flush=True)
+    _apt("update")
+    _apt(*_APT_INSTALL, "--download-only", *packages)
+    with uninterrupted(), _services_not_started():
+        _apt(*_APT_INSTALL, *packages, before=_WITHOUT_TERMINAL)
 
 
 def _as_root(*command: str) -> list[str]:
@@ -116,12 +101,9 @@ def _apt(*arguments: str, before: Sequence[str] = ()) -> None:
 
 @contextmanager
 def _services_not_started() -> Iterator[None]:
-    """Keeps the packages' system services from running; a policy that somebody else set stays as it is."""
-    if _POLICY.exists() and not _policy_is_ours():
-        before = _daemons()
+    """Forbids the packages to start their services. An administrator's policy stays as it is, and decides."""
+    if _POLICY.exists() and not _policy_is_own():
         yield
-        # Where that policy let them start. They were not there before, so nobody else uses them.
-        _end_services(_daemons() - before)
         return
     with tempfile.NamedTemporaryFile("w", prefix="provgate-policy-") as file:
         file.write(_POLICY_TEXT)
@@ -130,28 +112,13 @@ def _services_not_started() -> Iterator[None]:
     try:
         yield
     finally:
+        _remove_own_policy()
+
+
+def _remove_own_policy() -> None:
+    if _policy_is_own():
         subprocess.run(_as_root("rm", "-f", str(_POLICY)), check=True)
 
 
-def _daemons() -> set[psutil.Process]:
-    names = {*_SERVICES, _EPMD}
-    return {process for process in psutil.process_iter(["name"]) if process.info["name"] in names}
-
-
-def _end_services(started: set[psutil.Process]) -> None:
-    # Only those that run: to ask RabbitMQ's service anything, even to stop, starts an epmd.
-    for service in {_SERVICES[name] for name in (process.info["name"] for process in started) if name in _SERVICES}:
-        subprocess.run(_as_root("service", service, "stop"), stderr=subprocess.DEVNULL, check=False)
-    for process in started:
-        if process.info["name"] == _EPMD and process.is_running():
-            subprocess.run(_as_root("kill", str(process.pid)), check=False)
-
-
-def _remove_forgotten_policy() -> None:
-    # A launcher that was killed while it installed did not remove it.
-    if _policy_is_ours():
-        subprocess.run(_as_root("rm", "-f", str(_POLICY)), check=True)
-
-
-def _policy_is_ours() -> bool:
+def _policy_is_own() -> bool:
     return _POLICY.exists() and _POLICY.read_text(encoding="utf-8", errors="replace") == _POLICY_TEXT

@@ -6,8 +6,9 @@ import os
 import pwd
 import secrets
 import signal
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import psycopg2
 from psycopg2 import sql
@@ -16,32 +17,29 @@ from provgate_stack.errors import StackError
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK, ChildProgram, User, free_ports
 from provgate_stack.servers.installed import postgresql_programs
-from provgate_stack.servers.private import PrivateServer, ServerTls
+from provgate_stack.servers.private import PrivateServer, ServerTls, inherited_environment
 
 _USER: Final = "provgate"
 _READY_S: Final = 60.0
 _INITDB_S: Final = 120.0
 _MAX_CONNECTIONS: Final = 300
 
-# Of what surrounds the launcher, only this reaches a server: a stray PG* would change it.
-_INHERITED: Final = ("PATH", "LANG")
+ShutdownMode: TypeAlias = Literal["fast", "immediate"]
 
 # https://www.postgresql.org/docs/current/server-shutdown.html
-_REQUESTS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-
-ShutdownMode = Literal["fast", "immediate"]
+_SIGNALS: Final[dict[ShutdownMode, signal.Signals]] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
 class PostgreSqlCluster(PrivateServer):
-    """A PostgreSQL server of our own: own port, data and password; no socket outside of loopback TCP.
+    """A private PostgreSQL server: own port, data and password; only on loopback TCP.
 
     Port, data and password stay the same over restarts. Not thread-safe.
 
     Args:
-        directory: of the stack that the cluster belongs to. The data is below it, but for root: the server refuses to
-            run as root, so that it runs as another user then, with its data in a directory that this user can enter.
-        name: of its directory, where a stack has more than one.
-        tls: has it take connections with TLS alone, from users whose certificates have their names, by password too.
+        directory: the directory of the stack. The data is below it, except for root: the server refuses to run as root,
+            so it runs as another user, with its data in a directory that this user can enter.
+        name: the name of its subdirectory, for a stack with several clusters.
+        tls: makes it require TLS, a client certificate with the user's name, and the password.
 
     Raises:
         MissingProgramError: PostgreSQL is not installed.
@@ -53,20 +51,26 @@ class PostgreSqlCluster(PrivateServer):
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
         self._home = directory.subdirectory(name)
         self._place = directory.outside_directory() if self._user else self._home
-        self._hand_over(self._place)
+        self._give_to_user(self._place)
         self._data = self._place / "data"
         (self.port,) = free_ports(1)
         self._password = secrets.token_urlsafe(12)
-        self._environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        self._environment |= directory.environment("postgresql")
-        super().__init__(
-            ChildProgram(
-                [str(self._programs / "postgres"), "-D", str(self._data), *self._options()],
-                self._environment,
-                self._home / "postgresql.log",
-                self._user,
-            )
-        )
+        self._environment = inherited_environment() | directory.environment("postgresql")
+        settings: dict[str, object] = {
+            "port": self.port,
+            "listen_addresses": LOOPBACK,
+            "unix_socket_directories": "",
+            "max_connections": _MAX_CONNECTIONS,
+            # In the data directory, so that a killed server leaves no file in /dev/shm.
+            "dynamic_shared_memory_type": "mmap",
+            "timezone": "UTC",
+            "log_line_prefix": "%m [%p] %q%a@%d ",
+        }
+        if tls is not None:
+            settings |= {"ssl": "on", "ssl_ca_file": "ca.crt"}
+        command = [str(self._programs / "postgres"), "-D", str(self._data)]
+        command += [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+        super().__init__(ChildProgram(command, self._environment, self._home / "postgresql.log", self._user))
 
     def dsn(self, database: str = "postgres") -> str:
         """Returns the connection URL of a database, with user and password."""
@@ -94,7 +98,7 @@ class PostgreSqlCluster(PrivateServer):
     def stop(self, mode: ShutdownMode = "fast") -> None:
         """Stops the server: `fast` with a checkpoint, `immediate` with recovery at the next start. Idempotent."""
         if self._server.alive:
-            self._server.terminate(request=_REQUESTS[mode])
+            self._server.terminate(request=_SIGNALS[mode])
 
     def restart(self, mode: ShutdownMode = "fast") -> None:
         """Stops and starts the server, with the same port and data."""
@@ -102,7 +106,7 @@ class PostgreSqlCluster(PrivateServer):
         self.start()
 
     def create_database(self, name: str) -> str:
-        """Makes an empty database and returns its DSN."""
+        """Creates an empty database and returns its DSN."""
         create_database(self.dsn(), name)
         return self.dsn(name)
 
@@ -114,7 +118,7 @@ class PostgreSqlCluster(PrivateServer):
         password_file = self._place / "password"
         password_file.write_text(self._password, encoding="ascii")
         password_file.chmod(0o600)
-        self._hand_over(password_file)
+        self._give_to_user(password_file)
         command = [str(self._programs / "initdb"), "-D", str(self._data), "--username", _USER]
         command += ["--pwfile", str(password_file), "--auth", "scram-sha-256"]
         command += ["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
@@ -125,16 +129,15 @@ class PostgreSqlCluster(PrivateServer):
         finally:
             initdb.kill()
             password_file.unlink()
-        if self._tls is not None:
-            self._require_certificates(self._tls)
-
-    def _require_certificates(self, tls: ServerTls) -> None:
-        for source, name in ((tls.certificate, "server.crt"), (tls.key, "server.key"), (tls.ca, "ca.crt")):
+        if self._tls is None:
+            return
+        files = ((self._tls.certificate, "server.crt"), (self._tls.key, "server.key"), (self._tls.ca, "ca.crt"))
+        for source, name in files:
             copy = self._data / name
             copy.touch(mode=0o600)
-            # The server refuses a key that others may read, and may not be able to enter the place of the original.
+            # The server refuses a key that others may read, and may not be able to enter the original's directory.
             copy.write_bytes(source.read_bytes())
-            self._hand_over(copy)
+            self._give_to_user(copy)
         rule = f"hostssl all all {LOOPBACK}/32 scram-sha-256 clientcert=verify-full\n"
         (self._data / "pg_hba.conf").write_text(rule, encoding="ascii")
 
@@ -145,24 +148,9 @@ class PostgreSqlCluster(PrivateServer):
             return False
         return True
 
-    def _hand_over(self, path: Path) -> None:
+    def _give_to_user(self, path: Path) -> None:
         if self._user:
             os.chown(path, self._user.uid, self._user.gid)
-
-    def _options(self) -> list[str]:
-        settings = {
-            "port": self.port,
-            "listen_addresses": LOOPBACK,
-            "unix_socket_directories": "",
-            "max_connections": _MAX_CONNECTIONS,
-            # In the data directory, so that a killed server leaves no file in /dev/shm.
-            "dynamic_shared_memory_type": "mmap",
-            "timezone": "UTC",
-            "log_line_prefix": "%m [%p] %q%a@%d ",
-        }
-        if self._tls is not None:
-            settings |= {"ssl": "on", "ssl_ca_file": "ca.crt"}
-        return [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
 
 
 def postgresql_storage(dsn: str, **settings: Any) -> dict[str, Any]:
@@ -171,12 +159,12 @@ def postgresql_storage(dsn: str, **settings: Any) -> dict[str, Any]:
 
 
 def create_database(dsn: str, name: str) -> None:
-    """Makes an empty database on the server of `dsn`.
+    """Creates an empty database on the server of `dsn`.
 
     Raises:
         StackError: the server refused.
     """
-    # template0: what somebody added to template1 is not empty.
+    # template0: template1 may contain additions.
     _execute(dsn, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
 
 
@@ -191,19 +179,16 @@ def drop_database(dsn: str, name: str) -> None:
 
 def _execute(dsn: str, statement: sql.Composed) -> None:
     try:
-        connection = psycopg2.connect(dsn, connect_timeout=10)
-        try:
+        with closing(psycopg2.connect(dsn, connect_timeout=10)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
-        finally:
-            connection.close()
     except psycopg2.Error as error:
         raise StackError(f"PostgreSQL refused: {error}") from error
 
 
 def _unprivileged_user() -> User:
-    """Returns the user that the package made, else `nobody`."""
+    """Returns the user of the system's package, or `nobody`."""
     for name in ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(name)

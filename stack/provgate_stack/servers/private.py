@@ -1,7 +1,8 @@
-"""What the private servers have in common."""
+"""The common part of the private servers."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,13 @@ from provgate_stack.processes.process import ChildProgram
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """PEM files of a server that encrypts, and that takes only clients with a certificate.
+    """PEM files of a server that requires TLS and a client certificate.
 
     Attributes:
-        certificate, key: what the server shows; for 127.0.0.1.
-        ca: the authority that the certificates of server and clients come from.
-        client: key and chain of what the launcher itself shows, in one file that nobody else may read. PostgreSQL wants
-            the name of its user, `provgate`, as the common name.
+        certificate, key: of the server; for 127.0.0.1.
+        ca: the authority that issued the certificates of server and clients.
+        client: key and chain of the launcher, in one file that nobody else may read. PostgreSQL requires its user's
+            name, `provgate`, as the common name.
     """
 
     certificate: Path
@@ -25,8 +26,13 @@ class ServerTls:
     client: Path
 
 
+def inherited_environment(*names: str) -> dict[str, str]:
+    """Returns the variables of the launcher that a server inherits. A stray PG* or RABBITMQ_* would change it."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", *names) if name in os.environ}
+
+
 class PrivateServer:
-    """A server of our own that is one child program. Not thread-safe.
+    """A private server that is one child program. Not thread-safe.
 
     Args:
         server: the program, not yet started.
@@ -37,7 +43,7 @@ class PrivateServer:
 
     @property
     def pid(self) -> int:
-        """The pid of the server, which is its process group too."""
+        """The pid of the server, which is also its process group."""
         return self._server.pid
 
     @property
@@ -57,10 +63,10 @@ class PrivateServer:
     def suspend(self) -> None:
         """Stops the server's process group (SIGSTOP) until `resume`.
 
-        Its kernel still takes connections; what has a session of its own, as backends of PostgreSQL have, goes on.
+        The kernel still accepts connections. Processes with a session of their own, as backends of PostgreSQL, go on.
         """
         self._server.stop()
 
     def resume(self) -> None:
-        """Lets a suspended server go on (SIGCONT)."""
+        """Continues a suspended server (SIGCONT)."""
         self._server.cont()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import socket
@@ -15,7 +14,7 @@ from provgate_stack.errors import StackError
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK, ChildProgram, free_ports
 from provgate_stack.servers.installed import rabbitmq_programs
-from provgate_stack.servers.private import PrivateServer, ServerTls
+from provgate_stack.servers.private import PrivateServer, ServerTls, inherited_environment
 
 _USER: Final = "provgate"
 _READY_S: Final = 60.0
@@ -23,19 +22,16 @@ _CONTROL_S: Final = 60.0
 _PROBE_S: Final = 1.0
 _PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 
-# Of what surrounds the launcher, only this reaches a server: a stray RABBITMQ_* or ERL_* would change it.
-_INHERITED: Final = ("PATH", "LANG", "TMPDIR")
-
 
 class RabbitMqNode(PrivateServer):
-    """A RabbitMQ server of our own: own ports, data, cookie and epmd; nothing of an installed service is touched.
+    """A private RabbitMQ server: own ports, data, cookie and epmd. An installed service is not touched.
 
     Ports, data and password stay the same over restarts. Not thread-safe.
 
     Args:
-        directory: of the stack that the node belongs to; all that it writes is below.
-        name: of its directory, where a stack has more than one.
-        tls: has it listen for amqps:// alone.
+        directory: the directory of the stack; all files are below it.
+        name: the name of its subdirectory, for a stack with several nodes.
+        tls: makes it listen for amqps:// alone.
 
     Raises:
         MissingProgramError: RabbitMQ is not installed.
@@ -49,7 +45,7 @@ class RabbitMqNode(PrivateServer):
         self._password = secrets.token_urlsafe(12)
         self._environment = self._build_environment(distribution_port, epmd_port) | directory.environment("rabbitmq")
         self._write_files()
-        # Not the one that Erlang would start by itself as a daemon, which outlives the node.
+        # Erlang would start one as a daemon, which outlives the node.
         self._epmd = self._program("epmd", ["epmd", "-address", LOOPBACK, "-port", str(epmd_port)])
         super().__init__(self._program("rabbitmq", [str(self._programs / "rabbitmq-server")]))
 
@@ -86,7 +82,7 @@ class RabbitMqNode(PrivateServer):
         self._server.wait_until(self._accepts, _READY_S)
 
     def stop(self) -> None:
-        """Stops the node as an operator does, and its epmd. Idempotent."""
+        """Stops the node (SIGTERM) and its epmd. Idempotent."""
         if self._server.alive:
             self._server.terminate()
         self._epmd.kill()
@@ -102,7 +98,7 @@ class RabbitMqNode(PrivateServer):
         self.start()
 
     def ctl(self, *arguments: str) -> str:
-        """Returns what `rabbitmqctl --quiet` prints for the given arguments (0.4 s a call).
+        """Returns the output of `rabbitmqctl --quiet` (0.4 s a call).
 
         Raises:
             StackError: the command failed.
@@ -110,7 +106,7 @@ class RabbitMqNode(PrivateServer):
         return self._run([str(self._programs / "rabbitmqctl"), "--quiet", *arguments])
 
     def add_vhost(self, name: str) -> None:
-        """Makes an empty virtual host that the node's user may do everything in."""
+        """Creates an empty virtual host in which the node's user has all permissions."""
         permissions = f'<<"{_USER}">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"{_USER}">>'
         self.evaluate(
             f'ok = rabbit_vhost:add(<<"{name}">>, <<"{_USER}">>), '
@@ -118,11 +114,11 @@ class RabbitMqNode(PrivateServer):
         )
 
     def delete_vhost(self, name: str) -> None:
-        """Deletes a virtual host with all that is in it; connections to it are closed."""
+        """Deletes a virtual host with its content; connections to it are closed."""
         self.evaluate(f'ok = rabbit_vhost:delete(<<"{name}">>, <<"{_USER}">>).')
 
     def evaluate(self, expression: str) -> str:
-        """Returns the value of an Erlang expression that the node evaluates (20 ms, or 0.4 s without erl_call).
+        """Evaluates an Erlang expression in the node and returns its value (20 ms, or 0.4 s without erl_call).
 
         Raises:
             StackError: it failed.
@@ -137,39 +133,30 @@ class RabbitMqNode(PrivateServer):
             raise StackError(f"RabbitMQ answered {answer} to {expression}")
         return answer.removeprefix("{ok, ").removesuffix("}")
 
-    def _run(self, command: list[str], text: str | None = None) -> str:
+    def _run(self, command: list[str], text: str = "") -> str:
         try:
-            answer = subprocess.run(
-                command,
-                env=self._environment,
-                input=text if text is not None else "",
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_CONTROL_S,
+            done = subprocess.run(
+                command, env=self._environment, input=text, capture_output=True, text=True, timeout=_CONTROL_S
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise StackError(f"{command[0]}: {error}") from error
-        if answer.returncode != 0:
-            raise StackError(f"{' '.join(command)} ended with {answer.returncode}: {answer.stderr}{answer.stdout}")
-        return answer.stdout
+        if done.returncode != 0:
+            raise StackError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}{done.stdout}")
+        return done.stdout
 
     def _accepts(self) -> bool:
-        # The listener opens last in the boot; its answer starts with the octet of a method frame (Connection.Start).
+        # The listener opens last during the boot. It answers with a method frame (Connection.Start), whose type is 1.
         try:
-            with self._connected() as connection:
+            connection = socket.create_connection((LOOPBACK, self.port), timeout=_PROBE_S)
+            if self._tls is not None:
+                context = ssl.create_default_context(cafile=self._tls.ca)
+                context.load_cert_chain(self._tls.client)
+                connection = context.wrap_socket(connection, server_hostname=LOOPBACK)
+            with connection:
                 connection.sendall(_PROTOCOL_HEADER)
                 return connection.recv(1) == b"\x01"
         except OSError:
             return False
-
-    def _connected(self) -> socket.socket:
-        connection = socket.create_connection((LOOPBACK, self.port), timeout=_PROBE_S)
-        if self._tls is None:
-            return connection
-        context = ssl.create_default_context(cafile=self._tls.ca)
-        context.load_cert_chain(self._tls.client)
-        return context.wrap_socket(connection, server_hostname=LOOPBACK)
 
     def _program(self, name: str, command: list[str]) -> ChildProgram:
         return ChildProgram(command, self._environment, self._home / f"{name}.log")
@@ -182,27 +169,26 @@ class RabbitMqNode(PrivateServer):
         (self._home / "rabbitmq-env.conf").touch()
         configuration = self._home / "rabbitmq.conf"
         configuration.touch(mode=0o600)
-        lines = [f"default_user = {_USER}", f"default_pass = {self._password}", *self._listeners()]
+        lines = [f"default_user = {_USER}", f"default_pass = {self._password}"]
+        if self._tls is None:
+            lines.append(f"listeners.tcp.1 = {LOOPBACK}:{self.port}")
+        else:
+            lines += [
+                "listeners.tcp = none",
+                f"listeners.ssl.1 = {LOOPBACK}:{self.port}",
+                f"ssl_options.cacertfile = {self._tls.ca}",
+                f"ssl_options.certfile = {self._tls.certificate}",
+                f"ssl_options.keyfile = {self._tls.key}",
+                "ssl_options.verify = verify_peer",
+                "ssl_options.fail_if_no_peer_cert = true",
+            ]
         configuration.write_text("\n".join([*lines, ""]), encoding="ascii")
 
-    def _listeners(self) -> list[str]:
-        if self._tls is None:
-            return [f"listeners.tcp.1 = {LOOPBACK}:{self.port}"]
-        return [
-            "listeners.tcp = none",
-            f"listeners.ssl.1 = {LOOPBACK}:{self.port}",
-            f"ssl_options.cacertfile = {self._tls.ca}",
-            f"ssl_options.certfile = {self._tls.certificate}",
-            f"ssl_options.keyfile = {self._tls.key}",
-            "ssl_options.verify = verify_peer",
-            "ssl_options.fail_if_no_peer_cert = true",
-        ]
-
     def _build_environment(self, distribution_port: int, epmd_port: int) -> dict[str, str]:
-        # Each variable that names a file does so because its default is a file of the installed service.
+        # The default of each variable that names a file is a file of the installed service.
         on_loopback = "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false"
         home = str(self._home)
-        return {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
+        return inherited_environment("TMPDIR") | {
             "HOME": home,
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": LOOPBACK,

@@ -1,9 +1,9 @@
-"""The two servers below a stack: those that exist already, or private ones."""
+"""The two servers of a stack: existing ones, which the environment names, or private ones."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 from psycopg2.extensions import make_dsn
@@ -18,69 +18,72 @@ AMQP_VARIABLE: Final = "PROVGATE_AMQP_URL"
 POSTGRES_VARIABLE: Final = "PROVGATE_POSTGRES_DSN"
 MONGODB_VARIABLE: Final = "PROVGATE_MONGODB_URL"
 
+STORAGES: Final = {"postgresql": "PostgreSQL", "mongodb": "MongoDB"}
+"""The databases of a stack: the name in configurations, and the name for people."""
 
-class ExistingRabbitMq:
-    """A broker that somebody else runs, with one virtual host for us.
+_DATABASE: Final = "provgate"
 
-    Virtual hosts cannot be made over AMQP: the one of the URL is used as it is, and what is declared in it stays.
+
+class _ExistingServer:
+    """A server that somebody else runs.
+
+    Args:
+        url: the URL or DSN.
     """
+
+    variable: ClassVar[str]
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     @classmethod
-    def of_environment(cls) -> ExistingRabbitMq | None:
-        """Returns the broker that PROVGATE_AMQP_URL names, or None."""
-        url = os.environ.get(AMQP_VARIABLE)
+    def of_environment(cls) -> Self | None:
+        """Returns the server that the environment variable names, or None."""
+        url = os.environ.get(cls.variable)
         return cls(url) if url else None
 
+
+class ExistingRabbitMq(_ExistingServer):
+    """An existing broker, with one virtual host for the stack.
+
+    AMQP cannot create virtual hosts, so that of the URL is used as it is, and what is declared in it stays.
+    """
+
+    variable = AMQP_VARIABLE
+
     def __str__(self) -> str:
-        """Says where the broker is, without the password."""
+        """Returns the address without the password."""
         parts = urlsplit(self._url)
         return f"{parts.hostname}:{parts.port or 5672}{parts.path}"
 
     def url(self) -> str:
-        """Returns the URL as it was given."""
+        """Returns the URL."""
         return self._url
 
 
-class ExistingPostgreSql:
-    """A PostgreSQL server that somebody else runs, with one database for us."""
+class ExistingPostgreSql(_ExistingServer):
+    """An existing PostgreSQL server, with one database for the stack."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-
-    @classmethod
-    def of_environment(cls) -> ExistingPostgreSql | None:
-        """Returns the server that PROVGATE_POSTGRES_DSN names, or None."""
-        dsn = os.environ.get(POSTGRES_VARIABLE)
-        return cls(dsn) if dsn else None
+    variable = POSTGRES_VARIABLE
 
     def storage_config(self) -> dict[str, Any]:
         """Returns the storage configuration of the database that the DSN names."""
-        return postgresql.postgresql_storage(self._dsn)
+        return postgresql.postgresql_storage(self._url)
 
     def create_database(self, name: str) -> str:
-        """Makes an empty database beside the given one and returns its DSN; the user needs CREATEDB for it."""
-        postgresql.create_database(self._dsn, name)
-        return str(make_dsn(self._dsn, dbname=name))
+        """Creates an empty database beside the given one and returns its DSN; the user needs CREATEDB."""
+        postgresql.create_database(self._url, name)
+        return str(make_dsn(self._url, dbname=name))
 
     def drop_database(self, name: str) -> None:
-        """Drops a database that `create_database` made."""
-        postgresql.drop_database(self._dsn, name)
+        """Drops a database that `create_database` created."""
+        postgresql.drop_database(self._url, name)
 
 
-class ExistingMongoDb:
-    """A MongoDB server, or a replica set, that somebody else runs, with one database for us."""
+class ExistingMongoDb(_ExistingServer):
+    """An existing MongoDB server or replica set, with one database for the stack."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    @classmethod
-    def of_environment(cls) -> ExistingMongoDb | None:
-        """Returns the server that PROVGATE_MONGODB_URL names, or None."""
-        url = os.environ.get(MONGODB_VARIABLE)
-        return cls(url) if url else None
+    variable = MONGODB_VARIABLE
 
     def storage_config(self) -> dict[str, Any]:
         """Returns the storage configuration of the database that the URL names."""
@@ -90,7 +93,7 @@ class ExistingMongoDb:
         """Returns the URL of a database beside the given one; the user needs the right to write to it."""
         parts = urlsplit(self._url)
         given = parts.path.lstrip("/")
-        # A user is known to the database of the URL unless told otherwise:
+        # By default a user is looked up in the database of the URL:
         # https://www.mongodb.com/docs/manual/reference/connection-string-options/
         if parts.username and given and "authsource" not in parse_qs(parts.query.lower()):
             parts = parts._replace(query="&".join(filter(None, (parts.query, f"authSource={given}"))))
@@ -101,18 +104,12 @@ class ExistingMongoDb:
         mongodb.drop_database(self._url, name)
 
 
-STORAGES: Final = {"postgresql": "PostgreSQL", "mongodb": "MongoDB"}
-"""The databases that a stack can run on, as configurations name them and as people do."""
-
-_DATABASE: Final = "provgate"
-
-
 class Servers:
-    """A broker and a database server, of which those are started that the environment does not name.
+    """A broker and a database server. Those that the environment does not name are private, and started.
 
     Args:
-        directory: of the stack that they are for.
-        storage: of `STORAGES`.
+        directory: the directory of the stack.
+        storage: a key of `STORAGES`.
 
     Raises:
         MissingProgramError: a server is needed and not installed.
@@ -120,35 +117,28 @@ class Servers:
 
     def __init__(self, directory: StackDirectory, storage: str) -> None:
         self.rabbitmq = ExistingRabbitMq.of_environment() or RabbitMqNode(directory)
-        self.database = _database_server(directory, storage)
+        self.database: ExistingPostgreSql | PostgreSqlCluster | ExistingMongoDb | MongoDbServer
+        if storage == "mongodb":
+            self.database = ExistingMongoDb.of_environment() or MongoDbServer(directory)
+        else:
+            self.database = ExistingPostgreSql.of_environment() or PostgreSqlCluster(directory)
         self._storage = storage
 
     def start(self) -> tuple[str, dict[str, Any]]:
         """Starts the private ones; returns the broker's URL and the storage configuration once both are ready."""
         if isinstance(self.rabbitmq, RabbitMqNode):
             self.rabbitmq.launch()
-        storage_config = self._start_database()
+        if isinstance(self.database, ExistingPostgreSql | ExistingMongoDb):
+            storage_config = self.database.storage_config()
+        else:
+            self.database.start()
+            self.database.create_database(_DATABASE)
+            storage_config = self.database.storage_config(_DATABASE)
         if isinstance(self.rabbitmq, RabbitMqNode):
             self.rabbitmq.wait_ready()
         return self.rabbitmq.url(), storage_config
 
     def private_roles(self) -> list[str]:
         """Returns the roles of the private ones' processes."""
-        private = {"rabbitmq": self.rabbitmq, self._storage: self.database}
-        kinds = RabbitMqNode | PostgreSqlCluster | MongoDbServer
-        return [role for role, server in private.items() if isinstance(server, kinds)]
-
-    def _start_database(self) -> dict[str, Any]:
-        if isinstance(self.database, ExistingPostgreSql | ExistingMongoDb):
-            return self.database.storage_config()
-        self.database.start()
-        self.database.create_database(_DATABASE)
-        return self.database.storage_config(_DATABASE)
-
-
-def _database_server(
-    directory: StackDirectory, storage: str
-) -> ExistingPostgreSql | PostgreSqlCluster | ExistingMongoDb | MongoDbServer:
-    if storage == "mongodb":
-        return ExistingMongoDb.of_environment() or MongoDbServer(directory)
-    return ExistingPostgreSql.of_environment() or PostgreSqlCluster(directory)
+        servers = {"rabbitmq": self.rabbitmq, self._storage: self.database}
+        return [role for role, server in servers.items() if not isinstance(server, _ExistingServer)]

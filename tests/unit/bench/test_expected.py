@@ -1,9 +1,11 @@
+"""The rows that writes leave."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bench.expected import expected_rows
-from bench.loads import Write
+from bench.writes.expected import expected_rows
+from bench.writes.loads import Write
 from provgate_storage import EntityType, RelationData, RelationType, RevisionData
 
 ONE, OTHER = b"\x01" * 20, b"\x02" * 20

@@ -1,3 +1,5 @@
+"""The choice of parts."""
+
 from __future__ import annotations
 
 import pytest

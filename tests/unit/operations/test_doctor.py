@@ -1,4 +1,4 @@
-"""What follows from what was found."""
+"""Findings, exit codes and clocks of the doctor."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_the_worst_finding_is_the_exit_code(findings: list[Finding], code: int) 
     assert exit_code(findings) == code
 
 
-@pytest.mark.parametrize(("told_s", "offset_s"), [(0.5, 0), (0, 0), (1, 0), (4, 3), (-2, -2)])
-def test_what_the_round_trip_explains_is_no_offset(told_s: float, offset_s: float) -> None:
-    assert clock_offset_s(ASKED, ASKED + timedelta(seconds=told_s), ANSWERED) == offset_s
+@pytest.mark.parametrize(("database_s", "offset_s"), [(0.5, 0), (0, 0), (1, 0), (4, 3), (-2, -2)])
+def test_what_the_round_trip_explains_is_no_offset(database_s: float, offset_s: float) -> None:
+    assert clock_offset_s(ASKED, ASKED + timedelta(seconds=database_s), ANSWERED) == offset_s
 
 
 @pytest.mark.parametrize(

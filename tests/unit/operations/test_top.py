@@ -1,16 +1,16 @@
-"""Figures out of two looks at programs, and their picture."""
+"""The figures from two scrapes of programs, and their picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from provgate_operations.top.figures import Figures, Latency, Role, Scrape, Source, figures, quantile, since_start
+from provgate_operations.top.figures import Figures, Latency, figures, first_figures, quantile
+from provgate_operations.top.scrape import Role, Scrape, Source
 from provgate_operations.top.view import view
 
 GATEWAY, OTHER = Source(Role.GATEWAY, "one:9464"), Source(Role.GATEWAY, "two:9464")
@@ -25,7 +25,7 @@ def scraped(source: Source, taken_at: float, registry: CollectorRegistry) -> Scr
 
 
 def gateway(source: Source, taken_at: float, acked: int, depths: tuple[int, ...] = (), consumers: int = 1) -> Scrape:
-    """A look at a gateway that has acked so many entries, each within 0.2 s."""
+    """A scrape of a gateway that has acked `acked` entries, each within 0.2 s."""
     registry = CollectorRegistry()
     Counter("provgate_gateway_entries_acked", "", ["method"], registry=registry).labels("content_add").inc(acked)
     to_ack = Histogram("provgate_gateway_publish_to_ack_seconds", "", ["method"], buckets=(0.1, 0.3), registry=registry)
@@ -53,29 +53,29 @@ def silent(taken_at: float) -> Scrape:
 def test_rates_are_those_of_all_programs_together() -> None:
     before = [gateway(GATEWAY, 10, 100), gateway(OTHER, 10, 50), silent(10)]
     now = [gateway(GATEWAY, 12, 300), gateway(OTHER, 12, 60), silent(12)]
-    told = figures(before, now)
-    assert told.interval_s == 2
-    assert told.rates["acked"] == pytest.approx(100 + 5)
-    assert told.rates["received"] == 0
-    assert (told.unacked_entries.used, told.unacked_entries.bound) == (500, 2 * BOUND)
+    found = figures(before, now)
+    assert found.interval_s == 2
+    assert found.rates["acked"] == pytest.approx(100 + 5)
+    assert found.rates["received"] == 0
+    assert (found.unacked_entries.used, found.unacked_entries.bound) == (500, 2 * BOUND)
 
 
-def test_a_program_that_began_anew_counts_from_nothing() -> None:
+def test_the_counters_of_a_restarted_program_begin_at_zero() -> None:
     assert figures([gateway(GATEWAY, 10, 500)], [gateway(GATEWAY, 12, 20)]).rates["acked"] == pytest.approx(10)
 
 
-def test_one_that_does_not_answer_is_told_and_no_end() -> None:
-    told = figures([gateway(GATEWAY, 1, 0), silent(1)], [gateway(GATEWAY, 2, 7), silent(2)])
-    assert told.rates["acked"] == pytest.approx(7)
-    assert [program.problem for program in told.programs] == [None, "Connection refused"]
+def test_a_program_that_does_not_answer_is_shown_beside_the_others() -> None:
+    found = figures([gateway(GATEWAY, 1, 0), silent(1)], [gateway(GATEWAY, 2, 7), silent(2)])
+    assert found.rates["acked"] == pytest.approx(7)
+    assert [program.problem for program in found.programs] == [None, "Connection refused"]
 
 
-def test_one_that_answers_for_the_first_time_has_no_rate_yet() -> None:
+def test_a_program_that_answers_for_the_first_time_has_no_rate() -> None:
     before = Scrape(GATEWAY, 1, problem="Connection refused")
     assert figures([before], [gateway(GATEWAY, 2, 7)]).rates["acked"] == 0
 
 
-def test_latencies_are_of_the_time_between_alone() -> None:
+def test_latencies_are_those_between_the_scrapes() -> None:
     assert figures([gateway(GATEWAY, 1, 5)], [gateway(GATEWAY, 2, 5)]).latencies["publish to ack"] == Latency(
         None, None
     )
@@ -84,7 +84,7 @@ def test_latencies_are_of_the_time_between_alone() -> None:
     assert latency.p99_s == pytest.approx(0.298)
 
 
-def test_several_gateways_see_the_same_queues() -> None:
+def test_several_gateways_inspect_the_same_queues() -> None:
     now = [gateway(GATEWAY, 2, 0, (1, 0, 4)), gateway(OTHER, 2, 0, (1, 2, 3))]
     (content,) = figures(now, now).ranges
     assert (content.exchange, content.operation, content.depths) == ("content", "content_add", [1, 2, 4])
@@ -114,21 +114,21 @@ def test_quantiles(buckets: dict[float, float], share: float, expected: float | 
     assert quantile(buckets, share) == (None if expected is None else pytest.approx(expected))
 
 
-def drawn(told: Figures) -> str:
+def drawn(found: Figures) -> str:
     console = Console(width=120, force_terminal=False)
     with console.capture() as captured:
-        console.print(view(told))
+        console.print(view(found))
     return captured.get()
 
 
-@pytest.mark.parametrize("before", [lambda now: now, since_start], ids=["later", "at first"])
-def test_the_picture_has_all_that_is_told(before: Callable[[list[Scrape]], list[Scrape]]) -> None:
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_picture_has_all_figures(is_first: bool) -> None:
     now = [gateway(GATEWAY, 2, 0, (0, 0, 9), consumers=0), silent(2)]
-    text = drawn(figures(before(now), now))
+    text = drawn(first_figures(now) if is_first else figures(now, now))
     for part in ("one:9464", "publisher 1", "does not answer: Connection refused", "··█", "no consumer: 0, 1, 2"):
         assert part in text
     assert "250 of 1,000 (25%)" in text
 
 
 def test_a_picture_of_nothing() -> None:
-    assert "no gateway has told of queues yet" in drawn(figures([silent(1)], [silent(2)]))
+    assert "no gateway has inspected queues yet" in drawn(figures([silent(1)], [silent(2)]))

@@ -1,4 +1,4 @@
-"""`make check-protos` notices a change of the protos that breaks the clients of the last release, committed or not."""
+"""`make check-protos` fails if a change of the protos breaks the clients of the last release, committed or not."""
 
 from __future__ import annotations
 

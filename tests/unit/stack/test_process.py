@@ -1,6 +1,9 @@
+"""Child programs, and free ports for them."""
+
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -9,11 +12,18 @@ import pytest
 
 from provgate_stack.errors import StackError, StartError
 from provgate_stack.processes.leftovers import wait_gone
-from provgate_stack.processes.process import ChildProgram
+from provgate_stack.processes.process import LOOPBACK, ChildProgram, free_port, free_ports
 
 
 def child(script: str, log_path: Path) -> ChildProgram:
     return ChildProgram(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, log_path)
+
+
+def ready_child(script: str, log_path: Path) -> ChildProgram:
+    program = child(f"{script}; echo ready; while :; do sleep 0.01; done", log_path)
+    program.start()
+    program.wait_until(lambda: b"ready" in log_path.read_bytes(), timeout_s=10)
+    return program
 
 
 @pytest.fixture
@@ -22,18 +32,14 @@ def log_path(tmp_path: Path) -> Path:
 
 
 def test_exit_code_is_returned(log_path: Path) -> None:
-    program = child("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done", log_path)
-    program.start()
-    program.wait_until(lambda: b"ready" in log_path.read_bytes(), timeout_s=10)
+    program = ready_child("trap 'exit 7' TERM", log_path)
     assert program.alive
     assert program.terminate() == 7
     assert not program.alive
 
 
 def test_program_that_ignores_the_request_is_killed_and_reported(log_path: Path) -> None:
-    program = child("trap '' TERM; echo ready; while :; do sleep 0.01; done", log_path)
-    program.start()
-    program.wait_until(lambda: b"ready" in log_path.read_bytes(), timeout_s=10)
+    program = ready_child("trap '' TERM", log_path)
     with pytest.raises(StackError, match="did not end"):
         program.terminate(timeout_s=0.1)
     assert not program.alive
@@ -109,3 +115,21 @@ def test_program_that_was_never_started_has_no_pid(log_path: Path) -> None:
     program.kill()
     with pytest.raises(StackError, match="not started"):
         _ = program.pid
+
+
+def test_ports_differ_are_free_and_are_not_those_of_clients() -> None:
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    assert all(port < 32_768 for port in ports)
+    for port in ports[:5]:
+        with socket.socket() as server:
+            server.bind((LOOPBACK, port))
+
+
+def test_preferred_port_is_used_if_it_is_free() -> None:
+    (preferred,) = free_ports(1)
+    assert free_port(preferred) == preferred
+    with socket.socket() as server:
+        server.bind((LOOPBACK, preferred))
+        server.listen()
+        assert free_port(preferred) != preferred

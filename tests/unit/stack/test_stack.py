@@ -1,3 +1,5 @@
+"""The configuration of a stack, and the environment of its programs."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

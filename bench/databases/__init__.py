@@ -1,0 +1,1 @@
+"""The databases of the subjects: emptied before a run, checked after it."""

@@ -1,0 +1,1 @@
+"""The results: figures, goals, tables, JSON and a picture."""

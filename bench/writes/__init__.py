@@ -1,0 +1,1 @@
+"""The writes that are measured, and the rows that they leave."""
