@@ -22,7 +22,7 @@ from tests.integration.access_calls import issue
 from tests.integration.gateway_calls import OpenWrite, content_id, contents, outcome_of_unary
 from tests.integration.scripted_workers import ScriptedWorkers
 
-STAYS = "what was read before stays in force"
+STAYS = "the last valid content stays in force"
 
 
 @dataclass

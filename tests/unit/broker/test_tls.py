@@ -1,3 +1,5 @@
+"""The TLS files of a connection to the broker."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -5,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provgate_broker.configured import PATH, amqp_parameters
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import PATH, RabbitMqSettings, amqp_parameters
 from provgate_runtime import ConfigurationError, convert
 from tests.certificates import Authority, PemFiles
 
@@ -68,19 +69,11 @@ def test_a_certificate_without_a_key_is_refused(shown: PemFiles) -> None:
 
 
 @pytest.mark.parametrize("name", ["tls_ca_file", "tls_cert_file", "tls_key_file"])
-def test_a_missing_file_is_named(authority: Authority, shown: PemFiles, tmp_path: Path, name: str) -> None:
-    files = {"tls_ca_file": authority.ca, "tls_cert_file": shown.certificate, "tls_key_file": shown.key}
-    missing = tmp_path / "missing"
-    assert refusal(files | {name: missing}).startswith(f"provenance.rabbitmq.{name}: {missing} cannot be read: No ")
-
-
-@pytest.mark.parametrize("name", ["tls_ca_file", "tls_cert_file", "tls_key_file"])
-def test_a_file_that_is_something_else_is_named(
-    authority: Authority, shown: PemFiles, tmp_path: Path, name: str
-) -> None:
+def test_a_wrong_file_is_named(authority: Authority, shown: PemFiles, tmp_path: Path, name: str) -> None:
     files = {"tls_ca_file": authority.ca, "tls_cert_file": shown.certificate, "tls_key_file": shown.key}
     other = tmp_path / "other"
-    other.write_text("secret that is no PEM")
+    assert refusal(files | {name: other}).startswith(f"provenance.rabbitmq.{name}: {other} cannot be read: No ")
+    other.write_text("secret, and not PEM")
     text = refusal(files | {name: other})
     assert text.startswith("provenance.rabbitmq.tls_")
     assert name in text
