@@ -20,7 +20,7 @@ from provgate.v1 import provenance_storage_pb2_grpc
 from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology.policy import RangePolicy
-from provgate_gateway.access.certificates import certificate_problem, reloaded_credentials
+from provgate_gateway.access.certificates import certificate_problem, host_and_port, server_credentials
 from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
 from provgate_gateway.health.health import SERVICE, HealthServicer, HealthWatch, Readiness
@@ -38,8 +38,6 @@ from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
 from provgate_gateway.write.call import WriteCall, WritePolicy
 from provgate_gateway.write.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load
 from provgate_gateway.write.intake import Intake
-from provgate_runtime import ConfigurationError
-from provgate_runtime.addresses import is_loopback
 from provgate_runtime.watch.conditions import Condition
 from provgate_runtime.watch.statsd import Durations
 from provgate_runtime.watch.watching import WatchAddress, watched
@@ -49,7 +47,6 @@ from provgate_storage.model import ProvenanceResult
 logger = logging.getLogger(__name__)
 
 _PATH: Final = "provenance.gateway"
-_PORT_MAX: Final = 65535
 
 UNREAD_MAX_BYTES: Final = 64 * 1024
 METADATA_MAX_BYTES: Final = 16 * 1024
@@ -309,18 +306,6 @@ class Gateway:
         return [task for task in tasks if task.done()]
 
 
-def host_and_port(listen: str) -> tuple[str, int]:
-    """Returns the two parts of an address. The host of an IPv6 address keeps its brackets.
-
-    Raises:
-        ConfigurationError: the port is too large. gRPC would take another one.
-    """
-    host, _, port = listen.rpartition(":")
-    if int(port) > _PORT_MAX:
-        raise ConfigurationError(f"{_PATH}.listen: a port is at most {_PORT_MAX}, not {port}")
-    return host, int(port)
-
-
 def is_taken(host: str, port: int) -> bool:
     """Returns whether a port is in use on any of a host's addresses. gRPC is content with one that is free."""
     try:
@@ -336,26 +321,3 @@ def is_taken(host: str, port: int) -> bool:
             if error.errno == errno.EADDRINUSE:
                 return True
     return False
-
-
-def server_credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
-    """Returns the credentials to serve with; None for plain text.
-
-    Raises:
-        ConfigurationError: the address is invalid, plain text is not allowed on it, or a TLS file cannot be read or has
-            the wrong content.
-    """
-    host, _ = host_and_port(settings.listen)
-    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    if certificate is not None and key is not None:
-        return reloaded_credentials(certificate, key, client_ca)
-    if certificate is not None or key is not None:
-        raise ConfigurationError(f"{_PATH}.tls_certificate and tls_key: give both or neither")
-    if client_ca is not None:
-        raise ConfigurationError(f"{_PATH}.tls_client_ca: it needs tls_certificate and tls_key")
-    if not settings.insecure and not is_loopback(host):
-        raise ConfigurationError(
-            f"{_PATH}.listen: {settings.listen} can be reached from other machines, in plain text: give tls_certificate"
-            " and tls_key, or --insecure"
-        )
-    return None

@@ -36,8 +36,8 @@ class AccessSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     certificates: Annotated[
         dict[str, Role],
         Meta(
-            description="The role (reader, writer or admin) of each client certificate, by a subject alternative name or "
-            "the common name. Needs tls_client_ca."
+            description="The role (reader, writer or admin) of each client certificate, by a subject alternative name "
+            "or the common name. Needs tls_client_ca."
         ),
     ] = field(default_factory=dict)
 
@@ -127,9 +127,9 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         int,
         Meta(
             ge=1,
-            description="Maximum concurrent calls of each class (writes, unary reads, reads by id, listings), including "
-            "waiting calls. One caller (a principal, or the peer's address) may use at most three quarters of this "
-            "bound and of those below, and less while others call.",
+            description="Maximum concurrent calls of each class (writes, unary reads, reads by id, listings), "
+            "including waiting ones. One caller (a principal, or the peer's address) may use at most three quarters of "
+            "this bound and of those below, and less while others call.",
         ),
     ] = 1000
 
@@ -186,8 +186,8 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         int,
         Meta(
             ge=1,
-            description="Bytes of the answer that earn one second of streamed_read_idle. The gateway ends the read of a "
-            "client that is always slower.",
+            description="Bytes of the answer that earn one second of streamed_read_idle. The gateway ends the read of "
+            "a client that is always slower.",
         ),
     ] = 16 * 1024
 

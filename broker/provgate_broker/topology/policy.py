@@ -148,23 +148,10 @@ class RangePolicy:
         """Returns the numbers of the ranges of an exchange."""
         return range(self.counts[exchange])
 
-    def range_of(self, exchange: Exchange, id: Id) -> int:
-        """Returns the range of an id. Ranges are contiguous slices of the id space, by the first byte."""
-        return id[0] * self.counts[exchange] // 256
-
     @cached_property
     def ranges_by_first_byte(self) -> Mapping[Exchange, tuple[int, ...]]:
-        """The range of each first byte, for each exchange: `range_of` for many ids."""
+        """For each exchange, the range of an id by its first byte: contiguous slices of the id space."""
         return {exchange: tuple(byte * count // 256 for byte in range(256)) for exchange, count in self.counts.items()}
-
-    def routing_key(self, operation: Operation, id: Id) -> str:
-        """Returns the routing key of an entry.
-
-        Args:
-            operation: the operation that adds the entry.
-            id: the entry's id; for a row of a relation the source's id, for a path its `location_id`.
-        """
-        return binding_key(operation, self.range_of(exchange_of(operation), id))
 
     def queues(self) -> Iterator[Queue]:
         """Yields all work queues."""

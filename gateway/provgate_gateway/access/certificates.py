@@ -1,4 +1,4 @@
-"""The certificate that the gateway serves with, read again when its files change.
+"""How the gateway serves: in plain text or with a certificate, which is read again when its files change.
 
 gRPC asks for it at each handshake, on a thread of its own. Open connections keep the certificate of their handshake.
 """
@@ -13,14 +13,52 @@ from typing import Final, cast
 import grpc
 
 from provgate_gateway.access.watched_files import WatchedFiles
+from provgate_gateway.settings import GatewaySettings
 from provgate_runtime import ConfigurationError
+from provgate_runtime.addresses import is_loopback
 from provgate_runtime.certificates import load_authorities, load_key_pair, read_pem
 from provgate_runtime.expiry import certificate_expiry
 
 _PATH: Final = "provenance.gateway"
+_PORT_MAX: Final = 65535
 
 
-def reloaded_credentials(certificate: str, key: str, client_ca: str | None) -> grpc.ServerCredentials:
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Returns the two parts of an address. The host of an IPv6 address keeps its brackets.
+
+    Raises:
+        ConfigurationError: the port is too large. gRPC would take another one.
+    """
+    host, _, port = listen.rpartition(":")
+    if int(port) > _PORT_MAX:
+        raise ConfigurationError(f"{_PATH}.listen: a port is at most {_PORT_MAX}, not {port}")
+    return host, int(port)
+
+
+def server_credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
+    """Returns the credentials to serve with; None for plain text.
+
+    Raises:
+        ConfigurationError: the address is invalid, plain text is not allowed on it, or a TLS file cannot be read or has
+            the wrong content.
+    """
+    host, _ = host_and_port(settings.listen)
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if certificate is not None and key is not None:
+        return _reloaded_credentials(certificate, key, client_ca)
+    if certificate is not None or key is not None:
+        raise ConfigurationError(f"{_PATH}.tls_certificate and tls_key: give both or neither")
+    if client_ca is not None:
+        raise ConfigurationError(f"{_PATH}.tls_client_ca: it needs tls_certificate and tls_key")
+    if not settings.insecure and not is_loopback(host):
+        raise ConfigurationError(
+            f"{_PATH}.listen: {settings.listen} can be reached from other machines, in plain text: give tls_certificate"
+            " and tls_key, or --insecure"
+        )
+    return None
+
+
+def _reloaded_credentials(certificate: str, key: str, client_ca: str | None) -> grpc.ServerCredentials:
     """Returns credentials that follow PEM files. Invalid new files are logged, and the old ones stay in force.
 
     Args:

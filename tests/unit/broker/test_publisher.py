@@ -230,8 +230,9 @@ async def test_a_returned_message_is_identified_by_its_token(publisher: Publishe
 
 
 @with_publisher
-async def test_messages_are_persistent_and_mandatory_by_default(publisher: Publisher, _recorder: Recorder) -> None:
+async def test_messages_are_persistent_and_mandatory_by_default(publisher: Publisher, recorder: Recorder) -> None:
     async with serving(publisher) as session:
+        assert recorder.events == [("ready",)]
         publisher.publish(message("a"))
         publisher.publish(Message("b", "", "key", b"", mandatory=False, persistent=False))
         assert [(properties.delivery_mode, mandatory) for *_, properties, mandatory in session.published] == [

@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from provgate_gateway.server import is_taken, server_credentials
+from provgate_gateway.access.certificates import server_credentials
+from provgate_gateway.server import is_taken
 from provgate_gateway.settings import GatewaySettings
 from provgate_runtime import ConfigurationError, convert
 
