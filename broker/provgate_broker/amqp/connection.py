@@ -187,12 +187,17 @@ class AmqpSession:
     Attributes:
         amqp_channel: the session's channel.
         peer: the address and port that were reached; the host of the URL may have several addresses.
+        broker_version: the broker's version, for example (3, 10, 8); (0,) if it is unknown.
         blocked: whether the broker blocks publishes on this connection (a memory or disk alarm).
     """
 
-    def __init__(self, connection: AsyncioConnection, closed: asyncio.Future[ConnectionLostError]) -> None:
-        self.amqp_channel: AmqpChannel
-        self.peer: str
+    def __init__(
+        self, connection: AsyncioConnection, closed: asyncio.Future[ConnectionLostError], amqp_channel: AmqpChannel
+    ) -> None:
+        self.amqp_channel = amqp_channel
+        self.peer = _peer_of(connection)
+        version = str((connection.server_properties or {}).get("version", "")).split(".")
+        self.broker_version = tuple(int(part) for part in version[:3] if part.isdigit()) or (0,)
         self.blocked = False
         self._connection = connection
         self._closed = closed
@@ -201,12 +206,7 @@ class AmqpSession:
         self._question_channel: AmqpChannel | None = None
         connection.add_on_connection_blocked_callback(lambda *_: self._on_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(False))
-
-    @property
-    def broker_version(self) -> tuple[int, ...]:
-        """The broker's version, for example (3, 10, 8); (0,) if it is unknown."""
-        text = str((self._connection.server_properties or {}).get("version", ""))
-        return tuple(int(part) for part in text.split(".")[:3] if part.isdigit()) or (0,)
+        amqp_channel.lost.add_done_callback(lambda _: _start_closing(connection))
 
     @property
     def is_open(self) -> bool:
@@ -227,14 +227,9 @@ class AmqpSession:
         """Waits until the session is lost, and raises `ConnectionLostError`."""
         raise await asyncio.shield(self.amqp_channel.lost)
 
-    async def call(self, start: Callable[[Callable[..., None]], object]) -> Any:
-        """`AmqpChannel.call` on the session's channel."""
-        return await self.amqp_channel.call(start)
-
     async def open_channel(self) -> AmqpChannel:
         """Opens another channel. The caller closes it."""
-        raw: Channel = await _result(lambda callback: self._connection.channel(on_open_callback=callback), self._closed)
-        return AmqpChannel(raw, self._closed)
+        return await _open_channel(self._connection, self._closed)
 
     @asynccontextmanager
     async def question_channel(self) -> AsyncIterator[AmqpChannel]:
@@ -255,19 +250,9 @@ class AmqpSession:
             # connection in the same way when `blocked_connection_timeout` has passed.
             terminate: Callable[[Exception], None] = getattr(self._connection, "_terminate_stream")  # noqa: B009  # not in the type stubs
             terminate(ConnectionBlockedTimeout("closed while the broker blocks publishes"))
-        elif self._connection.is_open:
-            self._connection.close()
+        else:
+            _start_closing(self._connection)
         await asyncio.wait({self._closed}, timeout=_CONNECT_TIMEOUT_S)
-
-    async def start(self) -> None:
-        """Opens the session's channel. `open_session` calls it once, when the connection is open."""
-        self.peer = _peer_of(self._connection)
-        self.amqp_channel = await self.open_channel()
-        self.amqp_channel.lost.add_done_callback(self._close_connection)
-
-    def _close_connection(self, _: object) -> None:
-        if self._connection.is_open:
-            self._connection.close()
 
     def _on_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
@@ -300,19 +285,28 @@ async def open_session(parameters: AmqpParameters, name: str) -> AmqpSession:
         connection = AsyncioConnection(parameters.pika(name), on_open, on_closed, on_closed, custom_ioloop=loop)
     except (AMQPError, OSError, ConfigurationError) as error:
         raise lost_error(error) from error
-    session = AmqpSession(connection, closed)
     ends: set[asyncio.Future[Any]] = {opened, closed}
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if closed.done():
             raise closed.result()
-        await session.start()
+        return AmqpSession(connection, closed, await _open_channel(connection, closed))
     except BaseException:
         # pika cannot close a connection that is still opening. Opening ends by its own time limit.
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        await session.close()
+        _start_closing(connection)
+        await asyncio.wait({closed}, timeout=_CONNECT_TIMEOUT_S)
         raise
-    return session
+
+
+async def _open_channel(connection: AsyncioConnection, closed: asyncio.Future[ConnectionLostError]) -> AmqpChannel:
+    raw: Channel = await _result(lambda callback: connection.channel(on_open_callback=callback), closed)
+    return AmqpChannel(raw, closed)
+
+
+def _start_closing(connection: AsyncioConnection) -> None:
+    if connection.is_open:
+        connection.close()
 
 
 def lost_error(reason: BaseException) -> ConnectionLostError:

@@ -152,7 +152,7 @@ class Publisher:
         """Publishes on a session until it is lost, and raises `ConnectionLostError`. `run` calls it for each one."""
         raw = session.amqp_channel.raw
         raw.add_on_return_callback(self._on_return)
-        await session.call(lambda callback: raw.confirm_delivery(self._on_confirm, callback=callback))
+        await session.amqp_channel.call(lambda callback: raw.confirm_delivery(self._on_confirm, callback=callback))
         self._last_tag = 0
         self._unconfirmed.clear()
         self._behind = False

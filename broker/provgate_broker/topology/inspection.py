@@ -234,7 +234,7 @@ class PublishRight(StrEnum):
     CONFIRMED = "confirmed"
     REFUSED = "refused"
     NO_EXCHANGE = "no exchange"
-    NOT_TOLD = "not told"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ class PublishReport:
     """The result of a publish probe.
 
     Attributes:
-        rights: for each exchange; `NOT_TOLD` if the broker blocked the connection first.
+        rights: for each exchange; `UNKNOWN` if the broker blocked the connection first.
         blocked: whether the broker blocks publishes: a memory or disk alarm.
     """
 
@@ -259,7 +259,7 @@ async def probe_publishing(session: AmqpSession) -> PublishReport:
     Raises:
         ConnectionLostError: the connection broke.
     """
-    rights = dict.fromkeys(Exchange, PublishRight.NOT_TOLD)
+    rights = dict.fromkeys(Exchange, PublishRight.UNKNOWN)
     blocked = asyncio.Event()
     session.on_blocked(lambda now: blocked.set() if now else blocked.clear())
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,32 +18,17 @@ from pika.spec import Basic, BasicProperties
 
 from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.errors import ConnectionLostError
-from provgate_broker.publish.publisher import Message, Publisher
+from provgate_broker.publish.publisher import Message, Publisher, PublisherListener
 
 
 class Recorder:
-    """A listener that records its events."""
+    """A listener that records its events: ("confirmed", token), ("ready",), ..."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
 
-    def publisher_ready(self) -> None:
-        self.events.append(("ready",))
-
-    def publisher_blocked(self) -> None:
-        self.events.append(("blocked",))
-
-    def publisher_lost(self) -> None:
-        self.events.append(("lost",))
-
-    def confirmed(self, token: str) -> None:
-        self.events.append(("confirmed", token))
-
-    def nacked(self, token: str) -> None:
-        self.events.append(("nacked", token))
-
-    def returned(self, token: str, exchange: str, routing_key: str) -> None:
-        self.events.append(("returned", token, exchange, routing_key))
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        return lambda *arguments: self.events.append((event.removeprefix("publisher_"), *arguments))
 
 
 class FakeSession:
@@ -63,7 +48,7 @@ class FakeSession:
             confirm_delivery=lambda on_confirm, **_: setattr(self, "on_confirm", on_confirm),
             basic_publish=lambda *arguments: self.published.append(arguments),
         )
-        self.amqp_channel = SimpleNamespace(raw=self.raw)
+        self.amqp_channel = SimpleNamespace(raw=self.raw, call=self.call)
 
     async def call(self, start: Callable[[object], object]) -> None:
         start(None)
@@ -99,7 +84,8 @@ def with_publisher(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[.
     @functools.wraps(test)
     def run(*arguments: Any, **others: Any) -> None:
         recorder = Recorder()
-        asyncio.run(test(Publisher(AmqpParameters("amqp://localhost", 10), "test", recorder), recorder, *arguments))
+        publisher = Publisher(AmqpParameters("amqp://localhost", 10), "test", cast("PublisherListener", recorder))
+        asyncio.run(test(publisher, recorder, *arguments))
 
     # pytest would take the two for fixtures.
     del run.__wrapped__
