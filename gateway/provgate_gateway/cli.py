@@ -100,10 +100,9 @@ async def _run(gateway: Gateway, ready_file: Path | None) -> None:
 def _backends(document: ConfigDocument, settings: GatewaySettings) -> Backends:
     context = click.get_current_context()
     rabbitmq = load_section(context, RabbitMqSettings, document.section(RABBITMQ_SECTION), RABBITMQ_PATH)
-    existing = rabbitmq.topology == "existing"
     parameters, policy = amqp_parameters(rabbitmq), range_policy(rabbitmq)
     storage: LocalStorage | None = None
-    if not existing:
+    if rabbitmq.topology == "own":
         own = settings.storage_config
         storage = local_storage(
             rabbitmq.storage_config if own is None else own,
@@ -113,7 +112,7 @@ def _backends(document: ConfigDocument, settings: GatewaySettings) -> Backends:
             stream_connections=settings.by_id_reads + settings.listings,
             application_name="provgate-gateway",
         )
-    return Backends(parameters, policy, rabbitmq, storage, sum_replies=existing)
+    return Backends(parameters, policy, rabbitmq, storage)
 
 
 if __name__ == "__main__":

@@ -92,15 +92,13 @@ class Backends:
         parameters: the broker.
         policy: the range counts.
         rabbitmq: what the broker's queues should be.
-        storage: the storage for reads; None if it belongs to another deployment's workers.
-        sum_replies: whether those workers may reply several times to one package.
+        storage: the storage for reads; None with `topology: existing`, if it belongs to another deployment's workers.
     """
 
     parameters: AmqpParameters
     policy: RangePolicy
     rabbitmq: RabbitMqSettings
     storage: LocalStorage | None
-    sum_replies: bool
 
 
 class Gateway:
@@ -175,7 +173,8 @@ class Gateway:
             backends.parameters,
             "provgate-gateway",
             self._metrics,
-            sum_replies=backends.sum_replies,
+            # Another deployment's workers may reply several times to one package.
+            sum_replies=not own_topology,
             queue_max_bytes=backends.rabbitmq.queue_max_length_bytes if own_topology else None,
             on_change=lambda: watch.broker_changed(),
         )
