@@ -125,12 +125,12 @@ def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:
     return row_count
 
 
-def _check_lengths(rows: Sequence[Any], *lengths: int) -> None:
+def _check_lengths(rows: Sequence[Row], *lengths: int) -> None:
     if not set(map(type, rows)) <= {tuple} or not set(map(len, rows)) <= set(lengths):
         raise MalformedPackageError(f"a row is not a list of {' or '.join(map(str, lengths))}")
 
 
-def _dated_rows(rows: Sequence[Any]) -> list[Row]:
+def _dated_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 1, 2)
     ids = [row[0] for row in rows]
     check_each(are_ids, check_id, ids)
@@ -138,20 +138,20 @@ def _dated_rows(rows: Sequence[Any]) -> list[Row]:
     return list(zip(ids, dates, strict=True))
 
 
-def _location_rows(rows: Sequence[Any]) -> list[Row]:
+def _location_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 1)
     check_each(are_paths, check_path, [row[0] for row in rows])
     return list(rows)
 
 
-def _origin_rows(rows: Sequence[Any]) -> list[Row]:
+def _origin_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 2)
     check_each(are_ids, check_id, [row[0] for row in rows])
     check_each(are_urls, check_url, [row[1] for row in rows])
     return list(rows)
 
 
-def _revision_rows(rows: Sequence[Any]) -> list[Row]:
+def _revision_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 1, 2)
     ids = [row[0] for row in rows]
     check_each(are_ids, check_id, ids)
@@ -162,7 +162,7 @@ def _revision_rows(rows: Sequence[Any]) -> list[Row]:
     return list(zip(ids, dates, origins, strict=True))
 
 
-def _relation_rows(relation: RelationType, rows: Sequence[Any]) -> list[Row]:
+def _relation_rows(relation: RelationType, rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 3)
     check_each(are_ids, check_id, [row[0] for row in rows])
     check_each(are_ids, check_id, [row[1] for row in rows])
@@ -170,7 +170,7 @@ def _relation_rows(relation: RelationType, rows: Sequence[Any]) -> list[Row]:
     return list(rows) if relation.has_path else [row[:2] for row in rows]
 
 
-_READERS: Final[Mapping[Operation, Callable[[Sequence[Any]], list[Row]]]] = {
+_READERS: Final[Mapping[Operation, Callable[[Sequence[Row]], list[Row]]]] = {
     Operation(WriteMethod.CONTENT_ADD): _dated_rows,
     Operation(WriteMethod.DIRECTORY_ADD): _dated_rows,
     Operation(WriteMethod.LOCATION_ADD): _location_rows,
