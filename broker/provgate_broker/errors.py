@@ -1,24 +1,24 @@
-"""What the broker's room raises."""
+"""The errors of the broker package."""
 
 from __future__ import annotations
 
 
 class BrokerError(Exception):
-    """The base of everything that this package raises."""
+    """The base of all errors of this package."""
 
 
 class MalformedPackageError(BrokerError):
-    """A body is not a package of its queue: it cannot be decoded, or a row is not one that can be kept.
+    """A body is not a package of its queue: it cannot be decoded, or a row is invalid.
 
     The text names the first fault and never quotes the body.
     """
 
 
 class ConnectionLostError(BrokerError):
-    """The connection to the broker is gone or was refused. Connecting again may help.
+    """The connection to the broker broke or was refused. Another attempt may succeed.
 
     Attributes:
-        reply_code: the broker's AMQP reply code; None where the broker said nothing.
+        reply_code: the broker's AMQP reply code; None if the broker sent none.
     """
 
     def __init__(self, message: str, reply_code: int | None = None) -> None:
@@ -27,18 +27,18 @@ class ConnectionLostError(BrokerError):
 
 
 class NotPermittedError(BrokerError):
-    """The broker's user lacks a right. The text says for what, and what to do."""
+    """The broker's user lacks a right. The text names the right and what to do."""
 
 
 class TopologyError(BrokerError):
-    """The broker's exchanges and queues are not what this program expects. The text says what to do."""
+    """The broker's exchanges and queues differ from what this program expects. The text says what to do."""
 
 
 class MissingTopologyError(TopologyError):
-    """Queues that this program expects are not there. The text says what to do.
+    """Queues are missing. The text says what to do.
 
     Attributes:
-        partial: whether some of the same kind are there: the set-up is under way, or made others.
+        partial: whether other queues of the same operation exist: set-up has not finished, or used other range counts.
     """
 
     def __init__(self, message: str, *, partial: bool) -> None:

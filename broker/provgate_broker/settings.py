@@ -1,6 +1,6 @@
-"""The section `provenance.rabbitmq` of the configuration: the broker, and the workers behind it.
+"""The section `provenance.rabbitmq` of the configuration: broker, topology and workers.
 
-The gateway reads the same section, so that both ends of a queue agree on the topology.
+Gateway and workers read the same section, so that they agree on the topology.
 """
 
 from __future__ import annotations
@@ -9,23 +9,29 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
 
-from provgate_runtime import Settings
+from provgate_broker.amqp.connection import AmqpParameters
+from provgate_broker.amqp.tls import TlsFiles
+from provgate_broker.topology.policy import RangePolicy
+from provgate_runtime import ConfigurationError, Settings
 from provgate_runtime.addresses import Address, AddressOrOff
 
 SECTION: Final = "rabbitmq"
 
+PATH: Final = f"provenance.{SECTION}"
+"""The path of the section in the configuration file."""
+
 METRICS_LISTEN: Final = "127.0.0.1:9465"
 
 BROKER_FIELDS: Final = ("url", "tls_ca_file", "tls_cert_file", "tls_key_file")
-"""What says how to reach the broker, for programs that need no more of the section."""
+"""The fields that name the broker, for programs that need no others of the section."""
 
 _MIB = 1024 * 1024
 
 
 class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to reach the broker, what its topology is, and how the workers work.
+    """The broker, its topology, and the limits of the workers.
 
-    Durations are in seconds and sizes in bytes; what the file calls `standby_delay` is `standby_delay_s` here.
+    Durations are in seconds and sizes in bytes. The file's `standby_delay` is the field `standby_delay_s`.
     """
 
     url: Annotated[
@@ -39,8 +45,8 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     tls_ca_file: Annotated[
         str | None,
         Meta(
-            description="For amqps://: a PEM file with the authorities that the broker's certificate must come from; "
-            "the system's where not given. Files are read again for each connection.",
+            description="For amqps://: a PEM file with the authorities that must have issued the broker's certificate; "
+            "default: the system's. Each connection reads the file again.",
             extra={"env": "PROVGATE_AMQP_TLS_CA_FILE", "flag": "amqp-tls-ca-file"},
         ),
     ] = None
@@ -48,7 +54,7 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     tls_cert_file: Annotated[
         str | None,
         Meta(
-            description="For amqps://: a PEM file with the certificate chain to show to the broker.",
+            description="For amqps://: a PEM file with the client certificate and its chain.",
             extra={"env": "PROVGATE_AMQP_TLS_CERT_FILE", "flag": "amqp-tls-cert-file"},
         ),
     ] = None
@@ -63,14 +69,14 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
 
     storage_config: Annotated[
         dict[str, Any],
-        Meta(description="The local storage: `cls` and what that class takes.", extra={"option": False}),
+        Meta(description="The local storage: `cls`, and the settings of that class.", extra={"option": False}),
     ] = field(default_factory=dict)
 
     topology: Annotated[
         Literal["own", "existing"],
         Meta(
-            description="`own`: exchanges and queues are declared by set-up. `existing`: another deployment's workers "
-            "are behind the broker; nothing is declared, and reads are not available.",
+            description="`own`: set-up declares exchanges and queues. `existing`: the broker belongs to another "
+            "deployment's workers; nothing is declared, and reads are not available.",
             extra={"env": "PROVGATE_TOPOLOGY"},
         ),
     ] = "own"
@@ -78,21 +84,21 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     ranges: Annotated[
         dict[str, int],
         Meta(
-            description="The range count of an exchange, by its name: a power of two, 1 to 256; 16 where not given.",
+            description="The range count of each exchange, by name: a power of two, 1 to 256; default: 16.",
             extra={"option": False},
         ),
     ] = field(default_factory=dict)
 
     queue_max_length_bytes: Annotated[
-        int, Meta(ge=_MIB, description="How much a work queue holds before it refuses more.")
+        int, Meta(ge=_MIB, description="Maximum size of a work queue. A full queue refuses packages.")
     ] = 1024 * _MIB
 
     package_max_bytes: Annotated[
         int,
         Meta(
             ge=2 * _MIB,
-            description="How large the body of a package may be: a larger one becomes a dead letter before it is "
-            "decoded. A gateway's have at most 1 MiB.",
+            description="Maximum size of a package. Workers make a larger one a dead letter without decoding it. A "
+            "gateway's packages have at most 1 MiB.",
         ),
     ] = 8 * _MIB
 
@@ -104,8 +110,7 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         int,
         Meta(
             ge=1,
-            description="How many waiting entries a range worker stores in one call. A floor: where it is "
-            "below 10,000, 10,000.",
+            description="Entries that a range worker stores in one call. Values below 10,000 mean 10,000.",
         ),
     ] = 10_000
 
@@ -114,48 +119,44 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             ge=1,
             le=65535,
-            description="How many packages of each queue a worker holds. A floor: where it is below 10, 10.",
+            description="Prefetch count of each queue. Values below 10 mean 10.",
         ),
     ] = 10
 
-    processes: Annotated[
-        int, Meta(ge=1, le=256, description="How many operating-system processes host the range workers.")
-    ] = 2
+    processes: Annotated[int, Meta(ge=1, le=256, description="Operating-system processes that run range workers.")] = 2
 
     storage_threads: Annotated[
-        int, Meta(ge=1, le=64, description="How many threads, each with a database connection, write in a process.")
+        int, Meta(ge=1, le=64, description="Writing threads of each process, each with a database connection.")
     ] = 2
 
     max_in_hand_bytes: Annotated[
-        int, Meta(ge=_MIB, description="How many bytes of packages a worker program holds at most.")
+        int, Meta(ge=_MIB, description="Maximum bytes of packages that a worker program holds.")
     ] = 256 * _MIB
 
     preferred: Annotated[
         list[str],
         Meta(
-            description="The ranges that are taken at once, each `<exchange>` or `<exchange>.<first>-<last>` with "
-            "hexadecimal ends; the others are taken after standby_delay. All where empty.",
+            description="Ranges that this program consumes at once: `<exchange>` or `<exchange>.<first>-<last>` in "
+            "hexadecimal. It consumes the others after standby_delay. Default: all.",
             extra={"option": False},
         ),
     ] = field(default_factory=list)
 
     standby_delay_s: Annotated[
-        float, Meta(ge=0, description="Seconds before the ranges that are not preferred are taken too.")
+        float, Meta(ge=0, description="Seconds before this program consumes the ranges that are not preferred.")
     ] = field(default=30.0, name="standby_delay")
 
     pause_limit_s: Annotated[
-        float, Meta(ge=0, description="Seconds of trouble with the storage before a worker gives its ranges up.")
+        float, Meta(ge=0, description="Seconds of storage failure before a worker releases its ranges.")
     ] = field(default=60.0, name="pause_limit")
 
-    poison_after: Annotated[
-        int, Meta(ge=1, description="How often a package is redelivered before it is handled alone.")
-    ] = 10
+    poison_after: Annotated[int, Meta(ge=1, description="Redeliveries of a package before it is handled alone.")] = 10
 
     metrics_listen: Annotated[
         AddressOrOff | None,
         Meta(
-            description="Host and port where a worker program serves /metrics, /healthz and /readyz over HTTP, or "
-            f"`off`. Where not given, {METRICS_LISTEN}.",
+            description="Host and port of /metrics, /healthz and /readyz of a worker program, or `off`; "
+            f"default: {METRICS_LISTEN}.",
             extra={"off": True},
         ),
     ] = None
@@ -163,11 +164,38 @@ class RabbitMqSettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     statsd: Annotated[
         Address | None,
         Meta(
-            description="Host and port of a statsd server that is told how long each storage call of a worker took. "
-            "Where not given, those of the environment variables STATSD_HOST and STATSD_PORT (8125), if there are any.",
+            description="Host and port of a statsd server for the duration of each storage call. "
+            "Default: STATSD_HOST and STATSD_PORT (8125) of the environment.",
         ),
     ] = None
 
     def __repr__(self) -> str:
         # `url` and `storage_config` may hold passwords.
         return f"{type(self).__name__}(topology={self.topology!r}, ...)"
+
+
+def amqp_parameters(settings: RabbitMqSettings) -> AmqpParameters:
+    """Returns the address of the broker, with its TLS files.
+
+    Raises:
+        ConfigurationError: the URL or a TLS file is invalid. The text never quotes the URL.
+    """
+    tls = TlsFiles(settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file)
+    try:
+        parameters = AmqpParameters(settings.url, settings.heartbeat_s, tls)
+        if tls:
+            # Reports invalid files at the start. Each connection reads them again.
+            tls.context()
+    except ValueError as error:
+        raise ConfigurationError(f"{PATH}.url: {error}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{PATH}.{error.message}") from error
+    return parameters
+
+
+def range_policy(settings: RabbitMqSettings) -> RangePolicy:
+    """Returns the range counts. Raises `ConfigurationError`."""
+    try:
+        return RangePolicy.of(settings.ranges)
+    except ValueError as error:
+        raise ConfigurationError(f"{PATH}.ranges.{error}") from error

@@ -7,7 +7,7 @@ from provgate_runtime.program import start_program
 
 def main() -> None:
     """Starts the program."""
-    # Set before gRPC is loaded. Its core logs each failed handshake, past our logging and without saying whose it was.
+    # gRPC reads this when it is loaded. At its default its core writes each failed handshake to stderr, without a peer.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     start_program("provgate-gateway", "provgate_gateway.cli", "gateway")
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 import click
 
 from provgate_broker.amqp.pika_workarounds import log_network_errors_briefly
-from provgate_broker.configured import PATH, amqp_parameters, range_policy
 from provgate_broker.errors import TopologyError
-from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
+from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings, amqp_parameters, range_policy
+from provgate_broker.settings import PATH as RABBITMQ_PATH
 from provgate_broker.settings import SECTION as RABBITMQ_SECTION
 from provgate_gateway.rpc.handler_wrappers import log_vanished_clients_shortly
 from provgate_gateway.server import Backends, Gateway, ListenError
@@ -41,12 +41,12 @@ keep_names_whole()
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The configuration file; PROVGATE_CONFIG or SWH_CONFIG_FILENAME where not given.",
+    help="The configuration file; default: PROVGATE_CONFIG or SWH_CONFIG_FILENAME.",
 )
 @click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file to write the address to once calls are taken.",
+    help="Write the address to this file when the gateway serves.",
 )
 @log_level_option
 @log_format_option
@@ -58,11 +58,11 @@ def main(
 ) -> None:
     """Serve provgate.v1.ProvenanceStorage over gRPC.
 
-    Writes go to the workers over RabbitMQ, reads come from the local storage. Broker and storage are those of
-    the section provenance.rabbitmq of the configuration file, which workers and gateway share; what is set here
-    is the section provenance.gateway.
+    Writes go to the workers over RabbitMQ, reads come from the local storage. The section provenance.rabbitmq of
+    the configuration file names both; gateway and workers share it. The options below are those of the section
+    provenance.gateway.
 
-    SIGTERM and SIGINT let calls in flight finish, for as long as --grace says.
+    On SIGTERM and SIGINT calls in flight have --grace seconds to finish.
     """
     set_up_logging(log_level, log_format)
     log_vanished_clients_shortly()
@@ -82,7 +82,7 @@ def main(
 
 async def _run(gateway: Gateway, ready_file: Path | None) -> None:
     log_network_errors_briefly()
-    # Large messages are taken apart on a thread: the loop gets its turn sooner than after Python's 5 ms.
+    # A thread splits large messages. With Python's default of 5 ms the event loop would wait for it too long.
     sys.setswitchinterval(0.001)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,23 +98,21 @@ async def _run(gateway: Gateway, ready_file: Path | None) -> None:
 
 
 def _backends(document: ConfigDocument, settings: GatewaySettings) -> Backends:
-    rabbitmq = load_section(click.get_current_context(), RabbitMqSettings, document.section(RABBITMQ_SECTION), PATH)
-    existing = rabbitmq.topology == "existing"
+    context = click.get_current_context()
+    rabbitmq = load_section(context, RabbitMqSettings, document.section(RABBITMQ_SECTION), RABBITMQ_PATH)
     parameters, policy = amqp_parameters(rabbitmq), range_policy(rabbitmq)
-    storage = None if existing else _storage(settings, rabbitmq)
-    return Backends(parameters, policy, rabbitmq, storage, sum_replies=existing)
-
-
-def _storage(settings: GatewaySettings, rabbitmq: RabbitMqSettings) -> LocalStorage:
-    own = settings.storage_config
-    return local_storage(
-        rabbitmq.storage_config if own is None else own,
-        PATH if own is None else f"{_ROOT}.{SECTION}",
-        # One connection more for the probe of the health service.
-        read_connections=settings.unary_reads + 1,
-        stream_connections=settings.by_id_reads + settings.listings,
-        application_name="provgate-gateway",
-    )
+    storage: LocalStorage | None = None
+    if rabbitmq.topology == "own":
+        own = settings.storage_config
+        storage = local_storage(
+            rabbitmq.storage_config if own is None else own,
+            RABBITMQ_PATH if own is None else f"{_ROOT}.{SECTION}",
+            # One connection is for the probe of the health service.
+            read_connections=settings.unary_reads + 1,
+            stream_connections=settings.by_id_reads + settings.listings,
+            application_name="provgate-gateway",
+        )
+    return Backends(parameters, policy, rabbitmq, storage)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a call fails: one exception, and the status that it becomes."""
+"""How calls fail: `CallError`, its gRPC status with details, and a function for each failure."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _RETRY_DELAY_S: Final = 1.0
 
 @dataclass(eq=False)
 class CallError(Exception):
-    """A call fails with a status. Its texts are the gateway's own: they are shown to the caller.
+    """The failure of a call, with its status. Callers see the texts, so they never quote another error.
 
     Attributes:
         code: the status code.
-        reason: the reason for programs; errors.proto documents them.
+        reason: the reason for programs; see errors.proto.
         message: the reason for people.
-        field_path: the path of the field at fault, where it is one of the request's.
-        retry_delay_s: how long to wait before the call is tried again; None where that is of no use.
+        field_path: the path of the request's field that is invalid, if there is one.
+        retry_delay_s: seconds before the client should try again; None if that is of no use.
         metadata: more facts for programs.
     """
 
@@ -55,7 +55,7 @@ class CallError(Exception):
         """Returns the status with its details (google.rpc.Status, AIP-193).
 
         Args:
-            counts: the counts of the write, to add to the metadata.
+            counts: the counts of a write, for the metadata.
         """
         info = error_details_pb2.ErrorInfo(
             reason=errors_pb2.ErrorReason.Name(self.reason).removeprefix(_REASON_PREFIX),
@@ -78,45 +78,45 @@ class CallError(Exception):
 
 
 def invalid(error: InvalidValueError, field_path: str) -> CallError:
-    """Returns the failure of a request with a value that cannot be kept."""
+    """Returns the failure of a request with an invalid value."""
     reason = errors_pb2.ErrorReason.Value(_REASON_PREFIX + error.kind)
     message = f"{field_path}: {error}"
     return CallError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field_path)
 
 
 def malformed() -> CallError:
-    """Returns the failure of a request that is not a message of its type."""
+    """Returns the failure of a request that cannot be decoded."""
     return CallError(
         grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "the request cannot be decoded"
     )
 
 
 def too_many_ids(most: int) -> CallError:
-    """Returns the failure of a read that asks for more ids than one may."""
+    """Returns the failure of a read with too many ids."""
     message = f"ids: at most {most} in one call"
     return CallError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_TOO_MANY_IDS, message, "ids")
 
 
 def too_many_entries(most: int) -> CallError:
-    """Returns the failure of a write with a message of more entries than one may have."""
+    """Returns the failure of a write whose message has too many entries."""
     message = f"a message holds at most {most} entries: send them in several"
     return CallError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_TOO_MANY_ENTRIES, message)
 
 
 def unauthenticated(message: str) -> CallError:
-    """Returns the failure of a call of somebody who is not known."""
+    """Returns the failure of a call of an unknown caller."""
     return CallError(grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_UNAUTHENTICATED, message)
 
 
 def permission_denied(message: str) -> CallError:
-    """Returns the failure of a call of somebody who may not make it."""
+    """Returns the failure of a call whose caller lacks the role."""
     return CallError(grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_PERMISSION_DENIED, message)
 
 
 def refused(nack: Nack) -> CallError:
-    """Returns the failure of a write of which a worker refused a package.
+    """Returns the failure of a write with a package that a worker refused.
 
-    The worker's text may quote the database: it is for the log and the dead letter, not for the caller.
+    The worker's message may quote the database: the log and the dead letter have it, and the caller does not.
     """
     return CallError(
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -149,31 +149,31 @@ def nacked(exchange: str, routing_key: str, *, queue_is_full: bool) -> CallError
 def exhausted(
     reason: errors_pb2.ErrorReason.ValueType, message: str, retry_delay_s: float = _RETRY_DELAY_S
 ) -> CallError:
-    """Returns a failure that passes when load does."""
+    """Returns a failure that ends when the load falls."""
     return CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, retry_delay_s=retry_delay_s)
 
 
 def unavailable(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:
-    """Returns a failure that passes when a server is back."""
+    """Returns a failure that ends when a server is back."""
     return CallError(grpc.StatusCode.UNAVAILABLE, reason, message, retry_delay_s=_RETRY_DELAY_S)
 
 
 def timed_out(reason: errors_pb2.ErrorReason.ValueType, message: str) -> CallError:
-    """Returns the failure of a call that waited for as long as it may."""
+    """Returns the failure of a call that reached a time limit."""
     return CallError(grpc.StatusCode.DEADLINE_EXCEEDED, reason, message)
 
 
 def reads_unavailable() -> CallError:
-    """Returns the failure of a read of a gateway without a storage."""
+    """Returns the failure of a read at a gateway without a storage."""
     return CallError(
         grpc.StatusCode.UNIMPLEMENTED,
         errors_pb2.ERROR_REASON_READS_UNAVAILABLE,
-        "this gateway only writes: it stands in front of another deployment's workers",
+        "this gateway has no reads: the storage belongs to another deployment's workers",
     )
 
 
 def internal() -> CallError:
-    """Returns the failure of a call that met a fault of the gateway's own."""
+    """Returns the failure of a call because of a fault of the gateway."""
     return CallError(
         grpc.StatusCode.INTERNAL, errors_pb2.ERROR_REASON_INTERNAL, "a fault of the gateway; its log has more"
     )
@@ -184,15 +184,17 @@ def of_storage(error: StorageError) -> CallError:
     if isinstance(error, DataRefusedError):
         return internal()
     if isinstance(error, StorageBusyError):
-        return exhausted(errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "as many reads run as the local storage takes")
+        return exhausted(
+            errors_pb2.ERROR_REASON_TOO_MANY_CALLS, "the local storage's limit of concurrent reads is reached"
+        )
     if isinstance(error, StorageTimeoutError):
-        message = "the query took longer than the local storage lets one take"
+        message = "the query reached the local storage's time limit"
         return timed_out(errors_pb2.ERROR_REASON_QUERY_TIMEOUT, message)
     if isinstance(error, StorageForbiddenError | SchemaMismatchError):
         return CallError(
             grpc.StatusCode.FAILED_PRECONDITION,
             errors_pb2.ERROR_REASON_STORAGE_MISMATCH,
-            "the gateway may not read the local storage, or not all of it is there; its log says what is missing",
+            "the gateway may not read the local storage, or tables are missing; its log has the reason",
         )
     return unavailable(errors_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the local storage cannot be read now")
 

@@ -1,4 +1,4 @@
-"""The gateway as a whole: builds its parts, serves until it is told to stop, and takes them down in order."""
+"""The gateway: builds its parts, serves calls until it is stopped, and shuts the parts down in order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -19,14 +20,12 @@ from provgate.v1 import provenance_storage_pb2_grpc
 from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology.policy import RangePolicy
-from provgate_gateway.access.certificates import TlsFiles, reloaded_credentials
+from provgate_gateway.access.certificates import certificate_problem, host_and_port, server_credentials
 from provgate_gateway.access.control import access_control
 from provgate_gateway.access.principals import current_principal
-from provgate_gateway.health.health import SERVICE, HealthServicer, HealthWatch
-from provgate_gateway.health.range_agreement import agree_on_ranges
-from provgate_gateway.health.readiness import Readiness
-from provgate_gateway.health.start_gate import StartGate
-from provgate_gateway.health.topology_monitor import Inspected, Inspection
+from provgate_gateway.health.health import SERVICE, HealthServicer, HealthWatch, Readiness
+from provgate_gateway.health.start import StartGate, agree_on_ranges
+from provgate_gateway.health.topology_monitor import TopologyMonitor
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.publish.dispatcher import Dispatcher
 from provgate_gateway.read.streamed import StreamedReads
@@ -37,10 +36,9 @@ from provgate_gateway.rpc.requests import DecodingInterceptor
 from provgate_gateway.rpc.servicer import ProvenanceStorageServicer
 from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
 from provgate_gateway.write.call import WriteCall, WritePolicy
-from provgate_gateway.write.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load, Quota
+from provgate_gateway.write.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load
 from provgate_gateway.write.intake import Intake
-from provgate_runtime import ConfigurationError
-from provgate_runtime.addresses import is_loopback
+from provgate_runtime.watch.conditions import Condition
 from provgate_runtime.watch.statsd import Durations
 from provgate_runtime.watch.watching import WatchAddress, watched
 from provgate_storage.database.local import LocalStorage
@@ -49,65 +47,6 @@ from provgate_storage.model import ProvenanceResult
 logger = logging.getLogger(__name__)
 
 _PATH: Final = "provenance.gateway"
-_PORT_MAX: Final = 65535
-
-
-def host_and_port(listen: str) -> tuple[str, int]:
-    """Returns the two parts of an address; the host of an IPv6 address keeps its brackets.
-
-    Raises:
-        ConfigurationError: there is no such port: gRPC would take another one.
-    """
-    host, _, port = listen.rpartition(":")
-    if int(port) > _PORT_MAX:
-        raise ConfigurationError(f"{_PATH}.listen: a port is at most {_PORT_MAX}, not {port}")
-    return host, int(port)
-
-
-def is_taken(host: str, port: int) -> bool:
-    """Returns whether somebody serves on a port at any of a host's addresses; gRPC is content with one that is free."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror:
-        return False
-    return any(_is_in_use(family, address) for family, _, _, _, address in found)
-
-
-def _is_in_use(family: socket.AddressFamily, address: tuple[object, ...]) -> bool:
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        return error.errno == errno.EADDRINUSE
-    return False
-
-
-def server_credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
-    """Returns the credentials to serve with; None for plain text.
-
-    Raises:
-        ConfigurationError: the address is none, plain text is not allowed on it, or a file cannot be read or is not
-            what it is said to be.
-    """
-    host, _ = host_and_port(settings.listen)
-    if settings.tls_certificate is None and settings.tls_key is None:
-        _check_plain_text(settings, host)
-        return None
-    if settings.tls_certificate is None or settings.tls_key is None:
-        raise ConfigurationError(f"{_PATH}.tls_certificate and tls_key: give both or neither")
-    return reloaded_credentials(TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca))
-
-
-def _check_plain_text(settings: GatewaySettings, host: str) -> None:
-    if settings.tls_client_ca is not None:
-        raise ConfigurationError(f"{_PATH}.tls_client_ca: it needs tls_certificate and tls_key")
-    if not settings.insecure and not is_loopback(host):
-        raise ConfigurationError(
-            f"{_PATH}.listen: {settings.listen} can be reached from other machines, in plain text: give tls_certificate"
-            " and tls_key, or --insecure"
-        )
-
 
 UNREAD_MAX_BYTES: Final = 64 * 1024
 METADATA_MAX_BYTES: Final = 16 * 1024
@@ -115,25 +54,25 @@ CONNECTION_MAX_CALLS: Final = 200
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    # Above the first gRPC would refuse calls at random, the more the larger.
+    # Above the soft limit gRPC refuses calls at random, so both are the same.
     ("grpc.max_metadata_size", METADATA_MAX_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
-    # gRPC reads the first message of a call before anybody asks for it: of one connection, so many are in memory.
-    # Further calls of a client wait in the client.
+    # gRPC reads the first message of a call before a handler asks for it, so this bounds the memory of a connection.
+    # Further calls wait in the client.
     ("grpc.max_concurrent_streams", CONNECTION_MAX_CALLS),
-    # It would count calls that have ended until Python lets them go, and refuse calls of a client that keeps to the
-    # number above, without a reason. Clients that reset calls fill what the next two bound.
+    # It counts ended calls until Python frees them, and would refuse calls of a client that keeps to the limit above.
+    # The next two options bound what clients that reset calls can fill.
     ("grpc.http.overload_protection", 0),
-    # Calls that have come and that no handler has yet. From the first number on gRPC ends calls at random, beyond the
-    # second every one, with CANCELLED and no reason. The gateway refuses calls itself, with a reason, and much sooner.
+    # Calls that no handler has yet. From the first number on gRPC ends calls at random, above the second all, with
+    # CANCELLED and no reason. The gateway refuses calls much sooner, with a reason.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 30_000),
-    # Two gateways on one port would share its calls without anybody's notice.
+    # Two gateways on one port would share its calls unnoticed.
     ("grpc.so_reuseport", 0),
-    # What a call may send that nobody asked for; by itself gRPC raises this to megabytes for each call.
+    # The bytes that a call may send before they are read. By default gRPC raises this to megabytes for each call.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", UNREAD_MAX_BYTES),
-    # A client that vanished without a word is found out, and its call ended.
+    # Detects clients that vanished, and ends their calls.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -142,35 +81,36 @@ _OPTIONS: Final = (
 
 
 class ListenError(Exception):
-    """The address cannot be served on."""
+    """The gateway cannot listen on the address."""
 
 
 @dataclass(frozen=True)
 class Backends:
-    """What the gateway stands in front of.
+    """The servers behind the gateway.
 
     Attributes:
         parameters: the broker.
         policy: the range counts.
         rabbitmq: what the broker's queues should be.
-        storage: what is read from; None where another deployment's workers own it.
-        sum_replies: whether those workers may reply several times to one package.
+        storage: the storage for reads; None with `topology: existing`, if it belongs to another deployment's workers.
     """
 
     parameters: AmqpParameters
     policy: RangePolicy
     rabbitmq: RabbitMqSettings
     storage: LocalStorage | None
-    sum_replies: bool
 
 
 class Gateway:
     """A gateway.
 
     Args:
-        settings: how it serves.
-        backends: what it stands in front of.
-        durations: is told how long each call took.
+        settings: the gateway's settings.
+        backends: the servers behind it.
+        durations: gets the duration of each call.
+
+    Raises:
+        ConfigurationError: the address, a TLS file or the file of tokens is invalid.
     """
 
     def __init__(self, settings: GatewaySettings, backends: Backends, durations: Durations) -> None:
@@ -178,9 +118,11 @@ class Gateway:
         self._backends = backends
         self._durations = durations
         self._credentials = server_credentials(settings)
-        encrypted = self._credentials is not None
-        client_ca, private = settings.tls_client_ca is not None, encrypted or settings.is_local
-        self._access = access_control(settings.access, client_ca=client_ca, private=private)
+        self._access = access_control(
+            settings.access,
+            client_ca=settings.tls_client_ca is not None,
+            private=self._credentials is not None or settings.is_local,
+        )
         self._stopping = asyncio.Event()
         self._registry = CollectorRegistry()
         self._metrics = GatewayMetrics(self._registry)
@@ -188,79 +130,66 @@ class Gateway:
         self._gate = StartGate(SERVICE)
 
     def stop(self) -> None:
-        """Has `run` stop. May be called again; on the loop's thread only."""
+        """Makes `run` stop. May be called again; on the loop's thread only."""
         self._readiness.set("stopping", "the gateway was told to stop")
         self._stopping.set()
 
     async def run(self, on_serving: Callable[[str], None]) -> None:
-        """Serves until `stop`, and returns once everything is shut down.
+        """Serves until `stop`, and returns when everything is shut down.
 
-        While broker and storage are waited for, health is answered, and every other call ends UNAVAILABLE.
+        Until broker and storage have confirmed the range counts, the gateway answers health checks and ends all other
+        calls with UNAVAILABLE.
 
-        The order of the end: health says NOT_SERVING, new calls are refused, calls in flight get the grace period,
-        then the broker connections close, then the storage. Whoever watches sees all of it.
+        The order at the end: health says NOT_SERVING, new calls are refused, calls in flight get the grace period, the
+        broker connections close, then the storage. The watch port answers until the end.
 
         Args:
-            on_serving: called with host and port once calls are taken.
+            on_serving: called with host and port when calls are taken.
 
         Raises:
-            ListenError, WatchPortError: the address cannot be served on.
-            SchemaMismatchError, TopologyError: the range counts are not those of the workers.
+            ListenError, WatchPortError: the gateway cannot listen on an address.
+            SchemaMismatchError, TopologyError: the workers have other range counts.
         """
-        self._begin_conditions()
-        async with watched(self._watch_address(), self._registry, list, self._readiness.conditions):
-            try:
-                await self._serve(on_serving)
-            finally:
-                if self._backends.storage is not None:
-                    self._backends.storage.close()
-
-    def _watch_address(self) -> WatchAddress:
-        default = METRICS_LISTEN if self._settings.is_local else None
-        return WatchAddress("provenance.gateway.metrics_listen", self._settings.metrics_listen, default)
-
-    def _begin_conditions(self) -> None:
+        settings, storage = self._settings, self._backends.storage
         self._readiness.set("stopping")
         self._readiness.set("ranges", "the gateway waits until it can compare them with those of the workers")
         self._readiness.set("broker", "not connected yet")
-        if self._backends.storage is not None:
+        if storage is not None:
             self._readiness.set("storage", "not asked yet")
-
-    async def _agreed(self) -> bool:
-        """Returns whether the range counts agree, or False once the gateway is told to stop."""
-        backends = self._backends
-        agreeing = asyncio.create_task(
-            agree_on_ranges(backends.parameters, backends.policy, backends.storage, self._readiness.set)
-        )
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({agreeing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not agreeing.cancel():
-            agreeing.result()
-            return True
-        return False
+        default_listen = METRICS_LISTEN if settings.is_local else None
+        watch_address = WatchAddress(f"{_PATH}.metrics_listen", settings.metrics_listen, default_listen)
+        async with watched(watch_address, self._registry, list, self._readiness.conditions):
+            try:
+                await self._serve(on_serving)
+            finally:
+                if storage is not None:
+                    storage.close()
 
     async def _serve(self, on_serving: Callable[[str], None]) -> None:
         settings, backends = self._settings, self._backends
         health_servicer = HealthServicer()
+        own_topology = backends.rabbitmq.topology == "own"
         dispatcher = Dispatcher(
             backends.parameters,
             "provgate-gateway",
             self._metrics,
-            sum_replies=backends.sum_replies,
-            queue_max_bytes=backends.rabbitmq.queue_max_length_bytes if backends.rabbitmq.topology == "own" else None,
+            # Another deployment's workers may reply several times to one package.
+            sum_replies=not own_topology,
+            queue_max_bytes=backends.rabbitmq.queue_max_length_bytes if own_topology else None,
             on_change=lambda: watch.broker_changed(),
         )
         watch = HealthWatch(health_servicer, backends.storage, backends.policy, lambda: dispatcher.connected)
-        inspection = self._inspection(dispatcher)
-        self._registry.register(inspection)
+        monitor = TopologyMonitor(
+            backends.parameters, backends.policy, backends.rabbitmq, settings.inspection_interval_s
+        )
+        self._registry.register(monitor)
+        intake = Intake(backends.policy, settings.batch_size)
+        in_flight = CallsInFlight()
         unary_reads = UnaryReads[ProvenanceResult | None](
             CallLimit("unary reads", settings.max_calls, settings.unary_reads)
         )
         by_id_reads = self._streamed_reads("reads by id", settings.by_id_reads)
         listings = self._streamed_reads("listings", settings.listings)
-        intake = Intake(backends.policy, settings.batch_size)
-        in_flight = CallsInFlight()
         servicer = ProvenanceStorageServicer(
             self._write_calls(dispatcher, intake),
             backends.storage,
@@ -276,16 +205,21 @@ class Gateway:
         background: list[asyncio.Task[None]] = []
         try:
             await server.start()
-            if await self._agreed():
+            if await self._ranges_agree():
                 self._readiness.set("ranges")
-                for each in (dispatcher, watch, inspection):
-                    self._readiness.add(each.conditions)
-                    background.append(asyncio.create_task(each.run()))
+                self._readiness.add(lambda: self._own_conditions(dispatcher))
+                for part in (dispatcher, watch, monitor):
+                    self._readiness.add(part.conditions)
+                    background.append(asyncio.create_task(part.run()))
                 self._gate.is_open = True
                 on_serving(address)
                 await self._until_stopped(background)
             await watch.stop()
-            await self._end(server, in_flight)
+            # From here on new calls are refused. Alone this would wait for the streams of every service.
+            refusing = asyncio.create_task(server.stop(settings.grace_s + 2 * LAST_WORDS_S))
+            await in_flight.end(settings.grace_s)
+            await server.stop(None)
+            await refusing
         finally:
             await server.stop(None)
             for task in background:
@@ -295,18 +229,10 @@ class Gateway:
             for reads in (unary_reads, by_id_reads, listings):
                 reads.close()
 
-    async def _end(self, server: grpc.aio.Server, in_flight: CallsInFlight) -> None:
-        grace_s = self._settings.grace_s
-        # From here on new calls are refused. By itself this waits for the streams of every service.
-        refusing = asyncio.create_task(server.stop(grace_s + 2 * LAST_WORDS_S))
-        await in_flight.end(grace_s)
-        await server.stop(None)
-        await refusing
-
-    def _inspection(self, dispatcher: Dispatcher) -> Inspection:
-        backends, settings = self._backends, self._settings
-        inspected = Inspected(backends.parameters, backends.policy, backends.rabbitmq, settings.tls_certificate)
-        return Inspection(inspected, settings.inspection_interval_s, lambda: dispatcher.blocked)
+    def _own_conditions(self, dispatcher: Dispatcher) -> Sequence[Condition]:
+        blocked = "the broker blocks publishers: it is short of memory or of disk" if dispatcher.blocked else None
+        expired = certificate_problem(self._settings.tls_certificate, datetime.now(UTC))
+        return [Condition("blocked", blocked), Condition("certificate", expired)]
 
     def _streamed_reads(self, kind: str, turns: int) -> StreamedReads:
         settings = self._settings
@@ -314,24 +240,25 @@ class Gateway:
         return StreamedReads(limit, settings.streamed_read_idle_s, settings.streamed_read_rate)
 
     def _write_calls(self, dispatcher: Dispatcher, intake: Intake) -> Callable[[str], WriteCall]:
-        settings = self._settings
+        """Returns what makes the `WriteCall` of a caller, within the task of the call."""
+        settings, access = self._settings, self._access
         bound = Load(settings.max_unacked_entries, settings.max_unacked_bytes)
-        flow_control = FlowControl(
-            Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call),
-            bound,
-        )
+        call_bound = Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call)
+        flow_control = FlowControl(call_bound, bound)
         self._metrics.show_flow(flow_control, bound)
         policy = WritePolicy(settings.wait_min_s, settings.wait_per_batch_s, settings.first_message_wait_s, intake)
-        return lambda caller: WriteCall(dispatcher, flow_control.share(caller, self._quota()), policy, self._metrics)
 
-    def _quota(self) -> Quota | None:
-        return None if self._access is None else self._access.limits.quota(current_principal())
+        def write_call(caller: str) -> WriteCall:
+            quota = None if access is None else access.limits.quota(current_principal())
+            return WriteCall(dispatcher, flow_control.share(caller, quota), policy, self._metrics)
+
+        return write_call
 
     def _server(self, servicer: ProvenanceStorageServicer, health_servicer: HealthServicer) -> grpc.aio.Server:
-        interceptors: list[Any] = [self._gate, DecodingInterceptor(SERVICE)]
+        interceptors: list[grpc.aio.ServerInterceptor] = [CallCountingInterceptor(self._metrics, self._durations)]
         if self._access is not None:
-            interceptors.insert(0, self._access.interceptor)
-        interceptors.insert(0, CallCountingInterceptor(self._metrics, self._durations))
+            interceptors.append(self._access)
+        interceptors += [self._gate, DecodingInterceptor(SERVICE)]
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         provenance_storage_pb2_grpc.add_ProvenanceStorageServicer_to_server(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -353,9 +280,43 @@ class Gateway:
             raise ListenError(f"{listen} cannot be served on: no such address, or the port is not allowed") from error
         return f"{host}:{port}"
 
+    async def _ranges_agree(self) -> bool:
+        """Returns True once the range counts agree, or False when the gateway is told to stop first."""
+        backends = self._backends
+        agreeing = asyncio.create_task(
+            agree_on_ranges(backends.parameters, backends.policy, backends.storage, self._readiness)
+        )
+        await self._first_or_stopped([agreeing])
+        if not agreeing.cancel():
+            agreeing.result()
+            return True
+        return False
+
     async def _until_stopped(self, background: list[asyncio.Task[None]]) -> None:
-        stopping = asyncio.create_task(self._stopping.wait())
-        done, _ = await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            # Nothing in the background ends by itself: what it raised is a fault, and the gateway ends with it.
+        # The tasks run until they are cancelled. One that ends has failed, and the gateway ends with it.
+        for task in await self._first_or_stopped(background):
             task.result()
+
+    async def _first_or_stopped(self, tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+        """Returns those of some tasks that have ended, once one has, or when the gateway is told to stop."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return [task for task in tasks if task.done()]
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Returns whether a port is in use on any of a host's addresses. gRPC is content with one that is free."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        return False
+    for family, _, _, _, address in found:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+    return False

@@ -14,21 +14,19 @@ _Count = Annotated[int, Meta(ge=1)]
 
 
 class LimitSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What each principal may use at once, admins excepted; no limit where one is not given."""
+    """The limits of each principal except admins. None means no limit."""
 
-    max_calls: Annotated[_Count | None, Meta(description="The most calls of one principal at once.")] = None
+    max_calls: Annotated[_Count | None, Meta(description="Maximum concurrent calls of a principal.")] = None
 
     max_unacked_entries: Annotated[
-        _Count | None, Meta(description="The most entries that are not acked, of all writes of one principal.")
+        _Count | None, Meta(description="Maximum unacked entries of all writes of a principal.")
     ] = None
 
-    entries_per_second: Annotated[
-        _Count | None, Meta(description="How many entries of one principal are taken a second.")
-    ] = None
+    entries_per_second: Annotated[_Count | None, Meta(description="Maximum entries per second of a principal.")] = None
 
 
 class AccessSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may call. Everybody may, and do everything, where neither tokens nor certificates are given."""
+    """Who may call. Without tokens and certificates everybody may do everything."""
 
     tokens_file: Annotated[
         str | None,
@@ -38,12 +36,12 @@ class AccessSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     certificates: Annotated[
         dict[str, Role],
         Meta(
-            description="The role (reader, writer or admin) of each name of client certificates: a subject alternative "
-            "name, or the common name. They need tls_client_ca."
+            description="The role (reader, writer or admin) of each client certificate, by a subject alternative name "
+            "or the common name. Needs tls_client_ca."
         ),
     ] = field(default_factory=dict)
 
-    limits: Annotated[LimitSettings, Meta(description="What each principal may use.")] = field(
+    limits: Annotated[LimitSettings, Meta(description="The limits of each principal.")] = field(
         default_factory=LimitSettings
     )
 
@@ -53,7 +51,7 @@ class AccessSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def is_controlled(self) -> bool:
-        """Whether the gateway asks who calls."""
+        """Whether calls need credentials."""
         return self.tokens_file is not None or bool(self.certificates)
 
 
@@ -64,102 +62,102 @@ _MIB: Final = 1024 * 1024
 
 
 class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the gateway serves. Durations are in seconds and sizes in bytes."""
+    """The settings of the gateway. Durations are in seconds and sizes in bytes."""
 
     listen: Annotated[
         Address,
-        Meta(description="Host and port to serve on; port 0 takes a free one."),
+        Meta(description="Host and port to serve on; port 0 means any free port."),
     ] = "127.0.0.1:50051"
 
-    insecure: Annotated[bool, Meta(description="Serve in plain text on an address that other machines reach.")] = False
-
-    tls_certificate: Annotated[str | None, Meta(description="A PEM file with the certificate chain to serve with.")] = (
-        None
+    insecure: Annotated[bool, Meta(description="Serve in plain text on an address that other machines can reach.")] = (
+        False
     )
+
+    tls_certificate: Annotated[
+        str | None, Meta(description="A PEM file with the server certificate and its chain.")
+    ] = None
 
     tls_key: Annotated[str | None, Meta(description="A PEM file with the certificate's private key.")] = None
 
     tls_client_ca: Annotated[
         str | None,
         Meta(
-            description="A PEM file with the authorities whose client certificates are required, of callers with a "
-            "token too."
+            description="A PEM file with authorities. Clients then need a certificate of one of them, even with a "
+            "token."
         ),
     ] = None
 
-    access: Annotated[AccessSettings, Meta(description="Who may call, and how much of the gateway each may use.")] = (
-        field(default_factory=AccessSettings)
+    access: Annotated[AccessSettings, Meta(description="Who may call, and the limits of each caller.")] = field(
+        default_factory=AccessSettings
     )
 
     reflection: Annotated[
         bool | None,
         Meta(
-            description="Whether tools such as grpcurl are told what the service is (server reflection). Where not "
-            "given, on an address that only this machine reaches."
+            description="Serve reflection, for tools such as grpcurl. Default: on an address that only this machine "
+            "can reach."
         ),
     ] = None
 
     storage_config: Annotated[
         dict[str, Any] | None,
         Meta(
-            description="The local storage to read from, for example with a user that may only read. That of "
-            "provenance.rabbitmq where not given.",
+            description="The local storage to read from, for example with a read-only user. Default: the storage of "
+            "provenance.rabbitmq.",
             extra={"option": False},
         ),
     ] = None
 
-    batch_size: Annotated[int, Meta(ge=1, description="The most entries of a package.")] = 5000
+    batch_size: Annotated[int, Meta(ge=1, description="Maximum entries of a package.")] = 5000
 
-    wait_min_s: Annotated[
-        float, Meta(gt=0, description="Seconds that a write may go without progress, whatever it waits for.")
-    ] = field(default=60.0, name="wait_min")
+    wait_min_s: Annotated[float, Meta(gt=0, description="Seconds that a write may go without progress.")] = field(
+        default=60.0, name="wait_min"
+    )
 
     wait_per_batch_s: Annotated[
         float,
-        Meta(ge=0, description="Seconds without progress for each package that is not acked, where that is more."),
+        Meta(ge=0, description="Seconds without progress for each unacked package, if that is more than wait_min."),
     ] = field(default=10.0, name="wait_per_batch")
 
     first_message_wait_s: Annotated[
-        float, Meta(gt=0, description="Seconds that a write may send nothing at first, before it is ended.")
+        float, Meta(gt=0, description="Seconds that the gateway waits for the first message of a write.")
     ] = field(default=10.0, name="first_message_wait")
 
     max_calls: Annotated[
         int,
         Meta(
             ge=1,
-            description="The most calls at once of each class (writes, unary reads, reads by id, listings), those that "
-            "wait included. Of this bound and of those below, one caller (principal, or else the address of the peer) "
-            "has three quarters at most, and less while others call.",
+            description="Maximum concurrent calls of each class (writes, unary reads, reads by id, listings), "
+            "including waiting ones. One caller (a principal, or the peer's address) may use at most three quarters of "
+            "this bound and of those below, and less while others call.",
         ),
     ] = 1000
 
-    max_unacked_entries: Annotated[
-        int, Meta(ge=1, description="The most entries that are not acked, of all writes together.")
-    ] = 2_000_000
+    max_unacked_entries: Annotated[int, Meta(ge=1, description="Maximum unacked entries of all writes.")] = 2_000_000
 
     max_unacked_bytes: Annotated[
         int,
         Meta(
             ge=1,
-            description="The most bytes of messages that are read and of packages that are not acked, of all writes "
-            "together; the others are not read.",
+            description="Maximum bytes of received messages and unacked packages of all writes. Above it no more "
+            "messages are read.",
         ),
     ] = 256 * _MIB
 
-    max_unacked_entries_per_call: Annotated[
-        int, Meta(ge=1, description="The most entries of one write that are not acked.")
-    ] = 200_000
+    max_unacked_entries_per_call: Annotated[int, Meta(ge=1, description="Maximum unacked entries of one write.")] = (
+        200_000
+    )
 
     max_unacked_bytes_per_call: Annotated[
-        int, Meta(ge=1, description="The most bytes of one write's packages that are not acked.")
+        int, Meta(ge=1, description="Maximum bytes of the unacked packages of one write.")
     ] = 32 * _MIB
 
     unary_reads: Annotated[
-        int, Meta(ge=1, le=256, description="How many unary reads ask the storage at once; more of them wait.")
+        int, Meta(ge=1, le=256, description="Maximum unary reads that query the storage at once; others wait.")
     ] = 10
 
     by_id_reads: Annotated[
-        int, Meta(ge=1, le=256, description="How many reads by id (ContentGet, ...) ask the storage at once.")
+        int, Meta(ge=1, le=256, description="Maximum reads by id (ContentGet, ...) that query the storage at once.")
     ] = 10
 
     listings: Annotated[
@@ -167,20 +165,20 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(
             ge=1,
             le=256,
-            description="How many listings (ContentFindAll, RelationGetAll, ...) ask the storage at once.",
+            description="Maximum listings (ContentFindAll, RelationGetAll, ...) that query the storage at once.",
         ),
     ] = 10
 
     streamed_read_wait_s: Annotated[
-        float, Meta(ge=0, description="Seconds that a read by id or a listing waits for its turn when as many run.")
+        float, Meta(ge=0, description="Seconds that a read by id or a listing may wait for a free place.")
     ] = field(default=5.0, name="streamed_read_wait")
 
     streamed_read_idle_s: Annotated[
         float,
         Meta(
             gt=0,
-            description="Seconds that a read by id or a listing waits for its client in all, beside what the client "
-            "earns by streamed_read_rate; then it is ended.",
+            description="Seconds that a read by id or a listing may wait for its client in total. The client earns "
+            "further seconds by streamed_read_rate.",
         ),
     ] = field(default=60.0, name="streamed_read_idle")
 
@@ -188,13 +186,13 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         int,
         Meta(
             ge=1,
-            description="How many bytes of the answer a client takes to earn one second of streamed_read_idle again: "
-            "who always reads more slowly loses the read.",
+            description="Bytes of the answer that earn one second of streamed_read_idle. The gateway ends the read of "
+            "a client that is always slower.",
         ),
     ] = 16 * 1024
 
     inspection_interval_s: Annotated[
-        float, Meta(ge=1, description="Seconds from one look at the broker's queues and consumers to the next.")
+        float, Meta(ge=1, description="Seconds between two inspections of the broker's queues and consumers.")
     ] = field(default=15.0, name="inspection_interval")
 
     grace_s: Annotated[float, Meta(ge=0, description="Seconds that calls in flight have to finish after SIGTERM.")] = (
@@ -204,7 +202,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     metrics_listen: Annotated[
         AddressOrOff | None,
         Meta(
-            description="Host and port of /metrics, /healthz and /readyz over HTTP, or `off`. Where not given, "
+            description="Host and port of /metrics, /healthz and /readyz, or `off`. Default: "
             f"{METRICS_LISTEN} if `listen` is a loopback address, else off.",
             extra={"off": True},
         ),
@@ -213,8 +211,8 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     statsd: Annotated[
         Address | None,
         Meta(
-            description="Host and port of a statsd server that is told how long each call took. Where not given, those "
-            "of the environment variables STATSD_HOST and STATSD_PORT (8125), if there are any.",
+            description="Host and port of a statsd server for the duration of each call. "
+            "Default: STATSD_HOST and STATSD_PORT (8125) of the environment.",
         ),
     ] = None
 
@@ -225,5 +223,5 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches the address."""
+        """Whether only this machine can reach the address."""
         return is_loopback(self.listen.rpartition(":")[0])

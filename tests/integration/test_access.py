@@ -195,7 +195,7 @@ def test_adapter_and_command_line_show_their_token(guard: Guard, tmp_path: Path)
     assert (asked.exit_code, asked.stdout, asked.stderr) == (1, "", "")
     refused = CliRunner().invoke(main, ["--url", url, "get", "contents", id], env={"PROVGATE_TOKEN": "wrong"})
     assert refused.exit_code == 1
-    assert "the token is not known" in refused.output
+    assert "the token is unknown" in refused.output
 
 
 def test_tokens_come_and_go_while_the_gateway_runs(guard: Guard) -> None:
@@ -210,7 +210,7 @@ def test_tokens_come_and_go_while_the_gateway_runs(guard: Guard) -> None:
     guarded.file.write_text(f"{good}late admin nothing\n", encoding="utf-8")
     for _ in range(3):
         assert with_path(late)[0] is grpc.StatusCode.OK
-    assert guarded.log().count("what was read before stays in force") == 1
+    assert guarded.log().count("the last valid content stays in force") == 1
     guarded.file.write_text(f"# nobody but\n{good.splitlines()[0]}\n", encoding="utf-8")
     assert with_path(guarded.stub("reader"))[0] is grpc.StatusCode.OK
     assert with_path(writer) == with_path(late) == UNAUTHENTICATED

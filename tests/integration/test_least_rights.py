@@ -255,7 +255,7 @@ def test_dead_letters_are_for_the_operator(users: Users, gateway: Stack) -> None
 def test_workers_without_the_right_to_declare_wait_for_what_is_missing(users: Users) -> None:
     done = run_workers(users.stacks[WORKERS].config, "setup")
     assert done.returncode == 1
-    assert "may not declare exchange content: run `provgate-workers setup` as one that may" in done.stderr
+    assert "may not declare exchange content: run `provgate-workers setup` as a user that may" in done.stderr
     assert "Traceback" not in done.stderr
     queue = "location_add.unknown.7"
     with pika.BlockingConnection(pika.URLParameters(users.urls[SETUP])) as connection:

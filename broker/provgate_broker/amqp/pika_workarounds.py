@@ -1,4 +1,4 @@
-"""Network errors that pika lets through to the event loop."""
+"""Works around pika: headers that it cannot decode, wrapped errors, and errors that reach the event loop."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from pika.spec import BasicProperties
 
 logger = logging.getLogger(__name__)
 
-# Properties of messages whose headers pika cannot decode.
-#
-# RabbitMQ delivers headers that pika's decoder raises at: a timestamp that no `datetime` can hold, tables in tables
-# without end. pika answers by dropping the connection, and the message comes back with the next one: a single
-# message would keep a process from all of its queues. Such headers are read as none.
-
 _UNDECODABLE: Final = (AMQPError, ValueError, OverflowError, OSError, RecursionError, struct.error)
 _FLAG_WORD_BYTES: Final = 2
 _NO_HEADERS: Final = b"\x00\x00\x00\x00"
 
 
 class LenientProperties(BasicProperties):
-    """`BasicProperties` that lose their headers where these cannot be decoded."""
+    """`BasicProperties` without headers if pika cannot decode the headers.
+
+    RabbitMQ delivers headers that pika's decoder rejects, such as a timestamp beyond `datetime` or deeply nested
+    tables. pika then drops the connection, and the broker delivers the message again on the next one: one message would
+    keep a process from all its queues.
+    """
 
     def decode(self, encoded: bytes, offset: int = 0) -> Any:
-        """Decodes properties, as pika calls it for each message that comes in."""
+        """Decodes properties. pika calls it for each message that it receives."""
         try:
             return super().decode(encoded, offset)
         except _UNDECODABLE:
@@ -45,12 +44,12 @@ class LenientProperties(BasicProperties):
 
 
 def use_lenient_properties() -> None:
-    """Has all connections of this process decode properties so. pika looks the class up for each message."""
+    """Makes every connection of this process use `LenientProperties`. pika looks the class up for each message."""
     spec.props[BasicProperties.INDEX] = LenientProperties
 
 
 def _without_headers(encoded: bytes) -> bytes:
-    """Returns encoded properties with an empty table for headers (AMQP 0-9-1, 4.2.6.1)."""
+    """Returns encoded properties with an empty header table (AMQP 0-9-1, 4.2.6.1)."""
     (flags,) = struct.unpack_from(">H", encoded)
     start = _FLAG_WORD_BYTES
     for flag in (BasicProperties.FLAG_CONTENT_TYPE, BasicProperties.FLAG_CONTENT_ENCODING):
@@ -60,46 +59,42 @@ def _without_headers(encoded: bytes) -> bytes:
     return encoded[:start] + _NO_HEADERS + encoded[start + len(_NO_HEADERS) + table_bytes :]
 
 
-# What pika keeps of the broker's answer to a wrong password or virtual host: its own error, as a text.
+# pika keeps the broker's answer to a wrong password or virtual host as the text of its own error.
 _ANSWER: Final = re.compile(r"ConnectionClosedByBroker: \((\d+)\) (['\"])(.*)\2", re.DOTALL)
 
 
 def cause_of(reason: BaseException) -> BaseException:
-    """Returns the error at the bottom of pika's own: of the socket, of TLS, of the broker; else `reason` itself.
+    """Returns the innermost error of one that pika raises: the socket's, TLS's or the broker's; else `reason`.
 
-    pika wraps it up to three times, and the texts of the wrappings are their names.
+    pika wraps an error up to three times, and the texts of the wrappers are only their names.
     """
-    inner = _within(reason)
+    inner: BaseException | None = None
+    if isinstance(reason, AMQPConnectionWorkflowFailed) and reason.exceptions:
+        inner = reason.exceptions[-1]
+    elif isinstance(reason, AMQPConnectorPhaseErrorBase):
+        inner = reason.exception
+    elif isinstance(reason, ProbableAuthenticationError | ProbableAccessDeniedError):
+        if answer := _ANSWER.fullmatch(str(reason)):
+            inner = ConnectionClosedByBroker(int(answer[1]), answer[3])
+    elif type(reason) is AMQPConnectionError and reason.args and isinstance(reason.args[0], BaseException):
+        inner = reason.args[0]
     return reason if inner is None else cause_of(inner)
 
 
-def _within(reason: BaseException) -> BaseException | None:
-    if isinstance(reason, AMQPConnectionWorkflowFailed) and reason.exceptions:
-        return reason.exceptions[-1]
-    if isinstance(reason, AMQPConnectorPhaseErrorBase):
-        return reason.exception
-    if isinstance(reason, ProbableAuthenticationError | ProbableAccessDeniedError):
-        answer = _ANSWER.fullmatch(str(reason))
-        return ConnectionClosedByBroker(int(answer[1]), answer[3]) if answer else None
-    if type(reason) is AMQPConnectionError and reason.args and isinstance(reason.args[0], BaseException):
-        return reason.args[0]
-    return None
-
-
-# What works on a socket in pika's hands: pika, and what it calls.
+# The packages that work on pika's sockets.
 _NETWORK_MODULES: Final = frozenset({"pika", "socket", "ssl"})
 
 
 def log_network_errors_briefly() -> None:
-    """Has the running loop log a network error that pika raises in a callback as one line, and others with tracebacks.
+    """Makes the running loop log a network error out of pika's callbacks as one line, without a traceback.
 
-    A connection that is reset in the moment in which pika takes its socket over raises out of a callback of pika's,
-    where nobody can catch it. Nothing is lost: pika's own time limit ends the attempt, and the link makes another.
+    If a connection is reset in the moment in which pika takes its socket over, the error leaves a callback of pika's,
+    and no caller can catch it. Nothing is lost: pika's time limit ends the attempt, and the link makes another one.
     """
-    asyncio.get_running_loop().set_exception_handler(_tell)
+    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, OSError) and _is_of_pikas_socket(error):
         logger.warning(
@@ -112,5 +107,5 @@ def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def _is_of_pikas_socket(error: OSError) -> bool:
     frames = traceback.walk_tb(error.__traceback__)
     packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames]
-    # Not one of a callback that pika calls: its last frame is the callback's.
+    # The last frame of an error in a callback that pika calls is the callback's.
     return "pika" in packages and packages[-1] in _NETWORK_MODULES

@@ -1,4 +1,4 @@
-"""The certificates of a connection to the broker."""
+"""The TLS context of a connection to the broker, from PEM files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from provgate_runtime.certificates import load_authorities, load_key_pair, read_
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of a connection; what is None is left to the system's trust store, or not shown.
+    """The PEM files of a connection; each may be None.
 
     Attributes:
-        ca_file: the authorities that a broker's certificate must come from.
-        cert_file: the chain that is shown to the broker.
+        ca_file: the authorities that must have issued the broker's certificate; None for the system's trust store.
+        cert_file: the client certificate with its chain.
         key_file: the private key of `cert_file`, without a passphrase.
     """
 
@@ -30,23 +30,20 @@ class TlsFiles:
         """Reads the files, and returns a context that checks the broker's certificate and its host name.
 
         Raises:
-            ConfigurationError: a file cannot be read or is not what it should be, or there is a certificate and no key.
-                The text starts with the setting's name.
+            ConfigurationError: a file cannot be read or has the wrong content, or one of certificate and key is
+                missing. The text starts with the name of the setting.
         """
-        context = self._trusting()
+        if self.ca_file is None:
+            context = ssl.create_default_context()
+        else:
+            read_pem(self.ca_file, "tls_ca_file")
+            # This protocol checks certificate and host name, and trusts no authority by itself.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            load_authorities(context, self.ca_file, "tls_ca_file")
         if self.cert_file is not None and self.key_file is not None:
             read_pem(self.cert_file, "tls_cert_file")
             read_pem(self.key_file, "tls_key_file")
             load_key_pair(context, self.cert_file, self.key_file, "tls_cert_file and tls_key_file")
         elif self.cert_file or self.key_file:
             raise ConfigurationError("tls_cert_file and tls_key_file: give both or neither")
-        return context
-
-    def _trusting(self) -> ssl.SSLContext:
-        if self.ca_file is None:
-            return ssl.create_default_context()
-        read_pem(self.ca_file, "tls_ca_file")
-        # Of this protocol a context checks certificate and host name; it trusts nobody yet.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        load_authorities(context, self.ca_file, "tls_ca_file")
         return context

@@ -1,6 +1,6 @@
-"""Packages that are put aside: dead letters, and what goes to quarantine.
+"""Messages of the dead-letter and the quarantine queue: copies of packages, with headers that name their source.
 
-Either is a copy of a package with its properties and headers, and with headers of ours that say where it comes from.
+A copy has the body, properties and headers of the package, and the headers of this module.
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ ROUTING_KEY_HEADER: Final = "provgate-routing-key"
 TIME_HEADER: Final = "provgate-time"
 REDELIVERED_HEADER: Final = "provgate-redelivered"
 
-Source: TypeAlias = tuple[str, str]
-"""The exchange and the routing key that a package was published to."""
-
-_OURS: Final = (
-    ID_HEADER,
-    REASON_HEADER,
-    MESSAGE_HEADER,
-    EXCHANGE_HEADER,
-    ROUTING_KEY_HEADER,
-    TIME_HEADER,
-    REDELIVERED_HEADER,
+_OWN_HEADERS: Final = frozenset(
+    {
+        ID_HEADER,
+        REASON_HEADER,
+        MESSAGE_HEADER,
+        EXCHANGE_HEADER,
+        ROUTING_KEY_HEADER,
+        TIME_HEADER,
+        REDELIVERED_HEADER,
+    }
 )
 
-# What the broker writes on a message: of the copy it would be untrue.
-_BROKERS_PREFIX: Final = "x-"
+# The broker's own headers are about the original, not about its copy.
+_BROKER_PREFIX: Final = "x-"
 
-# Properties travel in one frame of 128 KiB by default, and the original filled at most that: what leaves no room for
-# our headers is not kept.
+# Properties travel in one frame, of 128 KiB by default, which the original may have filled. Larger headers are dropped,
+# so that those of this module fit.
 _KEPT_HEADERS_MAX_BYTES: Final = 64 * 1024
 _MESSAGE_MAX_LENGTH: Final = 1000
 _NAME_MAX_BYTES: Final = 255
+
+Source: TypeAlias = tuple[str, str]
+"""The exchange and the routing key that a package was published to."""
 
 
 class DeadLetterReason(StrEnum):
@@ -54,9 +56,9 @@ class DeadLetterReason(StrEnum):
 
     Attributes:
         MALFORMED: its body is not a package of its queue.
-        REFUSED: the database refuses it as data.
-        POISON: a program died while it handled this package and nothing else.
-        UNEXPECTED: storing it fails in a way that is not known, each time.
+        REFUSED: the database refuses its data.
+        POISON: a program died while it handled this package alone.
+        UNEXPECTED: each attempt to store it fails, for an unknown reason.
     """
 
     MALFORMED = "malformed"
@@ -67,16 +69,16 @@ class DeadLetterReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter, as read from the dead-letter queue.
+    """A message of the dead-letter queue.
 
     Attributes:
-        id: tells it apart from others; "" where a stranger put it there.
+        id: identifies it; "" if another program published it.
         reason: a `DeadLetterReason`, as text.
-        message: what was wrong, for people.
-        exchange, routing_key: where it was published to.
+        message: the reason for people.
+        exchange, routing_key: the source of the package.
         time: when it became a dead letter, ISO 8601 in UTC.
-        redelivered_count: how often it had been redelivered by then.
-        delivery: the message itself.
+        redelivered_count: the redeliveries of the package before that.
+        delivery: the message.
     """
 
     id: str
@@ -90,7 +92,10 @@ class DeadLetter:
 
 
 def source_of(delivery: Delivery) -> Source:
-    """Returns exchange and routing key that a package was first published to: its own unless it was put aside."""
+    """Returns the exchange and routing key that a package was first published to.
+
+    For a copy from the quarantine or dead-letter queue they are in its headers.
+    """
     exchange, routing_key = delivery.headers.get(EXCHANGE_HEADER), delivery.headers.get(ROUTING_KEY_HEADER)
     if _is_name(exchange) and _is_name(routing_key):
         return str(exchange), str(routing_key)
@@ -101,24 +106,28 @@ def dead_letter(token: str, delivery: Delivery, source: Source, reason: DeadLett
     """Returns the dead letter of a package.
 
     Args:
-        token: a new token, which becomes the dead letter's id.
+        token: a new token. It becomes the dead letter's id.
         delivery: the package.
-        source: the exchange and routing key that it was published to.
+        source: the source of the package.
         reason: for programs.
-        text: for people; no secret, and cut where it is long.
+        text: for people, without secrets; a long text is cut.
     """
     headers = {
-        ID_HEADER: token,
         REASON_HEADER: reason.value,
         MESSAGE_HEADER: text[:_MESSAGE_MAX_LENGTH],
         TIME_HEADER: datetime.now(UTC).isoformat(timespec="milliseconds"),
         REDELIVERED_HEADER: delivery.redelivery_count,
     }
-    return _copy(token, delivery, DEAD_LETTER_QUEUE, headers | _source_headers(source))
+    return _copy(token, delivery, DEAD_LETTER_QUEUE, source, headers)
+
+
+def quarantined(token: str, delivery: Delivery, source: Source) -> Message:
+    """Returns the copy of a package for the quarantine queue."""
+    return _copy(token, delivery, QUARANTINE_QUEUE, source, {})
 
 
 def read_dead_letter(delivery: Delivery) -> DeadLetter:
-    """Returns a message of the dead-letter queue as a dead letter."""
+    """Returns the dead letter that a message of the dead-letter queue holds."""
     headers = delivery.headers
     redelivered = headers.get(REDELIVERED_HEADER)
     exchange, routing_key = source_of(delivery)
@@ -134,32 +143,28 @@ def read_dead_letter(delivery: Delivery) -> DeadLetter:
     )
 
 
-def quarantined(token: str, delivery: Delivery, source: Source) -> Message:
-    """Returns the copy of a package that goes to quarantine."""
-    return _copy(token, delivery, QUARANTINE_QUEUE, {ID_HEADER: token} | _source_headers(source))
-
-
-def _source_headers(source: Source) -> dict[str, Any]:
+def _copy(token: str, delivery: Delivery, queue: str, source: Source, headers: Mapping[str, object]) -> Message:
     exchange, routing_key = source
-    return {EXCHANGE_HEADER: exchange, ROUTING_KEY_HEADER: routing_key}
-
-
-def _copy(token: str, delivery: Delivery, queue: str, headers: dict[str, Any]) -> Message:
+    own = {ID_HEADER: token, EXCHANGE_HEADER: exchange, ROUTING_KEY_HEADER: routing_key, **headers}
     return Message(
         token=token,
         exchange="",
         routing_key=queue,
         body=delivery.body,
         content_type=delivery.content_type,
-        # Nobody can tell what a reply without a correlation id belongs to, and the copy's would be our token.
+        # Without a correlation id the copy is sent with the token as one, and a reply to that would mean nothing.
         reply_to=delivery.reply_to if delivery.correlation_id else None,
         correlation_id=delivery.correlation_id,
-        headers=_kept(delivery.headers) | headers,
+        headers=_kept_headers(delivery.headers) | own,
     )
 
 
-def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in headers.items() if name not in _OURS and not _is_brokers(name)}
+def _kept_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in _OWN_HEADERS and not str(name).startswith(_BROKER_PREFIX)
+    }
     try:
         size_bytes = encode_table([], kept)
     except (AMQPError, ValueError, OverflowError, TypeError, RecursionError):
@@ -168,10 +173,6 @@ def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_name(value: object) -> bool:
-    # Names of exchanges and queues are that long at most (AMQP 0-9-1, 4.2.5.3), and ours can be printed. What a
-    # stranger wrote there would be a line of the log, or fill the copy's headers.
+    # The limit of names is in AMQP 0-9-1, 4.2.5.3, and the names of set-up are printable. Another program may have
+    # written anything there, and it is logged and copied.
     return isinstance(value, str) and value.isprintable() and len(value.encode()) <= _NAME_MAX_BYTES
-
-
-def _is_brokers(name: object) -> bool:
-    return isinstance(name, str) and name.startswith(_BROKERS_PREFIX)

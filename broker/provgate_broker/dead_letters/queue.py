@@ -1,4 +1,4 @@
-"""What an operator does with dead letters."""
+"""Reads and replays dead letters, for operators."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from provgate_broker.wire.package import CONTENT_TYPE, NACK_HEADER, Reply
 
 
 class ReplayError(BrokerError):
-    """A dead letter could not be replayed. It is still in the dead-letter queue."""
+    """A dead letter was not replayed. It is still in the dead-letter queue."""
 
 
 class DeadLetterQueue:
     """The dead-letter queue, for one reader. Belongs to one event loop.
 
-    Whatever is read and not dropped is in the queue again, in its old place, once the session ends; until then another
-    reader does not see it.
+    Letters that were read and not acked return to their place in the queue when the session ends. Until then no other
+    reader sees them.
 
     Attributes:
-        parameters: where the broker is.
+        parameters: the address of the broker.
     """
 
     def __init__(self, session: AmqpSession, parameters: AmqpParameters) -> None:
@@ -36,7 +36,7 @@ class DeadLetterQueue:
         self._getter = Getter(session)
 
     async def letters(self) -> AsyncIterator[DeadLetter]:
-        """Yields the dead letters that wait now, oldest first; not those that come meanwhile.
+        """Yields the dead letters that wait now, oldest first, without those that arrive during the iteration.
 
         Raises:
             ConnectionLostError: the connection broke.
@@ -63,11 +63,13 @@ async def open_dead_letter_queue(parameters: AmqpParameters) -> AsyncIterator[De
 
 
 class Replayer:
-    """Publishes dead letters to where they came from, and waits for what a worker says. Belongs to one event loop.
+    """Publishes dead letters to their source, and waits for the worker's reply. Belongs to one event loop.
+
+    Listens to its own publisher and reply consumer.
 
     Args:
-        parameters: where the broker is.
-        timeout_s: how long one replay may take.
+        parameters: the address of the broker.
+        timeout_s: the time limit of one replay.
     """
 
     def __init__(self, parameters: AmqpParameters, timeout_s: float) -> None:
@@ -89,13 +91,13 @@ class Replayer:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def replay(self, letter: DeadLetter) -> Reply:
-        """Publishes a dead letter again; returns what the worker replied, once it did.
+        """Publishes a dead letter again, and returns the worker's reply.
 
-        After a `Nack` the package is a dead letter again, a new one: the old one can be dropped as after a count.
+        A `Nack` means that the package is a new dead letter: the old one can be dropped, as after a count.
 
         Raises:
-            ReplayError: no queue takes it, the broker refused it, or no worker replied in time. The last does not tell
-                whether it is stored, nor whether it will be.
+            ReplayError: no queue takes it, the broker refuses it, or no worker replied in time. In the last case the
+                package may be stored, now or later.
         """
         token = uuid4().hex
         replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -103,64 +105,52 @@ class Replayer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._ready.wait()
-                self._publisher.publish(self._message(token, letter))
+                self._publisher.publish(
+                    Message(
+                        token=token,
+                        exchange=letter.exchange,
+                        routing_key=letter.routing_key,
+                        body=letter.delivery.body,
+                        content_type=letter.delivery.content_type or CONTENT_TYPE,
+                        reply_to=self._reply_consumer.queue,
+                        headers={NACK_HEADER: True},
+                    )
+                )
                 return await replied
         except TimeoutError as error:
             raise ReplayError(f"no worker replied within {self._timeout_s:.0f} s") from error
         finally:
             del self._replies[token]
 
-    def _message(self, token: str, letter: DeadLetter) -> Message:
-        return Message(
-            token=token,
-            exchange=letter.exchange,
-            routing_key=letter.routing_key,
-            body=letter.delivery.body,
-            content_type=letter.delivery.content_type or CONTENT_TYPE,
-            reply_to=self._reply_consumer.queue,
-            headers={NACK_HEADER: True},
-        )
-
     def publisher_ready(self) -> None:
-        """One of the two connections is there."""
-        self._note_ready()
-
-    def reply_queue_ready(self) -> None:
-        """The other one is."""
-        self._note_ready()
+        """Lets replays go on if both connections are there."""
+        if self._publisher.ready and self._reply_consumer.queue is not None:
+            self._ready.set()
 
     def publisher_blocked(self) -> None:
-        """Nothing more is published until the broker says so; a replay that waits may run out of time."""
+        """Stops replays until the broker unblocks the publisher; those that wait may time out."""
         self._ready.clear()
 
-    def publisher_lost(self) -> None:
-        """What was published may have been lost, or not: the replays that wait run out of time."""
-        self._ready.clear()
-
-    def reply_queue_lost(self) -> None:
-        """As `publisher_lost`."""
-        self._ready.clear()
+    reply_queue_ready = publisher_ready
+    publisher_lost = publisher_blocked
+    reply_queue_lost = publisher_blocked
 
     def confirmed(self, token: str) -> None:
-        """The package is in its queue; what counts is the reply."""
+        """Does nothing: the worker's reply ends a replay."""
 
     def nacked(self, token: str) -> None:
-        """Ends a replay: the broker refuses the package."""
+        """Fails a replay: the broker refuses the package."""
         self._fail(token, "the broker refuses it: is its queue full?")
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
-        """Ends a replay: there is no such queue."""
+        """Fails a replay: there is no such queue."""
         self._fail(token, f"no queue takes routing key {routing_key!r} at exchange {exchange!r}")
 
     def replied(self, correlation_id: str, reply: Reply) -> None:
-        """Ends a replay well."""
+        """Ends a replay with a worker's reply."""
         replied = self._replies.get(correlation_id)
         if replied is not None and not replied.done():
             replied.set_result(reply)
-
-    def _note_ready(self) -> None:
-        if self._publisher.ready and self._reply_consumer.queue is not None:
-            self._ready.set()
 
     def _fail(self, token: str, text: str) -> None:
         replied = self._replies.get(token)

@@ -1,4 +1,4 @@
-"""Publishing with confirms."""
+"""Publishes with confirms: each message ends as confirmed, nacked, or returned and confirmed."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from provgate_broker.errors import ConnectionLostError
 
 _PERSISTENT: Final = 2
 
-# What pika may hold copies of. The system's buffers hold some MiB more, so that the broker is never short of messages.
+# The bound on messages that pika has copied and not sent. The system's socket buffers hold some MiB more, so that the
+# broker always has something to read.
 _UNSENT_MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is published.
+    """A message to publish.
 
     Attributes:
-        token: tells the message apart from all others that are not confirmed; goes out as `correlation_id`, or as
-            `message_id` where a correlation id is given beside it.
-        exchange: the exchange; "" for the default one.
+        token: identifies the message among all unconfirmed ones. It is sent as `correlation_id`, or as `message_id` if
+            there is a correlation id.
+        exchange: the exchange; "" is the default one.
         routing_key: the routing key.
         body: the body.
         content_type: of the body.
-        reply_to: the queue that takes the reply; None where none is wanted.
-        correlation_id: where it is not the token.
+        reply_to: the queue for the reply; None if no reply is wanted.
+        correlation_id: the correlation id; None sends the token.
         headers: AMQP headers.
-        mandatory: whether the broker returns the message when no queue takes it. Without, such a message is confirmed.
+        mandatory: whether the broker returns the message if no queue takes it. If False, it confirms such a message.
         persistent: whether the message survives a restart of the broker.
     """
 
@@ -65,47 +66,46 @@ class Message:
 
 
 class PublisherListener(Protocol):
-    """What a publisher tells. All calls come from the publisher's event loop, and may publish."""
+    """The events of a publisher. All calls come from its event loop; a listener may publish in them."""
 
     def publisher_ready(self) -> None:
-        """Messages are taken: the publisher has connected, the broker has unblocked it, or it has caught up."""
+        """The publisher takes messages: it has connected, the broker unblocked it, or enough has been sent."""
 
     def publisher_blocked(self) -> None:
-        """The broker holds publishes back. What was published waits for its confirm, no more should be published."""
+        """The broker blocks publishes. Publish nothing more; published messages wait for their confirms."""
 
     def publisher_lost(self) -> None:
-        """The connection is gone. What is not confirmed never will be; it may or may not have reached the broker."""
+        """The connection is lost. Unconfirmed messages stay unconfirmed; the broker may have got them or not."""
 
     def confirmed(self, token: str) -> None:
-        """The broker has a message safe, in every queue that it goes to."""
+        """The broker has stored a message safely in every queue that it goes to."""
 
     def nacked(self, token: str) -> None:
-        """The broker refuses a message, and does not say why: its queue is full, mostly."""
+        """The broker refuses a message, without a reason. Mostly its queue is full."""
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
-        """No queue takes a mandatory message. A `confirmed` for it follows."""
+        """No queue takes a mandatory message. `confirmed` follows for it."""
 
 
 class Publisher:
-    """Publishes over a connection of its own, each message confirmed by the broker.
+    """Publishes on a connection of its own, with confirms. Belongs to one event loop.
 
-    Belongs to one event loop. It keeps no bodies: what is not confirmed when the connection is lost is the listener's
-    to publish again.
+    It keeps no bodies: after a loss the listener publishes unconfirmed messages again.
 
     Attributes:
-        last_loss: why the connection was lost last; None where it never was.
+        last_loss: why the last connection was lost; None before the first loss.
     """
 
     def __init__(self, parameters: AmqpParameters, name: str, listener: PublisherListener) -> None:
-        self._link = AmqpLink(parameters, name, self._serve)
+        self._link = AmqpLink(parameters, name, self.serve)
         self._listener = listener
         self.last_loss: ConnectionLostError | None = None
         self._session: AmqpSession | None = None
         self._last_tag = 0
-        # Whether as much is unsent as may be. What is unsent is unconfirmed, so that a confirm comes when it was sent.
+        # Whether the bound on unsent bytes was reached. Unsent messages are unconfirmed, so a confirm follows.
         self._behind = False
-        # Tokens by delivery tag, in the order of the tags. A confirm with `multiple` covers all up to its tag.
-        # The first of a plain dict is found by a walk over all that were taken from it before.
+        # Tokens by delivery tag, in ascending order. An OrderedDict finds its first key at once, also after many
+        # removals at its start; a plain dict does not.
         self._unconfirmed: OrderedDict[int, str] = OrderedDict()
 
     @property
@@ -115,7 +115,7 @@ class Publisher:
 
     @property
     def blocked(self) -> bool:
-        """Whether there is a connection and the broker holds its publishes back."""
+        """Whether there is a connection and the broker blocks it."""
         return self._session is not None and self._session.blocked
 
     @property
@@ -128,10 +128,10 @@ class Publisher:
         await self._link.run()
 
     def publish(self, message: Message) -> None:
-        """Publishes a message; its fate is told to the listener.
+        """Publishes a message. The listener is called with its token later.
 
-        Where there is no connection, or it breaks here, the message is not published, and `publisher_lost` says or has
-        said so. A message that pika cannot encode is not published either, and pika's error is raised.
+        Without a connection nothing is published: `publisher_lost` has been called, or will be. If pika cannot encode
+        the message, pika's error is raised and nothing is published.
         """
         session = self._session
         if session is None or not session.is_open:
@@ -141,18 +141,18 @@ class Publisher:
                 message.exchange, message.routing_key, message.body, message.properties(), message.mandatory
             )
         except ChannelWrongStateError:
-            # The channel is closing: the session is about to be lost, and the listener to be told.
+            # The channel is closing, and `publisher_lost` follows.
             return
-        # The broker numbers what reaches it: no number is taken for what raised.
+        # The broker numbers the messages that reach it. One that raised got no number.
         self._last_tag += 1
         self._unconfirmed[self._last_tag] = message.token
         self._behind = session.unsent_bytes >= _UNSENT_MAX_BYTES
 
-    async def _serve(self, session: AmqpSession) -> None:
-        session.amqp_channel.raw.add_on_return_callback(self._on_return)
-        await session.call(
-            lambda callback: session.amqp_channel.raw.confirm_delivery(self._on_confirm, callback=callback)
-        )
+    async def serve(self, session: AmqpSession) -> None:
+        """Publishes on a session until it is lost, and raises `ConnectionLostError`. `run` calls it for each one."""
+        raw = session.amqp_channel.raw
+        raw.add_on_return_callback(self._on_return)
+        await session.amqp_channel.call(lambda callback: raw.confirm_delivery(self._on_confirm, callback=callback))
         self._last_tag = 0
         self._unconfirmed.clear()
         self._behind = False
@@ -178,9 +178,9 @@ class Publisher:
 
     def _on_confirm(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
         method = frame.method
-        tell = self._listener.confirmed if isinstance(method, Basic.Ack) else self._listener.nacked
+        notify = self._listener.confirmed if isinstance(method, Basic.Ack) else self._listener.nacked
         for token in self._take(method.delivery_tag, method.multiple):
-            tell(token)
+            notify(token)
         session = self._session
         if self._behind and session is not None and session.unsent_bytes < _UNSENT_MAX_BYTES // 2:
             self._behind = False
@@ -188,15 +188,15 @@ class Publisher:
                 self._listener.publisher_ready()
 
     def _take(self, delivery_tag: int, multiple: bool) -> list[str]:
+        """Removes and returns the tokens that a confirm covers: its tag's, or with `multiple` all up to its tag."""
+        tokens: list[str] = []
         if not multiple:
-            token = self._unconfirmed.pop(delivery_tag, None)
-            return [] if token is None else [token]
-        covered = []
-        for tag in self._unconfirmed:
-            if tag > delivery_tag:
-                break
-            covered.append(tag)
-        return [self._unconfirmed.pop(tag) for tag in covered]
+            if delivery_tag in self._unconfirmed:
+                tokens.append(self._unconfirmed.pop(delivery_tag))
+            return tokens
+        while self._unconfirmed and next(iter(self._unconfirmed)) <= delivery_tag:
+            tokens.append(self._unconfirmed.popitem(last=False)[1])
+        return tokens
 
     def _on_return(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
         token = properties.message_id or properties.correlation_id

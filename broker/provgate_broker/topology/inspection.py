@@ -1,159 +1,44 @@
-"""What is on the broker, compared with what should be: nothing is made, changed or taken.
+"""Compares the broker with what it should have, without changing it: queues, range counts, rights, alarms.
 
-| asked | how | right that it takes |
+| question | how it is asked | right that it needs |
 |---|---|---|
-| whether a queue or an exchange is there, and how full it is | a passive declaration | none |
-| whether it has the arguments that it should have | a declaration like set-up's, of what is there | configure |
+| does a queue or an exchange exist, how many messages and consumers has it | passive declaration | none |
+| does a queue have the arguments of set-up | declaration of an existing queue | configure |
+| may the user publish, is there an alarm | publish that no queue takes | write |
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from pika.exchange_type import ExchangeType
-
-from provgate_broker.amqp.connection import (
-    ACCESS_REFUSED,
-    NOT_FOUND,
-    PRECONDITION_FAILED,
-    AmqpChannel,
-    AmqpSession,
-    QuestionChannel,
-    questions,
-)
-from provgate_broker.errors import ConnectionLostError
+from provgate_broker.amqp.connection import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, AmqpSession
+from provgate_broker.errors import ConnectionLostError, NotPermittedError
 from provgate_broker.settings import RabbitMqSettings
 from provgate_broker.topology.declaration import (
     DEAD_LETTER_QUEUE,
     QUARANTINE_QUEUE,
     QueueState,
-    queue_arguments,
+    expected_queues,
     queue_state,
 )
 from provgate_broker.topology.policy import RANGE_COUNTS, Exchange, Queue, RangePolicy, binding_key, operations_of
 
 PROBE_ROUTING_KEY: Final = "provgate.probe"
-"""No queue is bound to it, so that the broker drops what comes with it, and confirms it all the same."""
-
-
-class PublishRight(StrEnum):
-    """What the broker does with a publish to an exchange."""
-
-    CONFIRMED = "confirmed"
-    REFUSED = "refused"
-    NO_EXCHANGE = "no exchange"
-    NOT_TOLD = "not told"
-
-
-@dataclass(frozen=True, slots=True)
-class PublishReport:
-    """What a probe found.
-
-    Attributes:
-        rights: of each exchange; `NOT_TOLD` where the broker blocks publishes before it was asked.
-        blocked: whether the broker blocks publishes: a memory or disk alarm.
-    """
-
-    rights: Mapping[Exchange, PublishRight]
-    blocked: bool
-
-
-async def probe_publishing(session: AmqpSession, exchanges: tuple[Exchange, ...] = tuple(Exchange)) -> PublishReport:
-    """Publishes an empty, non-mandatory message to exchanges, and waits for its confirm.
-
-    Args:
-        session: one on which nothing else is asked: while an alarm lasts, the broker reads no more from a connection
-            that has published.
-        exchanges: which.
-
-    Raises:
-        ConnectionLostError: the connection broke.
-    """
-    rights = dict.fromkeys(exchanges, PublishRight.NOT_TOLD)
-    blocked = asyncio.Event()
-    session.on_blocked(lambda now: blocked.set() if now else blocked.clear())
-    blocking = asyncio.create_task(blocked.wait())
-    asking = asyncio.create_task(_ask(session, rights))
-    try:
-        await asyncio.wait({blocking, asking}, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done():
-            asking.result()
-        return PublishReport(rights, session.blocked)
-    finally:
-        for task in (blocking, asking):
-            task.cancel()
-        await asyncio.gather(blocking, asking, return_exceptions=True)
-
-
-async def may_own_reply_queue(session: AmqpSession) -> bool:
-    """Returns whether the user may have a queue for replies as a gateway has one, exclusive and named by the broker.
-
-    The queue is gone with the session.
-
-    Raises:
-        ConnectionLostError: the connection broke.
-    """
-    async with questions(session) as asked:
-        try:
-            declared = await asked.call(lambda raw, callback: raw.queue_declare("", exclusive=True, callback=callback))
-            # It takes the right to read.
-            await asked.call(
-                lambda raw, callback: raw.basic_consume(
-                    declared.method.queue, lambda *_: None, auto_ack=True, callback=callback
-                )
-            )
-        except ConnectionLostError as error:
-            if error.reply_code == ACCESS_REFUSED:
-                return False
-            raise
-    return True
-
-
-async def _ask(session: AmqpSession, rights: dict[Exchange, PublishRight]) -> None:
-    for exchange in rights:
-        rights[exchange] = await _right(session, exchange)
-    # A question that a blocked connection leaves unanswered: the last confirm may come before the word of the alarm.
-    await (await session.open_channel()).close()
-
-
-async def _right(session: AmqpSession, exchange: Exchange) -> PublishRight:
-    # A refusal ends its channel.
-    amqp_channel = await session.open_channel()
-    try:
-        await _publish(amqp_channel, exchange)
-    except ConnectionLostError as error:
-        if error.reply_code == ACCESS_REFUSED:
-            return PublishRight.REFUSED
-        if error.reply_code == NOT_FOUND:
-            return PublishRight.NO_EXCHANGE
-        raise
-    await amqp_channel.close()
-    return PublishRight.CONFIRMED
-
-
-async def _publish(amqp_channel: AmqpChannel, exchange: Exchange) -> None:
-    confirmed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-
-    def start(answer: Callable[..., None]) -> None:
-        confirmed.add_done_callback(answer)
-        amqp_channel.raw.basic_publish(exchange.value, PROBE_ROUTING_KEY, b"", mandatory=False)
-
-    await amqp_channel.call(lambda callback: amqp_channel.raw.confirm_delivery(confirmed.set_result, callback=callback))
-    await amqp_channel.call(start)
+"""No queue is bound with it: the broker drops a message with this key, and confirms it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedQueue:
-    """A queue that should be there.
+    """A queue that should exist.
 
     Attributes:
-        name: the queue's.
-        state: None where it is missing.
-        difference: what the broker says of arguments that are not those of set-up; None where none is known.
+        name: the name.
+        state: None if the queue is missing.
+        difference: the broker's text about arguments that differ from those of set-up; None if none is known.
     """
 
     name: str
@@ -163,15 +48,15 @@ class InspectedQueue:
 
 @dataclass(frozen=True, slots=True)
 class TopologyReport:
-    """What an inspection found.
+    """The result of an inspection.
 
     Attributes:
         work: the work queues.
-        aside: the dead-letter and the quarantine queue; none behind another deployment's broker.
-        exchanges: of each exchange that is not as it should be, what is wrong with it.
-        range_counts: how many ranges the broker's queues show, of each exchange where that is not the configured
-            count; None where they show more than that.
-        compared: whether arguments were compared; else the user may not configure, or differences were known.
+        aside: the dead-letter and the quarantine queue; empty for another deployment's broker.
+        exchanges: the exchanges that are wrong, with what is wrong.
+        range_counts: the exchanges whose queues show another range count than the configured one, with that count; None
+            for more ranges than the configured ones.
+        compared: whether queue arguments were compared. False if that was not asked for, or the user may not configure.
     """
 
     work: Mapping[Queue, InspectedQueue]
@@ -182,17 +67,17 @@ class TopologyReport:
 
     @property
     def missing(self) -> list[str]:
-        """The names of the queues that are not there."""
+        """The names of the missing queues."""
         return [queue.name for queue in self._all() if queue.state is None]
 
     @property
     def different(self) -> dict[str, str]:
-        """What differs, by the names of the queues."""
+        """The names of the queues with other arguments, with the broker's text."""
         return {queue.name: queue.difference for queue in self._all() if queue.difference is not None}
 
     @property
     def unconsumed(self) -> list[str]:
-        """The names of the work queues that are there and that nobody consumes."""
+        """The names of the work queues that exist and have no consumer."""
         return [
             queue.name for queue in self.work.values() if queue.state is not None and not queue.state.consumer_count
         ]
@@ -207,155 +92,214 @@ async def inspect_topology(
     policy: RangePolicy,
     settings: RabbitMqSettings,
     *,
-    differences: Mapping[str, str] | None = None,
+    compare_arguments: bool = True,
     outgrown: Collection[Exchange] | None = None,
 ) -> TopologyReport:
-    """Inspects exchanges and queues, one after the other.
+    """Inspects all exchanges and queues, one after the other.
 
     Args:
-        session: on which it is asked; a session that has published does not answer while the broker blocks it.
+        session: one that has not published: the broker does not answer on it while an alarm blocks it.
         policy: the range counts.
-        settings: what the queues should be. Behind another deployment's broker (`topology: existing`) arguments are not
-            compared, and there are no queues aside.
-        differences: those of queues by their names, where the caller knows them from an earlier inspection; None
-            compares the arguments. Each difference, and a refusal, is a line in the broker's log.
-        outgrown: the exchanges that have more ranges than the policy, where the caller knows; None asks, as
-            `outgrown_exchanges` does.
+        settings: what the queues should be. With `topology: existing` arguments are not compared, and the dead-letter
+            and quarantine queues are not inspected.
+        compare_arguments: whether to compare the arguments of queues. The broker logs a line for each difference, and
+            for a user who may not configure.
+        outgrown: the result of an earlier `outgrown_exchanges`; None asks the broker.
 
     Raises:
         ConnectionLostError: the connection broke.
     """
     own = settings.topology == "own"
-    async with questions(session) as asked:
-        inspector = _Inspector(asked, session.broker_version, settings, {} if not own else differences)
-        work = {queue: await inspector.queue(queue.name) for queue in policy.queues()}
-        names = (DEAD_LETTER_QUEUE, QUARANTINE_QUEUE) if own else ()
-        aside = {name: await inspector.queue(name, single_active_consumer=False) for name in names}
-        exchanges = {exchange: await inspector.exchange(exchange) for exchange in Exchange}
-        more = await _outgrown(asked, policy) if outgrown is None else outgrown
-        return TopologyReport(
-            work,
-            aside,
-            {exchange: fault for exchange, fault in exchanges.items() if fault is not None},
-            _differing_range_counts(policy, work, more),
-            inspector.compares,
-        )
+    comparing = own and compare_arguments
+    found: dict[str, InspectedQueue] = {}
+    for name, arguments in expected_queues(settings, policy, session.broker_version).items():
+        if not own and name in (DEAD_LETTER_QUEUE, QUARANTINE_QUEUE):
+            continue
+        state, difference = await queue_state(session, name), None
+        # The comparison would create a missing queue.
+        if state is not None and comparing:
+            try:
+                difference = await _difference(session, name, arguments)
+            except NotPermittedError:
+                comparing = False
+        found[name] = InspectedQueue(name, state, difference)
+    if outgrown is None:
+        outgrown = await outgrown_exchanges(session, policy)
+    work = {queue: found.pop(queue.name) for queue in policy.queues()}
+    exchanges = {exchange: await _exchange_problem(session, exchange) for exchange in Exchange}
+    return TopologyReport(
+        work=work,
+        aside=found,
+        exchanges={exchange: problem for exchange, problem in exchanges.items() if problem is not None},
+        range_counts=_different_range_counts(policy, work, outgrown),
+        compared=comparing,
+    )
 
 
 async def outgrown_exchanges(session: AmqpSession, policy: RangePolicy) -> frozenset[Exchange]:
     """Returns the exchanges that have queues of more ranges than the policy.
 
-    It asks for queues that should not be there, each of which is a line in the broker's log: not to be asked often.
+    It asks for queues that should not exist, and the broker logs a line for each: do not call it often.
 
     Raises:
         ConnectionLostError: the connection broke.
     """
-    async with questions(session) as asked:
-        return await _outgrown(asked, policy)
+    outgrown = set()
+    for exchange, count in policy.counts.items():
+        for operation in operations_of(exchange):
+            if await queue_state(session, binding_key(operation, count)) is not None:
+                outgrown.add(exchange)
+    return frozenset(outgrown)
 
 
-def shown_range_count(present: frozenset[int], count: int) -> int:
-    """Returns how many ranges queues show that are those of fewer ranges than `count`; `count` where they are not.
+async def _difference(session: AmqpSession, name: str, arguments: Mapping[str, object]) -> str | None:
+    try:
+        async with session.question_channel() as amqp_channel:
+            await amqp_channel.declare_queue(name, durable=True, arguments=arguments)
+    except ConnectionLostError as error:
+        if error.reply_code == PRECONDITION_FAILED:
+            return str(error)
+        if error.reply_code == ACCESS_REFUSED:
+            raise NotPermittedError(str(error)) from error
+        raise
+    return None
+
+
+async def _exchange_problem(session: AmqpSession, exchange: Exchange) -> str | None:
+    try:
+        async with session.question_channel() as amqp_channel:
+            await amqp_channel.declare_exchange(exchange.value, passive=True)
+    except ConnectionLostError as error:
+        if error.reply_code == NOT_FOUND:
+            return "missing"
+        if error.reply_code == PRECONDITION_FAILED:
+            return str(error)
+        raise
+    return None
+
+
+def _different_range_counts(
+    policy: RangePolicy, work: Mapping[Queue, InspectedQueue], outgrown: Collection[Exchange]
+) -> dict[Exchange, int | None]:
+    different: dict[Exchange, int | None] = {}
+    for exchange, count in policy.counts.items():
+        missing = {
+            queue.range_number for queue, found in work.items() if queue.exchange is exchange and not found.state
+        }
+        shown = shown_range_count(set(range(count)) - missing, count)
+        if exchange in outgrown:
+            different[exchange] = None
+        elif shown != count:
+            different[exchange] = shown
+    return different
+
+
+def shown_range_count(present: Set[int], count: int) -> int:
+    """Returns the range count below `count` that queues show, or `count` if they show none.
 
     Args:
         present: the numbers of the ranges that have all their queues.
         count: a power of two.
     """
-    fewer = (shown for shown in RANGE_COUNTS if shown < count and present == frozenset(range(shown)))
-    return next(fewer, count)
+    return next((shown for shown in RANGE_COUNTS if shown < count and present == set(range(shown))), count)
 
 
-class _Inspector:
-    """Asks for single exchanges and queues.
+async def may_own_reply_queue(session: AmqpSession) -> bool:
+    """Returns whether the user may have a gateway's reply queue: exclusive and named by the broker.
 
-    Args:
-        asked: where it asks.
-        broker_version: of the broker.
-        settings: what the queues should be.
-        differences: those that are known; None compares.
+    The queue exists until the session ends.
+
+    Raises:
+        ConnectionLostError: the connection broke.
+    """
+    try:
+        async with session.question_channel() as amqp_channel:
+            queue = (await amqp_channel.declare_queue("", exclusive=True)).queue or ""
+            # To consume needs the right to read.
+            await amqp_channel.call(
+                lambda callback: amqp_channel.raw.basic_consume(
+                    queue, lambda *_: None, auto_ack=True, callback=callback
+                )
+            )
+    except ConnectionLostError as error:
+        if error.reply_code == ACCESS_REFUSED:
+            return False
+        raise
+    return True
+
+
+class PublishRight(StrEnum):
+    """What the broker does with a publish to an exchange."""
+
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    NO_EXCHANGE = "no exchange"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReport:
+    """The result of a publish probe.
 
     Attributes:
-        compares: whether arguments are compared, which ends where the user may not declare.
+        rights: for each exchange; `UNKNOWN` if the broker blocked the connection first.
+        blocked: whether the broker blocks publishes: a memory or disk alarm.
     """
 
-    def __init__(
-        self,
-        asked: QuestionChannel,
-        broker_version: tuple[int, ...],
-        settings: RabbitMqSettings,
-        differences: Mapping[str, str] | None,
-    ) -> None:
-        self.compares = differences is None
-        self._known = differences or {}
-        self._asked = asked
-        self._arguments = {
-            single: queue_arguments(settings, broker_version, single_active_consumer=single) for single in (True, False)
-        }
-
-    async def queue(self, name: str, *, single_active_consumer: bool = True) -> InspectedQueue:
-        state = await queue_state(self._asked, name)
-        # A queue that is not there would be made.
-        if state is None:
-            return InspectedQueue(name, None)
-        if not self.compares:
-            return InspectedQueue(name, state, self._known.get(name))
-        arguments = self._arguments[single_active_consumer]
-        return InspectedQueue(name, state, await self._difference(name, arguments))
-
-    async def exchange(self, exchange: Exchange) -> str | None:
-        try:
-            await self._asked.call(
-                lambda raw, callback: raw.exchange_declare(
-                    exchange.value, ExchangeType.direct, passive=True, callback=callback
-                )
-            )
-        except ConnectionLostError as error:
-            if error.reply_code == NOT_FOUND:
-                return "missing"
-            if error.reply_code == PRECONDITION_FAILED:
-                return str(error)
-            raise
-        return None
-
-    async def _difference(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        try:
-            await self._asked.call(
-                lambda raw, callback: raw.queue_declare(
-                    name, durable=True, arguments=dict(arguments), callback=callback
-                )
-            )
-        except ConnectionLostError as error:
-            if error.reply_code == PRECONDITION_FAILED:
-                return str(error)
-            if error.reply_code == ACCESS_REFUSED:
-                self.compares = False
-                return None
-            raise
-        return None
+    rights: Mapping[Exchange, PublishRight]
+    blocked: bool
 
 
-async def _outgrown(asked: QuestionChannel, policy: RangePolicy) -> frozenset[Exchange]:
-    return frozenset([exchange for exchange in Exchange if await _has_queue_beyond(asked, exchange, policy)])
+async def probe_publishing(session: AmqpSession) -> PublishReport:
+    """Publishes an empty, non-mandatory message to each exchange, and waits for the confirms.
+
+    Args:
+        session: one for the probe alone. During an alarm the broker does not read from a connection that has published.
+
+    Raises:
+        ConnectionLostError: the connection broke.
+    """
+    rights = dict.fromkeys(Exchange, PublishRight.UNKNOWN)
+    blocked = asyncio.Event()
+    session.on_blocked(lambda now: blocked.set() if now else blocked.clear())
+
+    async def ask() -> None:
+        for exchange in Exchange:
+            rights[exchange] = await _publish_right(session, exchange)
+        # A blocked connection leaves this unanswered: the last confirm may come before connection.blocked.
+        await (await session.open_channel()).close()
+
+    blocking, asking = asyncio.create_task(blocked.wait()), asyncio.create_task(ask())
+    try:
+        await asyncio.wait({blocking, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            asking.result()
+        return PublishReport(rights, session.blocked)
+    finally:
+        blocking.cancel()
+        asking.cancel()
+        await asyncio.gather(blocking, asking, return_exceptions=True)
 
 
-async def _has_queue_beyond(asked: QuestionChannel, exchange: Exchange, policy: RangePolicy) -> bool:
-    for operation in operations_of(exchange):
-        if await queue_state(asked, binding_key(operation, policy.counts[exchange])) is not None:
-            return True
-    return False
+async def _publish_right(session: AmqpSession, exchange: Exchange) -> PublishRight:
+    # The broker closes the channel when it refuses a publish.
+    amqp_channel = await session.open_channel()
+    confirmed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
+    def publish(callback: Callable[..., None]) -> None:
+        confirmed.add_done_callback(callback)
+        amqp_channel.raw.basic_publish(exchange.value, PROBE_ROUTING_KEY, b"", mandatory=False)
 
-def _differing_range_counts(
-    policy: RangePolicy, work: Mapping[Queue, InspectedQueue], outgrown: Collection[Exchange]
-) -> dict[Exchange, int | None]:
-    shown = {
-        exchange: None if exchange in outgrown else shown_range_count(_present_ranges(exchange, work), count)
-        for exchange, count in policy.counts.items()
-    }
-    return {exchange: count for exchange, count in shown.items() if count != policy.counts[exchange]}
-
-
-def _present_ranges(exchange: Exchange, work: Mapping[Queue, InspectedQueue]) -> frozenset[int]:
-    of_exchange = {queue: found for queue, found in work.items() if queue.exchange is exchange}
-    missing = {queue.range_number for queue, found in of_exchange.items() if found.state is None}
-    return frozenset({queue.range_number for queue in of_exchange} - missing)
+    try:
+        await amqp_channel.call(
+            lambda callback: amqp_channel.raw.confirm_delivery(confirmed.set_result, callback=callback)
+        )
+        await amqp_channel.call(publish)
+    except ConnectionLostError as error:
+        if error.reply_code == ACCESS_REFUSED:
+            return PublishRight.REFUSED
+        if error.reply_code == NOT_FOUND:
+            return PublishRight.NO_EXCHANGE
+        raise
+    await amqp_channel.close()
+    return PublishRight.CONFIRMED

@@ -1,7 +1,7 @@
-"""Exchanges, ranges and queues: the policy that gateway and workers share, in pure functions.
+"""Which exchanges, queues and routing keys there are: pure functions that gateway and workers share.
 
-An entry is handled by the exchange of its entity, a row of a relation by the exchange of its source. Each exchange
-slices the id space into ranges, and has one queue for every range and every method that it handles.
+An entry goes to the exchange of its entity, a row of a relation to the exchange of its source. Each exchange divides
+the id space into ranges, and has a queue for each range and each operation of the exchange.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NO_RELATION: Final = "unknown"
 
 
 class Exchange(StrEnum):
-    """The direct exchanges: one for each type of entity, and one for locations."""
+    """The direct exchanges: one for each entity type, and one for locations."""
 
     CONTENT = "content"
     DIRECTORY = "directory"
@@ -33,7 +33,7 @@ class Exchange(StrEnum):
 
 
 class WriteMethod(StrEnum):
-    """The methods of the storage interface that write."""
+    """The write methods of the storage interface."""
 
     CONTENT_ADD = "content_add"
     DIRECTORY_ADD = "directory_add"
@@ -45,7 +45,7 @@ class WriteMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A write method, with the relation that it writes where it is `relation_add`."""
+    """A write method; for `relation_add` with the relation that it writes."""
 
     method: WriteMethod
     relation: RelationType | None = None
@@ -59,7 +59,7 @@ class Operation:
 
     @property
     def label(self) -> str:
-        """What metrics call it: `content_add`, `relation_add.content_in_revision`."""
+        """The name in metrics: `content_add`, `relation_add.content_in_revision`."""
         return self.method.value if self.relation is None else str(self)
 
 
@@ -70,16 +70,6 @@ _EXCHANGES_OF_METHODS: Final = {
     WriteMethod.ORIGIN_ADD: Exchange.ORIGIN,
     WriteMethod.REVISION_ADD: Exchange.REVISION,
 }
-
-
-def exchanges() -> tuple[Exchange, ...]:
-    """Returns all exchanges."""
-    return tuple(Exchange)
-
-
-def is_write(method: str) -> bool:
-    """Returns whether a method of the storage interface is a write."""
-    return method in tuple(WriteMethod)
 
 
 def exchange_of(operation: Operation) -> Exchange:
@@ -101,12 +91,12 @@ def operations_of(exchange: Exchange) -> tuple[Operation, ...]:
 
 
 def location_id(path: Path) -> Id:
-    """Returns the id by which a location is ranged: the SHA-1 of its path."""
+    """Returns the id that decides the range of a location: the SHA-1 of its path."""
     return hashlib.sha1(path, usedforsecurity=False).digest()
 
 
 def binding_key(operation: Operation, range_number: int) -> str:
-    """Returns the name of the queue of an operation and a range, which is its binding key and its routing key too."""
+    """Returns the name of the queue of an operation and a range. It is the binding key and the routing key too."""
     return f"{operation}.{range_number:x}"
 
 
@@ -114,7 +104,7 @@ def parse_binding_key(key: str) -> tuple[Operation, int]:
     """Returns operation and range of a binding key.
 
     Raises:
-        TopologyError: it is not a binding key.
+        TopologyError: `key` is not a binding key.
     """
     try:
         method, relation, range_hex = key.split(".")
@@ -129,10 +119,10 @@ def parse_binding_key(key: str) -> tuple[Operation, int]:
 
 @dataclass(frozen=True)
 class RangePolicy:
-    """How many ranges each exchange has, and what follows from it.
+    """The range count of each exchange, and the ranges and queues that follow from it.
 
     Attributes:
-        counts: the range count R of each exchange; a power of two, 1 to 256.
+        counts: the range count of each exchange: a power of two, 1 to 256.
     """
 
     counts: Mapping[Exchange, int] = field(
@@ -141,10 +131,10 @@ class RangePolicy:
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> RangePolicy:
-        """Returns the policy of a setting: range counts by exchange name, 16 where a name is missing.
+        """Returns the policy for range counts by exchange name; an exchange that is not named has 16 ranges.
 
         Raises:
-            ValueError: a name is not that of an exchange, or a count is not a power of two from 1 to 256.
+            ValueError: there is no such exchange, or a count is not a power of two from 1 to 256.
         """
         for name, count in counts.items():
             if name not in tuple(Exchange):
@@ -158,27 +148,10 @@ class RangePolicy:
         """Returns the numbers of the ranges of an exchange."""
         return range(self.counts[exchange])
 
-    def range_of(self, exchange: Exchange, id: Id) -> int:
-        """Returns the range of an id: contiguous slices of the id space, by the first byte."""
-        return id[0] * self.counts[exchange] // 256
-
     @cached_property
     def ranges_by_first_byte(self) -> Mapping[Exchange, tuple[int, ...]]:
-        """The range of each first byte, for each exchange: `range_of` for many ids."""
+        """For each exchange, the range of an id by its first byte: contiguous slices of the id space."""
         return {exchange: tuple(byte * count // 256 for byte in range(256)) for exchange, count in self.counts.items()}
-
-    def binding_keys(self, exchange: Exchange, range_number: int) -> tuple[str, ...]:
-        """Returns the binding keys of a range: one for each operation of its exchange."""
-        return tuple(binding_key(operation, range_number) for operation in operations_of(exchange))
-
-    def routing_key(self, operation: Operation, id: Id) -> str:
-        """Returns the routing key of an entry.
-
-        Args:
-            operation: what adds the entry.
-            id: the entry's id; the id of the source for a row of a relation, `location_id` for a path.
-        """
-        return binding_key(operation, self.range_of(exchange_of(operation), id))
 
     def queues(self) -> Iterator[Queue]:
         """Yields all work queues."""
@@ -190,7 +163,7 @@ class RangePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A work queue: the packages of one operation and one range."""
+    """A work queue. It holds the packages of one operation and one range."""
 
     exchange: Exchange
     operation: Operation
@@ -198,5 +171,5 @@ class Queue:
 
     @property
     def name(self) -> str:
-        """The queue's name, which is its binding key too."""
+        """The queue's name. It is its binding key too."""
         return binding_key(self.operation, self.range_number)

@@ -1,7 +1,7 @@
-"""The package on the wire: msgpack, byte for byte as existing deployments write it.
+"""Encodes and decodes packages and replies: msgpack, byte for byte as existing deployments write it.
 
-A body is a map with the one text key "data": a list of rows. Here are the rows themselves decoded, into what a storage
-writes (`provgate_storage.rows.rows`), and replies; `row_encoding` encodes rows.
+The body of a package is a map with one key, "data", whose value is a list of rows. `rows.py` encodes the rows. This
+file decodes them to the rows that a storage writes (`provgate_storage.rows.rows`), and has the replies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgpack
 
 from provgate_broker.errors import MalformedPackageError
 from provgate_broker.topology.policy import Operation, WriteMethod
-from provgate_broker.wire.fixed_layout import read_uniform_rows
+from provgate_broker.wire.fixed_layout import read_fixed_layout
 from provgate_runtime.counted import counted
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import RelationType
@@ -26,8 +26,8 @@ from provgate_storage.rows.values import PATH_MAX_BYTES, URL_MAX_BYTES, check_id
 
 CONTENT_TYPE: Final = "application/msgpack"
 
-# A request with this header, set to true, comes from a sender that understands a reply with an error.
 NACK_HEADER: Final = "provgate-nack"
+"""A package whose header of this name is true comes from a sender that understands a `Nack`."""
 
 _KEY: Final = "data"
 _BODY_START: Final = b"\x81\xa4data"
@@ -38,16 +38,14 @@ _START_MAX_BYTES: Final = len(_BODY_START) + 5
 # No row is shorter than a list of one empty path.
 _ROW_MIN_BYTES: Final = 3
 
-# More than fit into a package of a gateway, 1 MiB, or of any sender that is known.
+# More than fit into a gateway's package (1 MiB), and more than any known sender puts into one.
 _MAX_ROWS: Final = 400_000
 _ROW_MAX_LENGTH: Final = 3
 _TAGGED_MAX_LENGTH: Final = 3
 _TIMESTAMP_MAX_BYTES: Final = 12
 
-# A mode of msgpack's. Not the one of integers, which takes an integer for a timestamp.
+# msgpack's mode for datetime objects. Its mode for integers would accept an integer as a timestamp.
 _TIMESTAMP_AS_DATETIME: Final = 3
-
-_NOTHING_KNOWN: Final = (None, None)
 
 
 def package_body(rows: Sequence[bytes]) -> bytes:
@@ -57,20 +55,20 @@ def package_body(rows: Sequence[bytes]) -> bytes:
 
 
 def decode_package(body: bytes, operation: Operation) -> list[Row]:
-    """Returns the rows of a body, each as the storage writes it.
+    """Returns the rows of a body, as the storage writes them.
 
-    Sizes and rows are bounded before anything is built of them.
+    The count and sizes that the body claims are checked before memory is allocated for them.
 
     Args:
-        body: as it came.
-        operation: that of the queue it came from.
+        body: the body.
+        operation: the operation of the package's queue.
 
     Raises:
-        MalformedPackageError: the body is not a package, or one of its rows is not one of `operation`.
+        MalformedPackageError: the body is not a package, or a row does not fit `operation`.
     """
     unpacker = msgpack.Unpacker(
         raw=False,
-        # Tuples of plain values: the garbage collector need not look at them again and again.
+        # The garbage collector does not scan tuples of plain values again and again.
         use_list=False,
         timestamp=_TIMESTAMP_AS_DATETIME,
         strict_map_key=True,
@@ -84,9 +82,9 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
     try:
         unpacker.feed(body)
         row_count = _read_start(unpacker, len(body))
-        uniform = read_uniform_rows(memoryview(body)[unpacker.tell() :], row_count, operation)
-        if uniform is not None:
-            return uniform
+        fixed = read_fixed_layout(memoryview(body)[unpacker.tell() :], row_count, operation)
+        if fixed is not None:
+            return fixed
         rows = _READERS[operation](list(islice(unpacker, row_count)))
         trailing = unpacker.tell() != len(body)
     except InvalidValueError as error:
@@ -97,13 +95,13 @@ def decode_package(body: bytes, operation: Operation) -> list[Row]:
         ) from error
     if trailing or len(rows) != row_count:
         raise MalformedPackageError(
-            f"the body says {counted(row_count, 'row')}, and holds more or fewer, or ends in the middle"
+            f"the body claims {counted(row_count, 'row')}, and holds more or fewer, or ends in the middle"
         )
     return rows
 
 
 def claimed_row_count(body: bytes) -> int:
-    """Returns how many rows a body says that it holds, without decoding them; 0 where it is no package."""
+    """Returns the number of rows that a body claims, without decoding them; 0 if it is not a package."""
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=_START_MAX_BYTES, max_str_len=len(_KEY))
     unpacker.feed(body[:_START_MAX_BYTES])
     try:
@@ -120,63 +118,59 @@ def _read_start(unpacker: msgpack.Unpacker, body_bytes: int) -> int:
     row_count: int = unpacker.read_array_header()
     if row_count > body_bytes // _ROW_MIN_BYTES:
         raise MalformedPackageError(
-            f"the body says {counted(row_count, 'row')}, more than its {counted(body_bytes, 'byte')} can hold"
+            f"the body claims {counted(row_count, 'row')}, more than its {counted(body_bytes, 'byte')} can hold"
         )
     if row_count > _MAX_ROWS:
-        raise MalformedPackageError(f"the body says {row_count} rows: more than a package may hold, {_MAX_ROWS}")
+        raise MalformedPackageError(f"the body claims {row_count} rows; the maximum is {_MAX_ROWS}")
     return row_count
 
 
-def _check_lengths(rows: Sequence[Any], *lengths: int) -> None:
+def _check_lengths(rows: Sequence[Row], *lengths: int) -> None:
     if not set(map(type, rows)) <= {tuple} or not set(map(len, rows)) <= set(lengths):
         raise MalformedPackageError(f"a row is not a list of {' or '.join(map(str, lengths))}")
 
 
-def _check_ids(ids: Sequence[Any]) -> None:
-    check_each(are_ids, check_id, ids)
-
-
-def _dated_rows(rows: Sequence[Any]) -> list[Row]:
+def _dated_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 1, 2)
     ids = [row[0] for row in rows]
-    _check_ids(ids)
+    check_each(are_ids, check_id, ids)
     dates = microseconds_of([row[1] if len(row) == 2 else None for row in rows])
     return list(zip(ids, dates, strict=True))
 
 
-def _location_rows(rows: Sequence[Any]) -> list[Row]:
+def _location_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 1)
     check_each(are_paths, check_path, [row[0] for row in rows])
     return list(rows)
 
 
-def _origin_rows(rows: Sequence[Any]) -> list[Row]:
+def _origin_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 2)
-    _check_ids([row[0] for row in rows])
+    check_each(are_ids, check_id, [row[0] for row in rows])
     check_each(are_urls, check_url, [row[1] for row in rows])
     return list(rows)
 
 
-def _revision_rows(rows: Sequence[Any]) -> list[Row]:
+def _revision_rows(rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 1, 2)
     ids = [row[0] for row in rows]
-    _check_ids(ids)
-    known = [_revision_data(row[1]) if len(row) == 2 else _NOTHING_KNOWN for row in rows]
-    dates = microseconds_of([date for date, _ in known])
-    origins = [origin for _, origin in known]
-    _check_ids([origin for origin in origins if origin is not None])
+    check_each(are_ids, check_id, ids)
+    data = [_revision_data(row[1]) if len(row) == 2 else (None, None) for row in rows]
+    dates = microseconds_of([date for date, _ in data])
+    origins = [origin for _, origin in data]
+    check_each(are_ids, check_id, [origin for origin in origins if origin is not None])
     return list(zip(ids, dates, origins, strict=True))
 
 
-def _relation_rows(relation: RelationType, rows: Sequence[Any]) -> list[Row]:
+def _relation_rows(relation: RelationType, rows: Sequence[Row]) -> list[Row]:
     _check_lengths(rows, 3)
-    _check_ids([row[0] for row in rows])
-    _check_ids([row[1] for row in rows])
+    check_each(are_ids, check_id, [row[0] for row in rows])
+    check_each(are_ids, check_id, [row[1] for row in rows])
     check_relation_paths(relation, [row[2] for row in rows])
     return list(rows) if relation.has_path else [row[:2] for row in rows]
 
 
-_READERS: Final[Mapping[Operation, Callable[[Sequence[Any]], list[Row]]]] = {
+_READERS: Final[Mapping[Operation, Callable[[Sequence[Row]], list[Row]]]] = {
     Operation(WriteMethod.CONTENT_ADD): _dated_rows,
     Operation(WriteMethod.DIRECTORY_ADD): _dated_rows,
     Operation(WriteMethod.LOCATION_ADD): _location_rows,
@@ -186,18 +180,14 @@ _READERS: Final[Mapping[Operation, Callable[[Sequence[Any]], list[Row]]]] = {
 
 
 def _revision_data(value: Any) -> tuple[Any, Any]:
-    """Returns date and origin of the tagged map that existing deployments write."""
+    """Returns date and origin of the tagged map that existing deployments write for the data of a revision."""
     try:
         fields = value[b"d"]
         if value[b"swhtype"] == "dataclass" and fields["__type__"] == "RevisionData" and len(value) + len(fields) == 5:
             return fields["date"], fields["origin"]
     except (TypeError, KeyError):
-        # Not with the keys that most write, or not such a map at all.
+        # Other types of keys than most senders use, or not such a map.
         pass
-    return _any_revision_data(value)
-
-
-def _any_revision_data(value: object) -> tuple[Any, Any]:
     tagged = _text_keys(value)
     if set(tagged) != {"swhtype", "d"} or tagged["swhtype"] != "dataclass":
         raise MalformedPackageError("a revision's data has an unknown tag")
@@ -208,7 +198,7 @@ def _any_revision_data(value: object) -> tuple[Any, Any]:
 
 
 def _text_keys(value: object) -> dict[str, Any]:
-    # Of one key, bytes and text are the same: deployments differ in which of the two they write.
+    # Deployments differ in whether they write a key as bytes or as text.
     if not isinstance(value, dict):
         raise MalformedPackageError("a revision's data is not a map")
     keyed = {key.decode("ascii") if isinstance(key, bytes) else key: item for key, item in value.items()}
@@ -219,12 +209,12 @@ def _text_keys(value: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """A reply of a worker that refused a package.
+    """The reply of a worker that refused a package: none of its entries is stored.
 
     Attributes:
-        error: the reason, a word for programs.
-        message: the reason, for people.
-        rejected_count: the entries of the package, none of which is stored.
+        error: the reason for programs, one word.
+        message: the reason for people.
+        rejected_count: the number of entries.
     """
 
     error: str
@@ -233,7 +223,7 @@ class Nack:
 
 
 Reply: TypeAlias = int | Nack
-"""What a worker answers: the number of entries that are committed, or that it refused the package."""
+"""The reply of a worker: the number of committed entries, or a refusal."""
 
 _REPLY_MAX_BYTES: Final = 64 * 1024
 
@@ -251,7 +241,7 @@ def decode_reply(body: bytes) -> Reply:
     """Returns the reply that a body holds.
 
     Raises:
-        MalformedPackageError: it holds none.
+        MalformedPackageError: the body is not a reply.
     """
     try:
         value = msgpack.unpackb(body[: _REPLY_MAX_BYTES + 1], max_map_len=3, max_array_len=0, max_ext_len=0)

@@ -1,7 +1,6 @@
-"""Encoding the rows of packages, as `wire` says and existing deployments write them.
+"""Encodes the rows of packages: msgpack, byte for byte as existing deployments write it.
 
-Rows of ids and dates, and of relations, are put together from pieces that are the same in each: to have msgpack encode
-a row costs twice as much, and a date needs an object first.
+Most rows are joined from constant pieces, without msgpack: that takes half the time, and a date needs no object.
 """
 
 from __future__ import annotations
@@ -14,21 +13,20 @@ from typing import Any, Final
 import msgpack
 
 from provgate_broker.topology.policy import Operation, WriteMethod
-from provgate_broker.wire.fixed_layout import WHOLE_SECONDS_END, dated_row, has_whole_seconds, revision_row
-from provgate_storage.model import RelationType
+from provgate_broker.wire.fixed_layout import WHOLE_SECONDS_END, dated_row, revision_row
+from provgate_storage.model import Id, RelationType
 from provgate_storage.rows.rows import Row
 from provgate_storage.rows.values import MICROSECONDS_OF_SECOND, PATH_MAX_BYTES
 
 
 class _Packer(threading.local):
-    """One for each thread: msgpack promises nothing of a packer that two threads use."""
+    """A packer for each thread: msgpack does not say that threads may share one."""
 
     def __init__(self) -> None:
         self.pack: Callable[[object], bytes] = msgpack.Packer(use_bin_type=True).pack
 
 
 _packer: Final = _Packer()
-_length_of_2_bytes: Final = struct.Struct(">H").pack
 
 
 def encode_rows(rows: Sequence[Row], operation: Operation) -> list[bytes]:
@@ -38,39 +36,31 @@ def encode_rows(rows: Sequence[Row], operation: Operation) -> list[bytes]:
 
 def _dated_rows(rows: Sequence[Row]) -> list[bytes]:
     if not set(map(len, rows)) <= {2}:
-        return [_dated_row(*row) if len(row) == 2 else _packer.pack(row) for row in rows]
-    # `has_whole_seconds`, without the call for each.
+        return [_packer.pack((row[0], _timestamp(row[1])) if len(row) == 2 else row) for row in rows]
     return [
         dated_row(entry_id, date // MICROSECONDS_OF_SECOND)
         if date is not None and not date % MICROSECONDS_OF_SECOND and 0 <= date < WHOLE_SECONDS_END
-        else _dated_row(entry_id, date)
+        else _packer.pack((entry_id, _timestamp(date)))
         for entry_id, date in rows
     ]
-
-
-def _dated_row(entry_id: bytes, date: int | None) -> bytes:
-    return _packer.pack((entry_id, _timestamp(date)))
 
 
 def _revision_rows(rows: Sequence[Row]) -> list[bytes]:
     return [_packer.pack(row) if len(row) == 1 else _revision_row(*row) for row in rows]
 
 
-def _revision_row(revision: bytes, date: int | None, origin: bytes | None) -> bytes:
-    if date is not None and has_whole_seconds(date):
+def _revision_row(revision: Id, date: int | None, origin: Id | None) -> bytes:
+    if date is not None and not date % MICROSECONDS_OF_SECOND and 0 <= date < WHOLE_SECONDS_END:
         return revision_row(revision, date // MICROSECONDS_OF_SECOND, origin)
-    return _packer.pack((revision, _tagged(date, origin)))
-
-
-def _tagged(date: int | None, origin: bytes | None) -> dict[Any, Any]:
-    """Returns what is known of a revision as the tagged map that existing deployments use for it."""
-    return {
+    # The tagged map that existing deployments use for the data of a revision.
+    data: dict[Any, Any] = {
         b"swhtype": "dataclass",
         b"d": {"date": _timestamp(date), "origin": origin, "__type__": "RevisionData"},
     }
+    return _packer.pack((revision, data))
 
 
-def _rows_as_they_are(rows: Sequence[Row]) -> list[bytes]:
+def _unchanged_rows(rows: Sequence[Row]) -> list[bytes]:
     return list(map(_packer.pack, rows))
 
 
@@ -90,17 +80,17 @@ def _timestamp(microseconds: int | None) -> msgpack.Timestamp | None:
     return msgpack.Timestamp(seconds, rest * 1000)
 
 
-def _bin_header(size: int) -> bytes:
-    return b"\xc4" + bytes((size,)) if size < 256 else b"\xc5" + _length_of_2_bytes(size)
-
-
-_PATH_HEADERS: Final = [_bin_header(size) for size in range(PATH_MAX_BYTES + 1)]
+# The msgpack header of a path, by the path's length: bin 8 or bin 16.
+_PATH_HEADERS: Final = [
+    struct.pack(">BB", 0xC4, size) if size < 256 else struct.pack(">BH", 0xC5, size)
+    for size in range(PATH_MAX_BYTES + 1)
+]
 
 _ENCODERS: Final[Mapping[Operation, Callable[[Sequence[Row]], list[bytes]]]] = {
     Operation(WriteMethod.CONTENT_ADD): _dated_rows,
     Operation(WriteMethod.DIRECTORY_ADD): _dated_rows,
-    Operation(WriteMethod.LOCATION_ADD): _rows_as_they_are,
-    Operation(WriteMethod.ORIGIN_ADD): _rows_as_they_are,
+    Operation(WriteMethod.LOCATION_ADD): _unchanged_rows,
+    Operation(WriteMethod.ORIGIN_ADD): _unchanged_rows,
     Operation(WriteMethod.REVISION_ADD): _revision_rows,
 } | {
     Operation(WriteMethod.RELATION_ADD, relation): _relation_rows_with_paths

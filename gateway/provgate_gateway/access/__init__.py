@@ -1,1 +1,1 @@
-"""Who may call, how often, and with which certificate the gateway answers."""
+"""Who may call, and how much: principals, tokens and certificates, roles, limits, and the control that applies them."""

@@ -1,20 +1,20 @@
-"""Access control as the settings ask for it."""
+"""Applies access control to each call: finds the principal, checks its role and its limit of concurrent calls."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import grpc
 
 from provgate_gateway import errors
 from provgate_gateway.access.limits import PrincipalLimits
-from provgate_gateway.access.principals import Callers, Principal, set_principal
+from provgate_gateway.access.principals import Callers, set_principal
 from provgate_gateway.access.roles import Role, needed_role
-from provgate_gateway.access.tokens import TokenLine, WatchedFiles, read_token_file
+from provgate_gateway.access.tokens import TokenLine, read_token_file
+from provgate_gateway.access.watched_files import WatchedFiles
 from provgate_gateway.errors import CallError
 from provgate_gateway.rpc.handler_wrappers import at_end_of_call, entered
 from provgate_gateway.settings import AccessSettings
@@ -25,107 +25,86 @@ logger = logging.getLogger(__name__)
 Q = TypeVar("Q")
 R = TypeVar("R")
 
+_PATH: Final = "provenance.gateway.access"
+
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
-    """Lets those in who may call, before anything of their request is read or decoded. Belongs to one event loop.
+    """Admits or refuses each call before its request is read or decoded. Belongs to one event loop.
 
-    What the gateway does not serve stays UNIMPLEMENTED for everybody.
+    An RPC that the gateway does not serve stays UNIMPLEMENTED for everybody.
 
     Args:
-        callers: tells who calls.
-        limits: of each principal.
+        callers: finds principals.
+        limits: the limits of each principal.
+
+    Attributes:
+        limits: the same, for the quotas of writes.
     """
 
     def __init__(self, callers: Callers, limits: PrincipalLimits) -> None:
         self._callers = callers
-        self._limits = limits
+        self.limits = limits
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Q, R] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Q, R] | None:
-        """Wraps the handler of an RPC that is not for everybody."""
+        """Returns a handler that checks each call first, if the RPC needs a role."""
         handler = await continuation(handler_call_details)
         needed = needed_role(handler_call_details.method)
         if handler is None or needed is None:
             return handler
-        guarded: grpc.RpcMethodHandler[Q, R] = entered(handler, lambda context: self._let_in(context, needed))
-        return guarded
+        checked: grpc.RpcMethodHandler[Q, R] = entered(handler, partial(self._admit, needed))
+        return checked
 
-    async def _let_in(self, context: Any, needed: Role) -> None:
-        """Says who makes the call from here on, or ends it."""
+    async def _admit(self, needed: Role, context: grpc.aio.ServicerContext[object, object]) -> None:
+        """Sets the principal of a call, or aborts the call."""
         try:
-            principal = self._callers.identify(context.invocation_metadata(), context.auth_context)
-            _check_role(principal, needed)
-            at_end_of_call(self._limits.begin_call(principal))
+            principal = self._callers.identify(context.invocation_metadata() or (), context.auth_context)
+            if not principal.role.includes(needed):
+                raise errors.permission_denied(
+                    f"{principal.name} has the role {principal.role.value}, and the call needs the role {needed.value}"
+                )
+            self.limits.begin_call(principal)
         except CallError as error:
-            # Strangers can cause as many as they like: metrics count them.
-            logger.debug(
-                "refused a call of %s: %s",
-                context.peer(),
-                error.message,
-                extra={"action": "call.refuse", "peer": context.peer(), "reason": error.message},
-            )
+            # At debug: strangers can cause any number of these. Metrics count them.
+            extra = {"action": "call.refuse", "peer": context.peer(), "reason": error.message}
+            logger.debug("refused a call of %s: %s", context.peer(), error.message, extra=extra)
             await context.abort_with_status(error.status())
         else:
+            at_end_of_call(partial(self.limits.end_call, principal))
             set_principal(principal)
 
 
-def _check_role(principal: Principal, needed: Role) -> None:
-    if not principal.role.includes(needed):
-        raise errors.permission_denied(
-            f"{principal.name} has the role {principal.role.value}, and the call needs the role {needed.value}"
-        )
-
-
-_PATH: Final = "provenance.gateway"
-
-
-@dataclass(frozen=True)
-class AccessControl:
-    """Access control that is on.
-
-    Attributes:
-        interceptor: decides about each call.
-        limits: of each principal, also for what is written.
-    """
-
-    interceptor: AccessInterceptor
-    limits: PrincipalLimits
-
-
-def access_control(settings: AccessSettings, *, client_ca: bool, private: bool) -> AccessControl | None:
-    """Returns the access control that settings ask for; None for none.
+def access_control(settings: AccessSettings, *, client_ca: bool, private: bool) -> AccessInterceptor | None:
+    """Returns the interceptor for the settings; None if they ask for no access control.
 
     Args:
         settings: who may call.
         client_ca: whether client certificates are required.
-        private: whether nobody can read what passes on the wire.
+        private: whether nobody can read the traffic.
 
     Raises:
-        ConfigurationError: the file of tokens is missing or wrong, or there can be no certificates.
+        ConfigurationError: the file of tokens is missing or invalid, or certificates are named and not required.
     """
     if not settings.is_controlled:
         return None
     if settings.certificates and not client_ca:
-        raise ConfigurationError(f"{_PATH}.access.certificates: they need tls_client_ca, which asks clients for them")
-    if settings.tokens_file is not None and not private:
-        logger.warning(
-            "tokens are sent in plain text, to an address that other machines reach",
-            extra={"action": "access.plaintext"},
-        )
-    limits = PrincipalLimits(settings.limits)
-    callers = Callers(_tokens(settings.tokens_file), settings.certificates)
-    return AccessControl(AccessInterceptor(callers, limits), limits)
-
-
-def _tokens(file: str | None) -> Callable[[], list[TokenLine]]:
-    return list if file is None else WatchedFiles([file], partial(_read_tokens, file)).current
+        raise ConfigurationError(f"{_PATH}.certificates: they need tls_client_ca, which makes clients send them")
+    tokens: Callable[[], list[TokenLine]] = list
+    if settings.tokens_file is not None:
+        if not private:
+            logger.warning(
+                "tokens are sent in plain text, to an address that other machines reach",
+                extra={"action": "access.plaintext"},
+            )
+        tokens = WatchedFiles([settings.tokens_file], partial(_read_tokens, settings.tokens_file)).current
+    return AccessInterceptor(Callers(tokens, settings.certificates), PrincipalLimits(settings.limits))
 
 
 def _read_tokens(file: str) -> list[TokenLine]:
     try:
         return read_token_file(file)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{_PATH}.access.tokens_file: {error.message}") from error
+        raise ConfigurationError(f"{_PATH}.tokens_file: {error.message}") from error

@@ -1,31 +1,30 @@
-"""What each principal may use of the gateway: calls at once, unacked entries, entries a second.
+"""The limits of each principal: concurrent calls, unacked entries, entries per second. Admins have none.
 
-State: an allowance for each name that ever called, made at its first call; there are no more names than the file of
-tokens and the configuration had. All of it belongs to the gateway's event loop. Admins have none, and no limits.
+How a limit is applied depends on what a refusal would cost:
 
-How a limit is met depends on what would be lost. A call, or a write that begins, is refused with RESOURCE_EXHAUSTED
-and RetryInfo: nothing of it was taken, and to repeat it costs nothing. A write that has begun is not refused but read
-more slowly, and not at all while a quarter of all that may wait in the gateway is this principal's: its client repeats
-a write from its last checkpoint, and two large writes of one principal that could refuse each other in the middle would
-send the same entries again and again and never come to an end.
+- A new call, or a write at its first message, is refused with RESOURCE_EXHAUSTED and RetryInfo. Nothing of it was
+  accepted, so a repeat costs nothing.
+- A write that has begun is not refused. The gateway reads it more slowly, and stops reading while a quarter of all that
+  may wait in the gateway belongs to its principal. Its client repeats a failed write from the last checkpoint, so two
+  large writes that refuse each other could send the same entries again and again without an end.
 
-- Calls at once: one more is refused. The place is free when the RPC has ended, however it did.
-- Unacked entries: the first message of a call that does not fit beside what the principal's other calls have in hand is
-  refused; later ones wait for room, as they do at the call's own bound (`flow_control`). What is in hand is acked or
-  dropped without the help of those that wait, so that there is room at last. A message larger than the bound is taken
-  when nothing else is in hand.
-- Entries a second (`entry_rate`): the first message of a call that would wait for more than `TURN_MAX_S` is refused,
-  and told for how long; later ones wait for their turn. While one waits its call counts as going on.
+The limits are:
 
-What waits is part of the gateway's bytes (`max_unacked_bytes`). When the gateway is started again all counts start at
-nothing, as do all calls.
+- Concurrent calls: one more is refused. A place is free when the RPC has ended, in whatever way.
+- Unacked entries: the first message of a call is refused if it does not fit beside the unacked entries of the
+  principal's other calls. Later messages wait, as at the call's own bound (`write/flow_control`); acks and drops make
+  room without them. A message larger than the bound is accepted when nothing else is unacked.
+- Entries per second (`EntryRate`): the first message of a call is refused if it would wait longer than `TURN_MAX_S`,
+  with the time to wait. Later messages wait for their turn. A waiting call counts as making progress.
+
+Waiting messages count in the gateway's `max_unacked_bytes`. A restart of the gateway resets all counts. There is one
+entry of state for each name that has called; the token file and the configuration bound the number of names.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from typing import Final
 
 from provgate.v1 import errors_pb2
@@ -39,10 +38,10 @@ TURN_MAX_S: Final = 5.0
 
 
 class PrincipalLimits:
-    """The allowances of all principals. Belongs to one event loop.
+    """The use of each principal. Belongs to one event loop.
 
     Args:
-        settings: the limits, the same for each.
+        settings: the limits, the same for each principal.
     """
 
     def __init__(self, settings: LimitSettings) -> None:
@@ -50,23 +49,25 @@ class PrincipalLimits:
         self._running: Counter[str] = Counter()
         self._quotas: dict[str, Quota] = {}
 
-    def begin_call(self, principal: Principal) -> Callable[[], None]:
-        """Counts a call of a principal. Returns what counts it out, to be called once, when its RPC has ended.
+    def begin_call(self, principal: Principal) -> None:
+        """Counts a call. `end_call` must follow once, when its RPC has ended.
 
         Raises:
-            CallError: the principal's limit of concurrent calls is reached.
+            CallError: the principal's limit of concurrent calls is reached; the call is not counted.
         """
-        if principal.role is Role.ADMIN or self._settings.max_calls is None:
-            return lambda: None
-        if self._running[principal.name] >= self._settings.max_calls:
+        maximum = self._settings.max_calls
+        if principal.role is not Role.ADMIN and maximum is not None and self._running[principal.name] >= maximum:
             raise errors.exhausted(
                 errors_pb2.ERROR_REASON_PRINCIPAL_LIMIT, "this caller's limit of concurrent calls is reached"
             )
         self._running[principal.name] += 1
-        return lambda: self._running.subtract([principal.name])
+
+    def end_call(self, principal: Principal) -> None:
+        """Removes a call from the count."""
+        self._running[principal.name] -= 1
 
     def quota(self, principal: Principal) -> Quota | None:
-        """Returns what the writes of a principal share; None where they are not limited."""
+        """Returns the quota that the writes of a principal share; None if they are not limited."""
         settings = self._settings
         if principal.role is Role.ADMIN:
             return None

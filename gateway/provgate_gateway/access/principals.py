@@ -1,8 +1,8 @@
-"""Who calls."""
+"""Callers: finds the principal of a call, from its bearer token or its client certificate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -15,16 +15,16 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 AuthContext: TypeAlias = Mapping[str, Iterable[bytes]]
 
 _BEARER: Final = "bearer"
-# In the order in which they count.
-_NAMES_OF_CERTIFICATE: Final = ("x509_subject_alternative_name", "x509_common_name")
+# The names of a certificate, in the order in which they are looked up.
+_CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller. Tokens and certificates of one name are of one principal.
+    """A caller. All tokens and certificates of one name belong to one principal.
 
     Attributes:
-        name: for limits and logs.
+        name: the name, for limits and logs.
         role: what it may do.
     """
 
@@ -33,27 +33,27 @@ class Principal:
 
 
 ANONYMOUS: Final = Principal("anonymous", Role.ADMIN)
-"""Everybody, where the gateway does not ask."""
+"""Every caller of a gateway without access control."""
 
 _current: ContextVar[Principal] = ContextVar("principal", default=ANONYMOUS)
 
 
 def current_principal() -> Principal:
-    """Returns who makes the call that this is in, also in tasks that the call started."""
+    """Returns the principal of the call that the current task serves, or that started this task."""
     return _current.get()
 
 
 def set_principal(principal: Principal) -> None:
-    """Says who makes the call of the task that runs."""
+    """Sets the principal of the call that the current task serves."""
     _current.set(principal)
 
 
 class Callers:
-    """Tells who calls.
+    """Finds the principals of calls.
 
     Args:
-        tokens: returns the lines of the tokens that count now.
-        certificates: the roles of the names of client certificates.
+        tokens: returns the lines of the valid tokens.
+        certificates: the roles of client certificates, by name.
     """
 
     def __init__(self, tokens: Callable[[], list[TokenLine]], certificates: Mapping[str, Role]) -> None:
@@ -61,38 +61,32 @@ class Callers:
         self._certificates = certificates
 
     def identify(self, metadata: Metadata, auth_context: Callable[[], AuthContext]) -> Principal:
-        """Returns who makes a call: the holder of its token or, without one, the first known name of its certificate.
+        """Returns the holder of a call's token or, without a token, the first known name of its certificate.
 
         Args:
-            metadata: of the call.
-            auth_context: what TLS knows of the peer; asked for where it is needed.
+            metadata: the call's metadata.
+            auth_context: returns what TLS knows of the peer; called only if it is needed.
 
         Raises:
-            CallError: nobody who is known. A wrong token is one even beside a certificate: who shows it means it.
+            CallError: the caller is unknown. A wrong token fails the call even with a known certificate.
         """
-        shown = [value for key, value in metadata if key == "authorization"]
-        if shown:
-            return self._holder(_token_of(shown))
-        for name in _names(auth_context()) if self._certificates else ():
-            if name in self._certificates:
-                return Principal(name, self._certificates[name])
-        raise errors.unauthenticated("the call has no token, and no client certificate whose name is known")
+        authorization = [value for key, value in metadata if key == "authorization"]
+        if authorization:
+            line = holder_of(_bearer_token(authorization), self._tokens())
+            if line is None:
+                raise errors.unauthenticated("the token is unknown")
+            return Principal(line.name, line.role)
+        if self._certificates:
+            shown = auth_context()
+            for raw_name in (each for kind in _CERTIFICATE_NAMES for each in shown.get(kind, ())):
+                name = raw_name.decode(errors="replace")
+                if name in self._certificates:
+                    return Principal(name, self._certificates[name])
+        raise errors.unauthenticated("the call has no token and no client certificate of a known name")
 
-    def _holder(self, token: str) -> Principal:
-        line = holder_of(token, self._tokens())
-        if line is None:
-            raise errors.unauthenticated("the token is not known")
-        return Principal(line.name, line.role)
 
-
-def _token_of(shown: list[str | bytes]) -> str:
-    scheme, _, token = str(shown[0]).partition(" ")
-    if len(shown) > 1 or scheme.lower() != _BEARER:
-        raise errors.unauthenticated("the metadata `authorization` is there once, as `Bearer TOKEN`")
+def _bearer_token(authorization: list[str | bytes]) -> str:
+    scheme, _, token = str(authorization[0]).partition(" ")
+    if len(authorization) > 1 or scheme.lower() != _BEARER:
+        raise errors.unauthenticated("the metadata must have `authorization` once, as `Bearer TOKEN`")
     return token.strip()
-
-
-def _names(auth_context: AuthContext) -> Iterator[str]:
-    for kind in _NAMES_OF_CERTIFICATE:
-        for name in auth_context.get(kind, ()):
-            yield name.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Which role each RPC needs."""
+"""Roles, and the role that each RPC needs. `control.py` checks it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ PUBLIC: Final = frozenset(
         "/grpc.health.v1.Health/Watch",
     }
 )
-"""What anybody may call: load balancers ask for the health of a server without saying who they are."""
+"""The RPCs that need no role: load balancers check the health of a server without credentials."""
 
 
 class Role(Enum):
-    """What a caller may do; each role may do what those before it may."""
+    """What a caller may do. Each role includes those before it."""
 
     READER = "reader"
     WRITER = "writer"
     ADMIN = "admin"
 
     def includes(self, other: Role) -> bool:
-        """Returns whether this role may do all that another one may."""
+        """Returns whether this role may do everything that `other` may."""
         return _ORDER.index(self) >= _ORDER.index(other)
 
 
 _ORDER: Final = tuple(Role)
 _SERVICE: Final = "/provgate.v1.ProvenanceStorage/"
 
-# No pattern of names: an RPC that is not listed is for admins alone, and fails the test that walks the descriptors.
+# Each RPC is listed: one that is not is for admins only, and a test that walks the descriptors fails.
 NEEDED: Final[Mapping[str, Role]] = {
     f"{_SERVICE}ContentAdd": Role.WRITER,
     f"{_SERVICE}DirectoryAdd": Role.WRITER,
@@ -55,5 +55,5 @@ NEEDED: Final[Mapping[str, Role]] = {
 
 
 def needed_role(rpc: str) -> Role | None:
-    """Returns the role that an RPC, named as gRPC does (`/package.Service/Method`), needs; None where it needs none."""
+    """Returns the role that an RPC (`/package.Service/Method`) needs; None if it needs none."""
     return None if rpc in PUBLIC else NEEDED.get(rpc, Role.ADMIN)

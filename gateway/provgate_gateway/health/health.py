@@ -1,20 +1,20 @@
-"""The standard health service, true about broker and storage.
+"""Whether the gateway can work: the gRPC health service, and the conditions of /readyz.
 
-| service | SERVING while |
+| gRPC service | SERVING while |
 |---|---|
-| "" and provgate.v1.ProvenanceStorage | all that the gateway needs is reachable |
-| provgate.broker | the broker is |
-| provgate.storage | the local storage is; never where there is none |
+| "" and provgate.v1.ProvenanceStorage | broker and local storage can be reached |
+| provgate.broker | the broker can be reached |
+| provgate.storage | the local storage can be reached; never if there is none |
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2
@@ -34,23 +34,55 @@ STORAGE: Final = "provgate.storage"
 _PROBE_INTERVAL_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 5.0
 
+ConditionSource: TypeAlias = Callable[[], Sequence[Condition]]
+"""Returns conditions as they are known now, without waiting. Called often, on any thread."""
+
+
+class Readiness:
+    """The conditions of /readyz: those that were set by name, and those of sources. Thread-safe.
+
+    A source's condition replaces a set one of the same name: it was set before that part of the gateway existed.
+    """
+
+    def __init__(self) -> None:
+        self._set: dict[str, Condition] = {}
+        self._sources: tuple[ConditionSource, ...] = ()
+
+    def set(self, name: str, problem: str | None = None) -> None:
+        """Sets a condition; None as the problem says that it holds."""
+        # Replaced as a whole, for readers on other threads.
+        self._set = self._set | {name: Condition(name, problem)}
+
+    def add(self, source: ConditionSource) -> None:
+        """Adds a source."""
+        self._sources = (*self._sources, source)
+
+    def conditions(self) -> list[Condition]:
+        """Returns all conditions, each name once."""
+        found = dict(self._set)
+        for source in self._sources:
+            found |= {condition.name: condition for condition in source()}
+        return list(found.values())
+
 
 class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # it has no types
-    """That of gRPC, but for `List`: there it would raise, and fill the log with tracebacks for whoever calls."""
+    """gRPC's health service, with a `List` that does not raise and log a traceback."""
 
-    async def List(self, request: health_pb2.HealthListRequest, context: Any) -> None:  # noqa: N802  # as in the proto
-        """Says that there is no such call."""
+    async def List(  # noqa: N802  # the name in the proto
+        self, request: health_pb2.HealthListRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> None:
+        """Aborts with UNIMPLEMENTED."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "use Check or Watch")
 
 
 class HealthWatch:
-    """Watches broker and storage, and sets the statuses of a health servicer. Belongs to one event loop.
+    """Watches broker and storage, and sets the statuses of the health service. Belongs to one event loop.
 
     Args:
-        servicer: whose statuses are set.
-        storage: what is probed; None where there is none.
-        policy: the range counts that the storage must record.
-        broker_connected: tells whether the broker is reachable.
+        servicer: the health service.
+        storage: the local storage, which is probed; None if there is none.
+        policy: the range counts that the storage must have recorded.
+        broker_connected: returns whether the broker can be reached.
     """
 
     def __init__(
@@ -66,35 +98,36 @@ class HealthWatch:
         self._broker_connected = broker_connected
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage-probe")
         self._broker_changed = asyncio.Event()
-        self._told: dict[str, bool] = {}
-        self._asked: asyncio.Future[None] | None = None
+        self._serving: dict[str, bool] = {}
+        self._probe: asyncio.Future[None] | None = None
         self._outage = Outage(logger, action="storage.probe")
         self._storage_problem: str | None = "not asked yet"
 
     def conditions(self) -> list[Condition]:
-        """Returns whether the storage can be reached, where there is one; on any thread."""
+        """Returns whether the storage can be reached, if there is one; on any thread."""
         return [] if self._storage is None else [Condition("storage", self._storage_problem)]
 
     def broker_changed(self) -> None:
-        """Has the broker looked at now rather than at the next turn."""
+        """Makes `run` check the broker at once."""
         self._broker_changed.set()
 
     async def start(self) -> None:
-        """Says NOT_SERVING until `run` knows better: the servicer would say SERVING by itself."""
-        await self._tell(storage_reachable=False)
+        """Sets NOT_SERVING until `run` has checked: the servicer's own default is SERVING."""
+        await self._set_statuses(storage_reachable=False)
 
     async def run(self) -> None:
         """Watches until it is cancelled.
 
         Raises:
-            SchemaMismatchError: the storage, reachable for the first time or again, is not the one that is expected.
+            SchemaMismatchError: the storage, when it is first reached or reached again, has another schema or other
+                range counts.
         """
         storage_reachable = False
         while True:
             self._broker_changed.clear()
             if self._storage is not None:
-                storage_reachable = await self._probe(self._storage)
-            await self._tell(storage_reachable)
+                storage_reachable = await self._probe_storage(self._storage)
+            await self._set_statuses(storage_reachable)
             try:
                 async with asyncio.timeout(_PROBE_INTERVAL_S):
                     await self._broker_changed.wait()
@@ -102,56 +135,48 @@ class HealthWatch:
                 continue
 
     async def stop(self) -> None:
-        """Says NOT_SERVING from now on."""
+        """Sets NOT_SERVING for good."""
         await self._servicer.enter_graceful_shutdown()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _probe(self, storage: LocalStorage) -> bool:
-        """Returns whether the storage answers. One that takes long does not, and is not asked again until it does."""
-        if self._asked is None:
-            # While it was away it may have become another one: restored, upgraded, set up with other range counts.
-            was_reachable = self._told.get(STORAGE, False)
-            probe = storage.probe if was_reachable else partial(_checked, storage, self._range_counts)
-            self._asked = asyncio.get_running_loop().run_in_executor(self._thread, probe)
-        answered, _ = await asyncio.wait({self._asked}, timeout=_PROBE_TIMEOUT_S)
-        if not answered:
-            self._note_problem(f"no answer within {_PROBE_TIMEOUT_S:.0f} s")
-            return False
-        asked, self._asked = self._asked, None
-        try:
-            asked.result()
-        except (RetryableStorageError, NotSetUpError) as error:
-            self._note_problem(str(error))
-            return False
-        self._storage_problem = None
-        self._outage.ended("the storage can be used again")
-        return True
-
-    def _note_problem(self, problem: str) -> None:
+    async def _probe_storage(self, storage: LocalStorage) -> bool:
+        """Returns whether the storage answers in time. A probe that takes longer goes on, and no other one starts."""
+        if self._probe is None:
+            # While it was away it may have been restored, upgraded, or set up with other range counts.
+            was_reachable = self._serving.get(STORAGE, False)
+            probe = storage.probe if was_reachable else partial(_open_and_check, storage, self._range_counts)
+            self._probe = asyncio.get_running_loop().run_in_executor(self._thread, probe)
+        answered, _ = await asyncio.wait({self._probe}, timeout=_PROBE_TIMEOUT_S)
+        problem = f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
+        if answered:
+            done, self._probe = self._probe, None
+            try:
+                done.result()
+            except (RetryableStorageError, NotSetUpError) as error:
+                problem = str(error)
+            else:
+                self._storage_problem = None
+                self._outage.ended("the storage can be used again")
+                return True
         self._storage_problem = problem
         self._outage.failed("the storage cannot be used", problem)
+        return False
 
-    async def _tell(self, storage_reachable: bool) -> None:
+    async def _set_statuses(self, storage_reachable: bool) -> None:
         broker_connected = self._broker_connected()
         all_reachable = broker_connected and (storage_reachable or self._storage is None)
-        statuses = {BROKER: broker_connected, STORAGE: storage_reachable, SERVICE: all_reachable, "": all_reachable}
-        for service, serving in statuses.items():
-            if self._told.get(service) is not serving:
-                _log_change(service, "SERVING" if serving else "NOT_SERVING")
-                status = health_pb2.HealthCheckResponse.SERVING if serving else _NOT_SERVING
-                await self._servicer.set(service, status)
-        self._told = statuses
+        serving = {BROKER: broker_connected, STORAGE: storage_reachable, SERVICE: all_reachable, "": all_reachable}
+        for service, is_serving in serving.items():
+            if self._serving.get(service) is is_serving:
+                continue
+            status = "SERVING" if is_serving else "NOT_SERVING"
+            extra = {"action": "health.change", "service": service, "status": status}
+            logger.info("health of %s: %s", service or "the gateway", status, extra=extra)
+            await self._servicer.set(service, health_pb2.HealthCheckResponse.ServingStatus.Value(status))
+        self._serving = serving
 
 
-def _log_change(service: str, status: str) -> None:
-    extra = {"action": "health.change", "service": service, "status": status}
-    logger.info("health of %s: %s", service or "the gateway", status, extra=extra)
-
-
-def _checked(storage: LocalStorage, range_counts: Mapping[str, int]) -> None:
-    # It is not open yet where it could not be reached when the gateway started.
+def _open_and_check(storage: LocalStorage, range_counts: Mapping[str, int]) -> None:
+    # It is not open if it could not be reached when the gateway started.
     storage.open()
     storage.check(range_counts)
-
-
-_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 import pytest
@@ -12,57 +13,11 @@ from provgate_broker.amqp.connection import AmqpParameters, AmqpSession
 from provgate_broker.amqp.link import AmqpLink
 from provgate_broker.errors import ConnectionLostError
 from tests.support.polling import until
+from tests.support.virtual_clock import run_virtually
 
 PARAMETERS = AmqpParameters("amqp://localhost/%2F", 10)
 LINKS = 10
 RESTART_EVERY_S = 100.0
-
-
-async def serve(_session: AmqpSession) -> None:
-    raise AssertionError("there is no broker")
-
-
-def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if "no connection to" in record.getMessage()]
-
-
-def test_the_first_failure_is_told_and_further_attempts_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "provgate_broker")
-    link = AmqpLink(AmqpParameters("amqp://guest:hunter2@127.0.0.1:1/", 10), "a link", serve)
-
-    async def run() -> None:
-        running = asyncio.create_task(link.run())
-        await until(lambda: len(records(caplog)) >= 4)
-        running.cancel()
-
-    asyncio.run(run())
-    told, *others = records(caplog)
-    assert {record.levelno for record in others} == {logging.DEBUG}
-    assert told.levelno == logging.WARNING
-    assert told.getMessage().startswith("a link: no connection to 127.0.0.1:1/%2F: ")
-    assert {key: told.__dict__[key] for key in ("action", "state", "connection", "address")} == {
-        "action": "broker.connect",
-        "state": "failing",
-        "connection": "a link",
-        "address": "127.0.0.1:1/%2F",
-    }
-    assert "hunter2" not in caplog.text
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock jumps to the next timer when nothing else is to be done."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now_s = 0.0
-
-    def time(self) -> float:
-        return self._now_s
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._now_s = max(self._now_s, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
 
 
 class FakeSession:
@@ -72,13 +27,44 @@ class FakeSession:
         pass
 
 
-def test_links_that_lose_settled_connections_together_come_back_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened_at: list[float] = []
+@pytest.fixture
+def opened_at_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Makes every attempt to connect succeed, and returns the times of the attempts."""
+    times: list[float] = []
 
     async def open_session(_parameters: AmqpParameters, _name: str) -> FakeSession:
-        opened_at.append(asyncio.get_running_loop().time())
+        times.append(asyncio.get_running_loop().time())
         return FakeSession()
 
+    monkeypatch.setattr(module, "open_session", open_session)
+    return times
+
+
+def test_the_first_failure_is_a_warning_and_others_are_debug(caplog: pytest.LogCaptureFixture) -> None:
+    async def serve(_session: AmqpSession) -> None:
+        raise AssertionError("there is no broker")
+
+    def failures() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if "no connection to" in record.getMessage()]
+
+    async def run() -> None:
+        link = AmqpLink(AmqpParameters("amqp://guest:hunter2@127.0.0.1:1/", 10), "a link", serve)
+        running = asyncio.create_task(link.run())
+        await until(lambda: len(failures()) >= 4)
+        running.cancel()
+
+    caplog.set_level(logging.DEBUG, "provgate_broker")
+    asyncio.run(run())
+    first, *others = failures()
+    assert {record.levelno for record in others} == {logging.DEBUG}
+    assert first.levelno == logging.WARNING
+    assert first.getMessage().startswith("a link: no connection to 127.0.0.1:1/%2F: ")
+    fields = {"action": "broker.connect", "state": "failing", "connection": "a link", "address": "127.0.0.1:1/%2F"}
+    assert first.__dict__.items() >= fields.items()
+    assert "hunter2" not in caplog.text
+
+
+def test_links_that_lose_settled_connections_together_come_back_apart(opened_at_s: list[float]) -> None:
     async def serve_until_the_broker_restarts(_session: AmqpSession) -> None:
         now_s = asyncio.get_running_loop().time()
         await asyncio.sleep(RESTART_EVERY_S - now_s % RESTART_EVERY_S)
@@ -91,20 +77,30 @@ def test_links_that_lose_settled_connections_together_come_back_apart(monkeypatc
         for task in running:
             task.cancel()
 
-    monkeypatch.setattr(module, "open_session", open_session)
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(run())
+    run_virtually(run())
     for restart in range(1, 5):
-        times = sorted(at for at in opened_at if restart * RESTART_EVERY_S <= at < (restart + 1) * RESTART_EVERY_S)
+        times = sorted(at for at in opened_at_s if restart * RESTART_EVERY_S <= at < (restart + 1) * RESTART_EVERY_S)
         assert len(times) == LINKS
         assert len(set(times)) == LINKS, f"after {restart * RESTART_EVERY_S:.0f} s all connect in the same moment"
         assert times[-1] < restart * RESTART_EVERY_S + 1
 
 
-def test_it_says_which_peer_was_reached(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def open_session(_parameters: AmqpParameters, _name: str) -> FakeSession:
-        return FakeSession()
+def test_it_backs_off_from_sessions_that_end_at_once(opened_at_s: list[float]) -> None:
+    async def serve(_session: AmqpSession) -> None:
+        raise ConnectionLostError("a right is missing")
 
+    async def run() -> None:
+        running = asyncio.create_task(AmqpLink(PARAMETERS, "a link", serve).run())
+        await asyncio.sleep(600)
+        running.cancel()
+
+    run_virtually(run())
+    pauses_s = [later - earlier for earlier, later in itertools.pairwise(opened_at_s)]
+    assert max(pauses_s) <= 10
+    assert 60 < len(opened_at_s) < 250
+
+
+def test_it_logs_which_peer_was_reached(caplog: pytest.LogCaptureFixture, opened_at_s: list[float]) -> None:
     async def serve(_session: AmqpSession) -> None:
         await asyncio.sleep(20)
         raise ConnectionLostError("reset")
@@ -115,9 +111,8 @@ def test_it_says_which_peer_was_reached(caplog: pytest.LogCaptureFixture, monkey
         running.cancel()
 
     caplog.set_level(logging.INFO, "provgate_broker")
-    monkeypatch.setattr(module, "open_session", open_session)
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(run())
+    run_virtually(run())
+    assert len(opened_at_s) == 2
     assert [record.getMessage() for record in caplog.records][:2] == [
         "a link: connected to localhost:5672/%2F at 192.0.2.7:5672",
         "a link: connection to 192.0.2.7:5672 lost: reset",

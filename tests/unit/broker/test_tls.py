@@ -1,3 +1,5 @@
+"""The TLS files of a connection to the broker."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -5,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provgate_broker.configured import PATH, amqp_parameters
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import PATH, RabbitMqSettings, amqp_parameters
 from provgate_runtime import ConfigurationError, convert
 from tests.support.credentials import Authority, PemFiles
 
@@ -31,7 +32,7 @@ def refusal(files: Mapping[str, Path], url: str = URL) -> str:
     return raised.value.message
 
 
-def test_files_that_fit_are_taken(authority: Authority, shown: PemFiles) -> None:
+def test_matching_files_are_used(authority: Authority, shown: PemFiles) -> None:
     settings = RabbitMqSettings(
         url=URL, tls_ca_file=str(authority.ca), tls_cert_file=str(shown.certificate), tls_key_file=str(shown.key)
     )
@@ -49,46 +50,29 @@ def test_each_connection_reads_the_files(authority: Authority) -> None:
     assert first.context is not second.context
 
 
-def test_amqps_without_files_checks_by_the_systems_authorities() -> None:
+def test_amqps_without_files_uses_the_systems_authorities() -> None:
     options = amqp_parameters(RabbitMqSettings(url=URL)).pika("test").ssl_options
     assert options is not None
     assert options.context.check_hostname
     assert amqp_parameters(RabbitMqSettings(url="amqp://localhost/")).pika("test").ssl_options is None
 
 
-def test_files_without_tls_are_refused(authority: Authority) -> None:
-    assert "tls_ca_file, tls_cert_file and tls_key_file need an amqps:// URL" in refusal(
-        {"tls_ca_file": authority.ca}, "amqp://user:secret@localhost/"
-    )
-
-
-def test_a_certificate_without_a_key_is_refused(shown: PemFiles) -> None:
+def test_files_that_do_not_fit_together_are_refused(authority: Authority, shown: PemFiles) -> None:
+    plain = refusal({"tls_ca_file": authority.ca}, "amqp://user:secret@localhost/")
+    assert "tls_ca_file, tls_cert_file and tls_key_file need an amqps:// URL" in plain
     for files in ({"tls_cert_file": shown.certificate}, {"tls_key_file": shown.key}):
         assert refusal(files) == "provenance.rabbitmq.tls_cert_file and tls_key_file: give both or neither"
+    other = refusal({"tls_cert_file": shown.certificate, "tls_key_file": authority.issue("other").key})
+    assert "are not a PEM certificate and its private key" in other
 
 
 @pytest.mark.parametrize("name", ["tls_ca_file", "tls_cert_file", "tls_key_file"])
-def test_a_missing_file_is_named(authority: Authority, shown: PemFiles, tmp_path: Path, name: str) -> None:
-    files = {"tls_ca_file": authority.ca, "tls_cert_file": shown.certificate, "tls_key_file": shown.key}
-    missing = tmp_path / "missing"
-    assert refusal(files | {name: missing}).startswith(f"provenance.rabbitmq.{name}: {missing} cannot be read: No ")
-
-
-@pytest.mark.parametrize("name", ["tls_ca_file", "tls_cert_file", "tls_key_file"])
-def test_a_file_that_is_something_else_is_named(
-    authority: Authority, shown: PemFiles, tmp_path: Path, name: str
-) -> None:
+def test_a_wrong_file_is_named(authority: Authority, shown: PemFiles, tmp_path: Path, name: str) -> None:
     files = {"tls_ca_file": authority.ca, "tls_cert_file": shown.certificate, "tls_key_file": shown.key}
     other = tmp_path / "other"
-    other.write_text("secret that is no PEM")
+    assert refusal(files | {name: other}).startswith(f"provenance.rabbitmq.{name}: {other} cannot be read: No ")
+    other.write_text("secret, and not PEM")
     text = refusal(files | {name: other})
     assert text.startswith("provenance.rabbitmq.tls_")
     assert name in text
     assert str(other) in text
-
-
-def test_a_key_of_another_certificate_is_refused(authority: Authority, shown: PemFiles) -> None:
-    other = authority.issue("other")
-    assert "are not a PEM certificate and its private key" in refusal(
-        {"tls_cert_file": shown.certificate, "tls_key_file": other.key}
-    )

@@ -1,147 +1,61 @@
+"""The queues that set-up declares, and the range counts that queues show."""
+
 from __future__ import annotations
 
-import hashlib
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from provgate_broker.errors import TopologyError
-from provgate_broker.topology.policy import (
-    OPERATIONS,
-    RANGE_COUNTS,
-    Exchange,
-    Operation,
-    RangePolicy,
-    WriteMethod,
-    binding_key,
-    exchange_of,
-    exchanges,
-    is_write,
-    location_id,
-    operations_of,
-    parse_binding_key,
+from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.topology.declaration import (
+    DEAD_LETTER_QUEUE,
+    QUARANTINE_QUEUE,
+    expected_queues,
+    queue_arguments,
 )
-from provgate_storage.model import RelationType
+from provgate_broker.topology.inspection import shown_range_count
+from provgate_broker.topology.policy import RangePolicy
+from provgate_runtime import ConfigurationError, convert
 
-CONTENT_ADD = Operation(WriteMethod.CONTENT_ADD)
-EARLY = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_EARLY_IN_REV)
-ids = st.binary(min_size=20, max_size=20)
+ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length-bytes": 1024**3}
 
 
-def test_the_exchanges_are_the_entities_and_the_locations() -> None:
-    assert [exchange.value for exchange in exchanges()] == ["content", "directory", "location", "origin", "revision"]
+def test_work_queues_have_a_single_active_consumer_and_the_other_two_do_not() -> None:
+    queues = expected_queues(RabbitMqSettings(), RangePolicy(), (3, 10, 8))
+    others = {DEAD_LETTER_QUEUE, QUARANTINE_QUEUE}
+    assert len(queues) == 162
+    assert {name for name, arguments in queues.items() if arguments == ARGUMENTS} == others
+    assert all(queues[name] == ARGUMENTS | {"x-single-active-consumer": True} for name in queues.keys() - others)
+
+
+def test_no_other_type_of_queue_can_be_configured() -> None:
+    with pytest.raises(ConfigurationError, match="queue_type"):
+        convert({"queue_type": "classic"}, RabbitMqSettings, "provenance.rabbitmq")
 
 
 @pytest.mark.parametrize(
-    ("exchange", "operations"),
-    [
-        ("content", ["content_add.unknown", "relation_add.content_in_revision", "relation_add.content_in_directory"]),
-        ("directory", ["directory_add.unknown", "relation_add.directory_in_revision"]),
-        ("location", ["location_add.unknown"]),
-        ("origin", ["origin_add.unknown"]),
-        (
-            "revision",
-            ["revision_add.unknown", "relation_add.revision_before_revision", "relation_add.revision_in_origin"],
-        ),
-    ],
+    ("version", "limit"),
+    [((3, 10, 0), None), ((3, 13, 7), None), ((4, 0), -1), ((4, 0, 0), -1), ((4, 1, 2), -1), ((10, 0, 0), -1)],
 )
-def test_an_exchange_handles_its_entity_and_the_relations_that_start_at_it(
-    exchange: str, operations: list[str]
+@pytest.mark.parametrize("single_active_consumer", [True, False])
+def test_from_rabbitmq_4_on_queues_have_no_delivery_limit(
+    version: tuple[int, ...], limit: int | None, single_active_consumer: bool
 ) -> None:
-    assert sorted(map(str, operations_of(Exchange(exchange)))) == sorted(operations)
-
-
-def test_names_are_those_of_existing_deployments() -> None:
-    assert binding_key(CONTENT_ADD, 10) == "content_add.unknown.a"
-    assert binding_key(EARLY, 0) == "relation_add.content_in_revision.0"
-    assert binding_key(CONTENT_ADD, 255) == "content_add.unknown.ff"
-
-
-def test_there_are_160_queues_with_16_ranges() -> None:
-    queues = list(RangePolicy().queues())
-    assert len({queue.name for queue in queues}) == len(queues) == 160
-    assert len({(queue.exchange, queue.range_number) for queue in queues}) == 80
-
-
-@given(st.sampled_from(OPERATIONS), st.integers(0, 255))
-def test_a_binding_key_says_what_it_was_made_of(operation: Operation, range_number: int) -> None:
-    assert parse_binding_key(binding_key(operation, range_number)) == (operation, range_number)
+    # By default such a broker drops a message after 20 redeliveries; an older one reads -1 as 0.
+    found = queue_arguments(RabbitMqSettings(), version, single_active_consumer=single_active_consumer)
+    assert found.get("x-delivery-limit") == limit
 
 
 @pytest.mark.parametrize(
-    "key",
+    ("present", "shown"),
     [
-        "",
-        "content_add",
-        "content_add.unknown",
-        "content_add.unknown.",
-        "content_add.unknown.g",
-        "content_add.unknown.A",
-        "content_add.unknown.0a",
-        "content_add.unknown.100",
-        "content_add.unknown.-1",
-        "content_add.content_in_revision.a",
-        "relation_add.unknown.a",
-        "relation_add.nothing.a",
-        "content_get.unknown.a",
-        "content_add.unknown.a.b",
+        (range(16), 16),
+        (range(8), 8),
+        (range(1), 1),
+        # One queue of the configured count is missing: that is no other count.
+        ([0, 1, 2, 3, 4, 6, 7], 16),
+        (range(15), 16),
+        ([], 16),
+        (range(8, 16), 16),
     ],
 )
-def test_what_is_not_a_binding_key_is_refused(key: str) -> None:
-    with pytest.raises(TopologyError):
-        parse_binding_key(key)
-
-
-@given(st.text())
-def test_any_text_is_a_binding_key_or_refused(key: str) -> None:
-    try:
-        operation, range_number = parse_binding_key(key)
-    except TopologyError:
-        return
-    assert binding_key(operation, range_number) == key
-
-
-@given(ids)
-def test_with_16_ranges_the_range_is_the_first_digit(id: bytes) -> None:
-    assert RangePolicy().routing_key(CONTENT_ADD, id) == f"content_add.unknown.{id.hex()[0]}"
-
-
-@given(ids, st.sampled_from(RANGE_COUNTS))
-def test_ranges_are_contiguous_slices_of_equal_size(id: bytes, count: int) -> None:
-    policy = RangePolicy.of({"content": count})
-    number = policy.range_of(Exchange.CONTENT, id)
-    assert number in policy.ranges(Exchange.CONTENT)
-    assert number * 256 // count <= id[0] < (number + 1) * 256 // count
-    assert policy.ranges_by_first_byte[Exchange.CONTENT][id[0]] == number
-    assert policy.range_of(Exchange.DIRECTORY, id) == id[0] // 16
-
-
-def test_a_row_of_a_relation_goes_to_the_exchange_of_its_source() -> None:
-    for relation in RelationType:
-        operation = Operation(WriteMethod.RELATION_ADD, relation)
-        assert exchange_of(operation).value == relation.source.value
-
-
-def test_the_id_of_a_location_is_the_sha1_of_its_path() -> None:
-    assert location_id(b"src/a.c") == hashlib.sha1(b"src/a.c").digest()
-    # The queue in which an existing deployment's client puts this path.
-    assert RangePolicy().routing_key(Operation(WriteMethod.LOCATION_ADD), location_id(b"src/a.c"))[-1] == "f"
-
-
-@pytest.mark.parametrize("counts", [{"content": 3}, {"content": 0}, {"content": 512}, {"snapshot": 16}])
-def test_range_counts_that_cannot_be_are_refused(counts: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(counts))):
-        RangePolicy.of(counts)
-
-
-def test_what_is_a_write() -> None:
-    assert all(is_write(method.value) for method in WriteMethod)
-    assert not any(is_write(name) for name in ("content_get", "relation_get_all", "with_path", "open", ""))
-
-
-def test_an_operation_has_a_relation_just_where_it_adds_rows_of_one() -> None:
-    with pytest.raises(ValueError):
-        Operation(WriteMethod.RELATION_ADD)
-    with pytest.raises(ValueError):
-        Operation(WriteMethod.CONTENT_ADD, RelationType.CNT_IN_DIR)
+def test_a_smaller_range_count_is_a_power_of_two_from_the_first_range_on(present: list[int], shown: int) -> None:
+    assert shown_range_count(frozenset(present), 16) == shown

@@ -67,12 +67,12 @@ def test_every_status_has_code_message_and_reason(error: CallError) -> None:
 
 
 @pytest.mark.parametrize("error", TRANSIENT)
-def test_what_passes_says_when_to_try_again(error: CallError) -> None:
+def test_transient_failures_have_a_retry_delay(error: CallError) -> None:
     assert details_of(error.status())[1]["RetryInfo"].retry_delay.ToSeconds() >= 1
 
 
 @pytest.mark.parametrize("error", LASTING)
-def test_what_does_not_pass_says_nothing_of_trying_again(error: CallError) -> None:
+def test_other_failures_have_none(error: CallError) -> None:
     assert "RetryInfo" not in details_of(error.status())[1]
 
 

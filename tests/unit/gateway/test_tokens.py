@@ -1,16 +1,19 @@
-"""Tokens, the file that holds their hashes, and the command that makes them."""
+"""Tokens, their file, the command that makes them, and files that are read again when they change."""
 
 from __future__ import annotations
 
+import logging
+import os
 import stat
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from provgate_gateway.access.roles import Role
 from provgate_gateway.access.token_command import token
 from provgate_gateway.access.tokens import TokenLine, digest_of, holder_of, new_token, read_token_file
+from provgate_gateway.access.watched_files import WatchedFiles
 from provgate_runtime import ConfigurationError
 
 SECRET = "hunter2"
@@ -30,13 +33,10 @@ def test_a_file_has_lines_and_comments(tmp_path: Path) -> None:
         ("web", Role.READER),
         ("ci", Role.WRITER),
     ]
-    for secret, name in (("a", "ci"), ("b", "web"), ("c", "ci")):
-        found = holder_of(secret, lines)
-        assert found is not None
-        assert found.name == name
-    assert holder_of("d", lines) is None
     # The hash itself is no token.
-    assert holder_of(digest_of("a"), lines) is None
+    found = [holder_of(shown, lines) for shown in ("a", "b", "c", "d", digest_of("a"))]
+    assert [line and line.name for line in found] == ["ci", "web", "ci", None, None]
+    assert read_token_file(tokens_file(tmp_path, "# nobody\n")) == []
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,13 @@ def test_a_file_has_lines_and_comments(tmp_path: Path) -> None:
         (f"-{SECRET} reader {digest_of('a')}", r"tokens:1: a name is up to 128"),
         (f"ci reader {digest_of('a')} {SECRET}", r"tokens:1: a line is"),
         (f"ci reader {digest_of('a')}\nci writer {digest_of('b')}", r"tokens: ci has two roles"),
+        ("", "is empty"),
     ],
 )
-def test_a_wrong_file_is_told_of_by_its_place_and_not_quoted(tmp_path: Path, text: str, expected: str) -> None:
+def test_the_error_of_a_wrong_file_has_the_place_and_no_quote(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected) as raised:
         read_token_file(tokens_file(tmp_path, text))
     assert SECRET not in raised.value.message
-
-
-def test_a_file_without_tokens_says_something(tmp_path: Path) -> None:
-    assert read_token_file(tokens_file(tmp_path, "# nobody\n")) == []
-    with pytest.raises(ConfigurationError, match="is empty"):
-        read_token_file(tokens_file(tmp_path, ""))
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -76,37 +71,40 @@ def test_tokens_differ_and_can_be_sent() -> None:
     assert all(len(each) == 43 and each.isascii() and not set(each) & set(" \t\n") for each in made)
 
 
-def test_the_command_prints_the_token_once_and_the_line_apart() -> None:
-    result = CliRunner().invoke(token, ["ci", "--role", "writer"])
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(token, arguments)
+
+
+def appended(file: Path, name: str, role: str) -> str:
+    result = run(name, "--role", role, "--append", str(file))
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout.strip()
+
+
+def test_the_command_prints_token_and_line_separately() -> None:
+    result = run("ci", "--role", "writer")
     assert result.exit_code == 0
     assert result.stderr == f"{TokenLine('ci', Role.WRITER, digest_of(result.stdout.strip()))}\n"
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_the_command_adds_lines_to_a_file_of_its_users_own(tmp_path: Path, exists: bool) -> None:
+def test_the_command_appends_to_a_private_file(tmp_path: Path, exists: bool) -> None:
     file = tmp_path / "tokens"
     if exists:
         file.touch(mode=0o600)
-    made = [_appended(file, "ci", "writer"), _appended(file, "web", "reader")]
+    made = [appended(file, "ci", "writer"), appended(file, "web", "reader")]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    lines = read_token_file(str(file))
-    assert [(line.name, line.role, line.digest) for line in lines] == [
+    assert [(line.name, line.role, line.digest) for line in read_token_file(str(file))] == [
         ("ci", Role.WRITER, digest_of(made[0])),
         ("web", Role.READER, digest_of(made[1])),
     ]
 
 
-def test_the_command_begins_a_line_where_the_last_one_has_no_end(tmp_path: Path) -> None:
+def test_the_command_starts_a_new_line_if_the_last_one_has_no_end(tmp_path: Path) -> None:
     file = tokens_file(tmp_path, f"web reader {digest_of('a')}")
-    _appended(Path(file), "ci", "writer")
+    appended(Path(file), "ci", "writer")
     assert [line.name for line in read_token_file(file)] == ["web", "ci"]
-
-
-def _appended(file: Path, name: str, role: str) -> str:
-    result = CliRunner().invoke(token, [name, "--role", role, "--append", str(file)])
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return result.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -119,11 +117,75 @@ def _appended(file: Path, name: str, role: str) -> str:
         (["web", "--role", "reader", "--append", "/nowhere/tokens"], "cannot be written: No such file"),
     ],
 )
-def test_the_command_refuses_what_the_file_could_not_have(tmp_path: Path, arguments: list[str], expected: str) -> None:
+def test_the_command_refuses_invalid_lines(tmp_path: Path, arguments: list[str], expected: str) -> None:
     before = f"web reader {digest_of('a')}\n"
     file = tokens_file(tmp_path, before)
-    result = CliRunner().invoke(token, [argument.format(file=file) for argument in arguments])
+    result = run(*[argument.format(file=file) for argument in arguments])
     assert result.exit_code in (1, 2)
     assert expected in result.stderr
     assert result.stdout == ""
     assert Path(file).read_text(encoding="utf-8") == before
+
+
+class Reader:
+    """Reads a file that must not contain "wrong", and counts the reads."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.count = 0
+
+    def __call__(self) -> str:
+        self.count += 1
+        try:
+            text = self.file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError("it is gone") from error
+        if "wrong" in text:
+            raise ConfigurationError("it is wrong")
+        return text
+
+
+def test_watched_files_are_read_when_they_change_and_only_then(tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_text("one")
+    reader = Reader(file)
+    watched = WatchedFiles([str(file), str(other)], reader)
+    first = watched.current()
+    assert watched.current() is first
+    assert reader.count == 1
+    file.write_text("twos")
+    assert [watched.current() for _ in range(3)] == ["twos"] * 3
+    assert reader.count == 2
+    other.write_text("")
+    watched.current()
+    assert reader.count == 3
+
+
+def test_a_replacement_of_the_same_size_and_time_is_a_change(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("one")
+    watched = WatchedFiles([str(file)], Reader(file))
+    replacement = tmp_path / "new"
+    replacement.write_text("two")
+    os.utime(replacement, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    replacement.replace(file)
+    assert watched.current() == "two"
+
+
+def test_a_wrong_or_missing_file_is_logged_once_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    with pytest.raises(ConfigurationError, match="it is gone"):
+        WatchedFiles([str(file)], Reader(file))
+    file.write_text("one")
+    watched = WatchedFiles([str(file)], Reader(file))
+    caplog.set_level(logging.ERROR)
+    file.write_text("wrong")
+    assert [watched.current() for _ in range(3)] == ["one"] * 3
+    file.unlink()
+    assert [watched.current() for _ in range(3)] == ["one"] * 3
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == ["it is wrong", "it is gone"]
+    file.write_text("again")
+    assert watched.current() == "again"
+    assert len(caplog.records) == 2

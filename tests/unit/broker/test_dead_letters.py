@@ -1,3 +1,5 @@
+"""Dead letters and quarantined packages as messages."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -7,7 +9,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from pika.data import encode_table
-from pika.spec import BasicProperties
 
 from provgate_broker.consume.delivery import DELIVERY_COUNT_HEADER, Delivery
 from provgate_broker.dead_letters.messages import (
@@ -33,7 +34,7 @@ header_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def delivered_again(message: Message, queue: str) -> Delivery:
+def redelivered(message: Message, queue: str) -> Delivery:
     """Returns what a reader gets of a message."""
     properties = message.properties()
     return delivery(
@@ -45,11 +46,11 @@ def delivered_again(message: Message, queue: str) -> Delivery:
     )
 
 
-def test_a_dead_letter_says_where_it_comes_from_and_why() -> None:
+def test_a_dead_letter_has_source_and_reason() -> None:
     package = delivery(headers={"note": "kept", "provgate-nack": True, DELIVERY_COUNT_HEADER: 3}, correlation_id="c")
     message = dead_letter("token", package, SOURCE, DeadLetterReason.REFUSED, "said " * 1000)
     assert (message.exchange, message.routing_key, message.mandatory) == ("", DEAD_LETTER_QUEUE, True)
-    letter = read_dead_letter(delivered_again(message, DEAD_LETTER_QUEUE))
+    letter = read_dead_letter(redelivered(message, DEAD_LETTER_QUEUE))
     assert (letter.id, letter.reason, letter.redelivered_count) == ("token", "refused", 3)
     assert (letter.exchange, letter.routing_key) == SOURCE
     assert letter.message.startswith("said said")
@@ -61,7 +62,7 @@ def test_a_dead_letter_says_where_it_comes_from_and_why() -> None:
     assert letter.delivery.headers["provgate-nack"] is True
 
 
-def test_what_the_broker_counted_of_the_original_is_not_said_of_the_copy() -> None:
+def test_the_copy_has_none_of_the_broker_s_headers() -> None:
     package = delivery(headers={DELIVERY_COUNT_HEADER: 9, "x-death": []})
     message = quarantined("token", package, SOURCE)
     assert message.routing_key == QUARANTINE_QUEUE
@@ -69,20 +70,20 @@ def test_what_the_broker_counted_of_the_original_is_not_said_of_the_copy() -> No
 
 
 def test_a_package_keeps_its_source_from_quarantine_to_dead_letter() -> None:
-    in_quarantine = delivered_again(quarantined("first", delivery(), SOURCE), QUARANTINE_QUEUE)
+    in_quarantine = redelivered(quarantined("first", delivery(), SOURCE), QUARANTINE_QUEUE)
     assert source_of(in_quarantine) == SOURCE
     message = dead_letter("second", in_quarantine, source_of(in_quarantine), DeadLetterReason.POISON, "it kills")
-    letter = read_dead_letter(delivered_again(message, DEAD_LETTER_QUEUE))
+    letter = read_dead_letter(redelivered(message, DEAD_LETTER_QUEUE))
     assert (letter.exchange, letter.routing_key, letter.id) == (*SOURCE, "second")
 
 
-def test_a_package_without_correlation_id_is_not_answered_under_a_token_of_ours() -> None:
+def test_a_package_without_correlation_id_gets_no_reply() -> None:
     message = quarantined("token", delivery(correlation_id=None, reply_to="amq.gen-queue"), SOURCE)
     assert message.reply_to is None
 
 
 @given(st.dictionaries(st.text(max_size=40), header_values, max_size=5))
-def test_any_headers_leave_room_for_ours(headers: dict[str, Any]) -> None:
+def test_our_headers_fit_beside_any_others(headers: dict[str, Any]) -> None:
     message = dead_letter("token", delivery(headers=headers), SOURCE, DeadLetterReason.MALFORMED, "text")
     assert message.headers[REASON_HEADER] == "malformed"
     pieces: list[bytes] = []
@@ -96,14 +97,13 @@ def test_headers_that_fill_a_frame_are_not_kept() -> None:
 
 
 @given(header_values, header_values)
-def test_a_source_that_is_no_name_is_the_package_s_own(exchange: Any, routing_key: Any) -> None:
+def test_an_invalid_source_header_is_ignored(exchange: Any, routing_key: Any) -> None:
     package = delivery(headers={EXCHANGE_HEADER: exchange, ROUTING_KEY_HEADER: routing_key})
     assert all(isinstance(name, str) and name.isprintable() and len(name) < 256 for name in source_of(package))
     long = delivery(headers={EXCHANGE_HEADER: "ü" * 128, ROUTING_KEY_HEADER: SOURCE[1]})
     assert source_of(long) == (long.exchange, long.routing_key)
 
 
-def test_a_letter_of_a_stranger_can_be_read() -> None:
+def test_a_letter_of_another_program_can_be_read() -> None:
     letter = read_dead_letter(delivery(DEAD_LETTER_QUEUE, b"", headers={"provgate-redelivered": "many"}))
     assert (letter.id, letter.reason, letter.redelivered_count) == ("", "", 0)
-    assert BasicProperties().headers is None

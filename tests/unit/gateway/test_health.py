@@ -1,21 +1,21 @@
-"""What an inspection means for whether a gateway is ready, and as metrics."""
+"""The conditions of /readyz, and the metrics of an inspection."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
-from prometheus_client import CollectorRegistry
-from prometheus_client.registry import Collector
 
 from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QueueState
 from provgate_broker.topology.inspection import InspectedQueue, TopologyReport
 from provgate_broker.topology.policy import Exchange, Queue, RangePolicy
-from provgate_gateway.health.topology_monitor import certificate_problem, some_of, topology_conditions
+from provgate_gateway.access.certificates import certificate_problem
+from provgate_gateway.health.health import Readiness
+from provgate_gateway.health.topology_monitor import some_of, topology_conditions
 from provgate_gateway.metrics import queue_metrics
+from provgate_runtime.watch.conditions import Condition
 
 POLICY = RangePolicy.of(dict.fromkeys(Exchange, 2))
 FIRST, SECOND, *_ = (queue.name for queue in POLICY.queues())
@@ -26,14 +26,14 @@ def report(
     exchanges: dict[Exchange, str] | None = None,
     range_counts: dict[Exchange, int | None] | None = None,
 ) -> TopologyReport:
-    """Returns an inspection of queues that are all as they should be, but for some."""
+    """Returns an inspection in which only the given queues and exchanges are wrong."""
 
     def found(queue: Queue) -> InspectedQueue:
         return (changed or {}).get(queue.name, InspectedQueue(queue.name, QueueState(0, 1)))
 
     work = {queue: found(queue) for queue in POLICY.queues()}
     aside = {DEAD_LETTER_QUEUE: InspectedQueue(DEAD_LETTER_QUEUE, QueueState(7, 0))}
-    return TopologyReport(work, aside, exchanges or {}, range_counts or {}, compared=True)
+    return TopologyReport(work, aside, exchanges or {}, range_counts or {}, compared=False)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,6 @@ def report(
     [
         (report(), {}),
         (report({FIRST: InspectedQueue(FIRST, None)}), {"topology": f"queue {FIRST} is missing"}),
-        (
-            report({FIRST: InspectedQueue(FIRST, QueueState(0, 1), "another length")}),
-            {"topology": f"queue {FIRST}: another length"},
-        ),
         (
             report({name: InspectedQueue(name, QueueState(3, 0)) for name in (FIRST, SECOND)}),
             {"consumers": f"2 of 20 work queues have no consumer: {FIRST}, {SECOND}"},
@@ -59,41 +55,30 @@ def report(
         ),
     ],
 )
-def test_what_is_wrong_is_named(inspected: TopologyReport, problems: dict[str, str]) -> None:
+def test_conditions_name_what_is_wrong(inspected: TopologyReport, problems: dict[str, str]) -> None:
     conditions = topology_conditions(inspected)
     assert [condition.name for condition in conditions] == ["topology", "consumers", "ranges"]
     assert {condition.name: condition.problem for condition in conditions if not condition.holds} == problems
 
 
-def test_what_was_not_inspected_does_not_hold() -> None:
+def test_without_an_inspection_no_condition_holds() -> None:
     assert not any(condition.holds for condition in topology_conditions(None))
+    assert [metric.samples for metric in queue_metrics(None)] == [[], [], []]
 
 
-def test_of_many_texts_some_are_told() -> None:
+def test_some_texts_stand_for_many() -> None:
     assert some_of(["a", "b", "c"]) == "a, b, c"
     assert some_of("abcde", "; ") == "a; b; c and 2 more"
 
 
-class _Once(Collector):
-    def __init__(self, inspected: TopologyReport | None) -> None:
-        self._inspected = inspected
-
-    def collect(self) -> Any:
-        return queue_metrics(self._inspected)
-
-
-def test_depth_and_consumers_are_told_by_range() -> None:
-    registry = CollectorRegistry()
-    registry.register(_Once(report({SECOND: InspectedQueue(SECOND, QueueState(5, 0))})))
-    labels = {"exchange": "content", "operation": "relation_add.content_in_revision", "range": "0"}
+def test_depth_and_consumers_have_a_sample_for_each_range() -> None:
+    metrics = queue_metrics(report({SECOND: InspectedQueue(SECOND, QueueState(5, 0))}))
+    values = {(sample.name, *sample.labels.values()): sample.value for metric in metrics for sample in metric.samples}
+    labels = ("content", "relation_add.content_in_revision", "0")
     assert SECOND == "relation_add.content_in_revision.0"
-    assert registry.get_sample_value("provgate_gateway_queue_depth", labels) == 5
-    assert registry.get_sample_value("provgate_gateway_queue_consumers", labels) == 0
-    assert registry.get_sample_value("provgate_gateway_aside_depth", {"queue": DEAD_LETTER_QUEUE}) == 7
-
-
-def test_without_an_inspection_no_depth_is_told() -> None:
-    assert [metric.samples for metric in queue_metrics(None)] == [[], [], []]
+    assert values["provgate_gateway_queue_depth", *labels] == 5
+    assert values["provgate_gateway_queue_consumers", *labels] == 0
+    assert values["provgate_gateway_aside_depth", DEAD_LETTER_QUEUE] == 7
 
 
 def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
@@ -107,3 +92,17 @@ def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
         certificate_problem(str(tmp_path / "gone"), expiry)
         == f"{tmp_path}/gone cannot be read: No such file or directory"
     )
+
+
+def test_the_condition_of_a_source_replaces_one_that_was_set() -> None:
+    readiness = Readiness()
+    readiness.set("stopping")
+    readiness.set("broker", "not connected yet")
+    assert readiness.conditions() == [Condition("stopping"), Condition("broker", "not connected yet")]
+    now = [Condition("broker")]
+    readiness.add(lambda: now)
+    readiness.add(lambda: [Condition("alarm", "memory")])
+    assert readiness.conditions() == [Condition("stopping"), Condition("broker"), Condition("alarm", "memory")]
+    now[0] = Condition("broker", "lost")
+    readiness.set("stopping", "told to")
+    assert readiness.conditions()[:2] == [Condition("stopping", "told to"), Condition("broker", "lost")]

@@ -1,4 +1,4 @@
-"""Where the gateway serves, and how."""
+"""The address that the gateway serves on, and its credentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from provgate_gateway.server import is_taken, server_credentials
+from provgate_gateway.access.certificates import server_credentials
+from provgate_gateway.server import is_taken
 from provgate_gateway.settings import GatewaySettings
 from provgate_runtime import ConfigurationError, convert
 
@@ -43,7 +44,7 @@ def test_plain_text_on_loopback(listen: str) -> None:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:50051", "192.168.0.1:1", "example.org:1"])
-def test_plain_text_elsewhere_needs_to_be_asked_for(listen: str) -> None:
+def test_plain_text_elsewhere_needs_insecure(listen: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^provenance\.gateway\.listen: .*in plain text.*--insecure"):
         server_credentials(settings(listen=listen))
     assert server_credentials(settings(listen=listen, insecure=True)) is None
@@ -55,7 +56,7 @@ def test_an_address_is_host_and_port(listen: str) -> None:
         settings(listen=listen)
 
 
-def test_a_port_that_there_is_not_is_refused() -> None:
+def test_a_port_that_is_too_large_is_refused() -> None:
     # gRPC would serve on port 34463.
     with pytest.raises(ConfigurationError, match=r"^provenance\.gateway\.listen: a port is at most 65535, not 99999"):
         server_credentials(settings(listen="127.0.0.1:99999"))
@@ -75,7 +76,7 @@ def test_a_port_is_taken_if_it_is_on_any_address_of_the_host() -> None:
     assert not is_taken("host.invalid", port)
 
 
-def test_with_a_certificate_any_address_is_served_on(pem: Path) -> None:
+def test_a_certificate_allows_any_address(pem: Path) -> None:
     files = {"tls_certificate": f"{pem}/a.crt", "tls_key": f"{pem}/a.key"}
     assert isinstance(server_credentials(settings(listen="0.0.0.0:1", **files)), grpc.ServerCredentials)
     with_clients = settings(listen="0.0.0.0:1", tls_client_ca=f"{pem}/b.crt", **files)
@@ -105,6 +106,6 @@ def test_with_a_certificate_any_address_is_served_on(pem: Path) -> None:
         ),
     ],
 )
-def test_files_that_do_not_serve(pem: Path, files: dict[str, str], expected: str) -> None:
+def test_wrong_files_are_refused(pem: Path, files: dict[str, str], expected: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^provenance\.gateway\.{expected}"):
         server_credentials(settings(**{name: str(pem / file) for name, file in files.items()}))
