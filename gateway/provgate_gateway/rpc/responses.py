@@ -1,6 +1,6 @@
 """From rows of the storage to response messages.
 
-Field by field, where there are many: a constructor's keywords and `Timestamp.FromDatetime` cost twice as much.
+Fields are set one by one in large messages: a constructor's keywords and `Timestamp.FromDatetime` cost twice as much.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What clients send, checked."""
+"""Requests become rows, or are refused with the place of what is invalid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,7 +21,15 @@ from provgate_gateway.rpc import requests
 from provgate_gateway.rpc.responses import set_date
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, RelationType
-from provgate_storage.rows.values import check_id, check_limit, to_date, to_microseconds
+from provgate_storage.rows.rows import Row
+from provgate_storage.rows.values import (
+    MICROSECONDS_MAX,
+    MICROSECONDS_MIN,
+    check_id,
+    check_limit,
+    to_date,
+    to_microseconds,
+)
 
 ID = b"\x01" * 20
 OTHER = b"\x02" * 20
@@ -31,28 +40,38 @@ CNT_IN_DIR = model_pb2.RELATION_TYPE_CNT_IN_DIR
 REV_IN_ORG = model_pb2.RELATION_TYPE_REV_IN_ORG
 
 
-def contents(*items: model_pb2.Content) -> Callable[[], object]:
-    return lambda: requests.content_rows(pb2.ContentAddRequest(contents=items))
+Rows = Callable[[], list[Row]]
 
 
-def directories(*items: model_pb2.Directory) -> Callable[[], object]:
-    return lambda: requests.directory_rows(pb2.DirectoryAddRequest(directories=items))
+def contents(*items: model_pb2.Content, **columns: Any) -> Rows:
+    """Returns what makes rows of a message of entries, or of one with a block of columns; so in all functions here."""
+    blocks = [model_pb2.DatedColumns(**columns)] if columns else []
+    return partial(requests.content_rows, pb2.ContentAddRequest(contents=items, columns=blocks))
 
 
-def revisions(*items: model_pb2.Revision) -> Callable[[], object]:
-    return lambda: requests.revision_rows(pb2.RevisionAddRequest(revisions=items))
+def directories(*items: model_pb2.Directory, **columns: Any) -> Rows:
+    blocks = [model_pb2.DatedColumns(**columns)] if columns else []
+    return partial(requests.directory_rows, pb2.DirectoryAddRequest(directories=items, columns=blocks))
 
 
-def origins(*items: model_pb2.Origin) -> Callable[[], object]:
-    return lambda: requests.origin_rows(pb2.OriginAddRequest(origins=items))
+def revisions(*items: model_pb2.Revision, **columns: Any) -> Rows:
+    blocks = [model_pb2.RevisionColumns(**columns)] if columns else []
+    return partial(requests.revision_rows, pb2.RevisionAddRequest(revisions=items, columns=blocks))
 
 
-def locations(*paths: bytes) -> Callable[[], object]:
-    return lambda: requests.location_rows(pb2.LocationAddRequest(paths=paths))
+def origins(*items: model_pb2.Origin, **columns: Any) -> Rows:
+    blocks = [model_pb2.OriginColumns(**columns)] if columns else []
+    return partial(requests.origin_rows, pb2.OriginAddRequest(origins=items, columns=blocks))
 
 
-def relations(relation: Any, *items: model_pb2.Relation) -> Callable[[], object]:
-    return lambda: requests.relation_rows(pb2.RelationAddRequest(relation=relation, relations=items))
+def locations(*paths: bytes) -> Rows:
+    return partial(requests.location_rows, pb2.LocationAddRequest(paths=paths))
+
+
+def relations(relation: Any, *items: model_pb2.Relation, **columns: Any) -> Rows:
+    blocks = [model_pb2.RelationColumns(**columns)] if columns else []
+    request = pb2.RelationAddRequest(relation=relation, relations=items, columns=blocks)
+    return partial(requests.relation_rows, request)
 
 
 GOOD = model_pb2.Content(id=ID)
@@ -131,7 +150,37 @@ BAD: list[tuple[Callable[[], object], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "reason", "field_path"), BAD)
+BAD_COLUMNS: list[tuple[Rows, str, str]] = [
+    (contents(ids=[ID, b"x"]), "INVALID_ID", "columns[0].ids[1]"),
+    (contents(ids=[b"a" * 40]), "INVALID_ID", "columns[0].ids[0]"),
+    (contents(ids=[ID, OTHER], dates=[1]), "INVALID_DATE", "columns[0].dates"),
+    (contents(ids=[ID], dates=[1, 2]), "INVALID_DATE", "columns[0].dates"),
+    (contents(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (contents(dates=[1]), "INVALID_ID", "columns[0].ids"),
+    (directories(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (revisions(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (origins(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (relations(CNT_IN_DIR, srcs=[]), "INVALID_ID", "columns[0].srcs"),
+    (directories(ids=[ID, OTHER], dates=[0, MICROSECONDS_MAX + 1]), "INVALID_DATE", "columns[0].dates[1]"),
+    (directories(ids=[ID, OTHER], dates=[MICROSECONDS_MIN - 1, 0]), "INVALID_DATE", "columns[0].dates[0]"),
+    (revisions(ids=[ID, OTHER], origins=[ID]), "INVALID_ID", "columns[0].origins"),
+    (revisions(ids=[ID], origins=[b"x"]), "INVALID_ID", "columns[0].origins[0]"),
+    (revisions(ids=[ID], dates=[2**63 - 1]), "INVALID_DATE", "columns[0].dates[0]"),
+    (revisions(origins=[ID]), "INVALID_ID", "columns[0].ids"),
+    (origins(ids=[ID]), "INVALID_URL", "columns[0].urls"),
+    (origins(ids=[ID, OTHER], urls=["u", ""]), "INVALID_URL", "columns[0].urls[1]"),
+    (origins(urls=["u"]), "INVALID_ID", "columns[0].ids"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[b"x"], paths=[b""]), "INVALID_ID", "columns[0].dsts[0]"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[ID, ID], paths=[b""]), "INVALID_ID", "columns[0].dsts"),
+    (relations(CNT_IN_DIR, srcs=[ID + b"x"], dsts=[ID], paths=[b""]), "INVALID_ID", "columns[0].srcs[0]"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[OTHER]), "INVALID_PATH", "columns[0].paths"),
+    (relations(CNT_IN_DIR, srcs=[ID, ID], dsts=[ID, ID], paths=[b"", b"a\0b"]), "INVALID_PATH", "columns[0].paths[1]"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[OTHER], paths=[b"x" * 4097]), "INVALID_PATH", "columns[0].paths[0]"),
+    (relations(REV_IN_ORG, srcs=[ID], dsts=[OTHER], paths=[b""]), "INVALID_PATH", "columns[0].paths[0]"),
+]
+
+
+@pytest.mark.parametrize(("check", "reason", "field_path"), [*BAD, *BAD_COLUMNS])
 def test_bad_values_are_refused_with_reason_and_field(
     check: Callable[[], object], reason: str, field_path: str
 ) -> None:
@@ -245,3 +294,32 @@ def test_every_enum_value_of_the_contract_is_known() -> None:
 
 def test_a_read_asks_for_as_many_ids_as_it_may() -> None:
     assert len(requests.ids([ID] * 100_000)) == 100_000
+
+
+def test_a_column_is_complete_or_empty() -> None:
+    two = [ID, OTHER]
+    assert contents(ids=two)() == [(ID, None), (OTHER, None)]
+    assert contents(ids=two, dates=[MICROSECONDS_MIN, MICROSECONDS_MAX])() == [
+        (ID, MICROSECONDS_MIN),
+        (OTHER, MICROSECONDS_MAX),
+    ]
+    assert revisions(ids=two)() == [(ID, None, None), (OTHER, None, None)]
+    assert revisions(ids=two, dates=[0, -1], origins=[OTHER, ID])() == [(ID, 0, OTHER), (OTHER, -1, ID)]
+    assert origins(ids=two, urls=["a", "b"])() == [(ID, "a"), (OTHER, "b")]
+    assert relations(CNT_IN_DIR, srcs=two, dsts=[ID, ID], paths=[b"", b"p"])() == [(ID, ID, b""), (OTHER, ID, b"p")]
+    assert relations(REV_IN_ORG, srcs=two, dsts=[ID, ID])() == [(ID, ID), (OTHER, ID)]
+
+
+def test_a_message_holds_entries_and_columns_in_their_order() -> None:
+    request = pb2.ContentAddRequest(
+        contents=[model_pb2.Content(id=OTHER)],
+        columns=[model_pb2.DatedColumns(ids=[ID], dates=[5]), model_pb2.DatedColumns(ids=[OTHER, ID])],
+    )
+    assert requests.content_rows(request) == [(OTHER, None), (ID, 5), (OTHER, None), (ID, None)]
+
+
+def test_the_block_at_fault_is_told() -> None:
+    request = pb2.ContentAddRequest(columns=[model_pb2.DatedColumns(ids=[ID]), model_pb2.DatedColumns(ids=[b"x"])])
+    with pytest.raises(CallError) as raised:
+        requests.content_rows(request)
+    assert raised.value.field_path == "columns[1].ids[0]"
