@@ -107,9 +107,6 @@ class Ledger:
         self._sums: dict[str, int] = {}
         self._by_owner: dict[PackageOwner, set[_OpenPackage]] = {}
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def add(self, packages: Iterable[Package], owner: PackageOwner) -> None:
         """Adds packages of a call. They wait to be published."""
         for package in packages:

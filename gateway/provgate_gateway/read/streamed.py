@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from provgate.v1 import errors_pb2
 from provgate_gateway import errors
 from provgate_gateway.read.failures import ReadFailures
-from provgate_gateway.rpc.call_limits import CallLimit, Slot
+from provgate_gateway.rpc.call_limits import CallLimit
 from provgate_gateway.rpc.handler_wrappers import at_end_of_call
 from provgate_storage.database.local import RowStream
 from provgate_storage.errors import StorageError
@@ -66,7 +66,7 @@ class StreamedReads:
         Raises:
             CallError: the storage cannot be read, too many reads run, or the client reads too slowly.
         """
-        at_end_of_call(self._limit.enter(caller, request_bytes).release)
+        at_end_of_call(self._limit.enter(caller, request_bytes).close)
         read = _Read(open_read, self._threads, self._failures, await self._limit.turn(caller))
         at_end_of_call(read.end)
         loop = asyncio.get_running_loop()
@@ -102,23 +102,33 @@ class _Read(Generic[T, M]):
     """
 
     def __init__(
-        self, open_read: OpenRead[T, M], threads: ThreadPoolExecutor, failures: ReadFailures, turn: Slot
+        self, open_read: OpenRead[T, M], threads: ThreadPoolExecutor, failures: ReadFailures, turn: ExitStack
     ) -> None:
         self.is_over = False
         self.has_ended = False
-        self._open_read = open_read
         self._threads = threads
         self._failures = failures
         self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._stream: RowStream[T] | None = None
-        self._to_response: Callable[[list[T]], M] | None = None
-        self._chunks: Iterator[list[T]] | None = None
+        self._steps = self._query(open_read)
         self._fetching: Future[list[tuple[M, int]]] | None = None
+
+    def _query(self, open_read: OpenRead[T, M]) -> Iterator[list[tuple[M, int]]]:
+        """Opens the query and yields its rows as responses with their sizes; each step runs on a thread."""
+        self._stream, to_response = open_read()
+        if self.has_ended:
+            # When it ended there was no query to cancel.
+            self.is_over = True
+            return
+        for rows in self._stream:
+            self.is_over = self._stream.is_over
+            yield _responses(rows, to_response)
+        self.is_over = True
 
     async def next_responses(self) -> list[tuple[M, int]]:
         """Returns the next rows as responses with their sizes, and sets `is_over` if none follow."""
-        self._fetching = self._threads.submit(self._fetch)
+        self._fetching = self._threads.submit(next, self._steps, [])
         try:
             responses = await asyncio.wrap_future(self._fetching)
         except StorageError as error:
@@ -133,7 +143,7 @@ class _Read(Generic[T, M]):
             return
         self.has_ended = True
         if self._fetching is None:
-            self._turn.release()
+            self._turn.close()
             return
         if not self._fetching.done() and self._stream is not None:
             self._run_on_thread(self._stream.cancel)
@@ -154,19 +164,7 @@ class _Read(Generic[T, M]):
                 "a streamed read did not close: %s", error, extra={"action": "storage.close", "reason": str(error)}
             )
         finally:
-            self._loop.call_soon_threadsafe(self._turn.release)
-
-    def _fetch(self) -> list[tuple[M, int]]:
-        if self._stream is None or self._to_response is None or self._chunks is None:
-            self._stream, self._to_response = self._open_read()
-            if self.has_ended:
-                # When it ended there was no query to cancel.
-                self.is_over = True
-                return []
-            self._chunks = iter(self._stream)
-        rows = next(self._chunks, None)
-        self.is_over = rows is None or self._stream.is_over
-        return [] if rows is None else _responses(rows, self._to_response)
+            self._loop.call_soon_threadsafe(self._turn.close)
 
 
 def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[tuple[M, int]]:

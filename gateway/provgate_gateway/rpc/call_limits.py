@@ -21,9 +21,8 @@ All of it belongs to the gateway's event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from contextlib import ExitStack
+from typing import Final
 
 from provgate.v1 import errors_pb2
 from provgate_gateway import errors
@@ -42,31 +41,6 @@ def caller_of(peer: str) -> str:
     if principal is not ANONYMOUS:
         return principal.name
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
-
-
-class Slot:
-    """A place or a turn of a call. As a context manager it is released at the end.
-
-    Args:
-        give_back: gives it back.
-    """
-
-    def __init__(self, give_back: Callable[[], None]) -> None:
-        self._give_back: Callable[[], None] | None = give_back
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Gives it back. May be called again."""
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
 
 
 class CallLimit:
@@ -92,21 +66,23 @@ class CallLimit:
         # The turns that each caller waits for, in order; of callers that hold equally many turns, the first is next.
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
-    def enter(self, caller: str, request_bytes: int = 0) -> Slot:
-        """Takes a place for a call with a request of this size. Raises `CallError` if there is none."""
+    def enter(self, caller: str, request_bytes: int = 0) -> ExitStack:
+        """Takes a place for a call with a request of this size; closed, it gives the place back.
+
+        Raises:
+            CallError: there is no place.
+        """
         if not (self._places.may_take(caller, 1) and self._request_bytes.may_take(caller, request_bytes)):
             raise self._exhausted("the limit of concurrent {} is reached, or this caller's share of it")
         self._places.take(caller, 1)
         self._request_bytes.take(caller, request_bytes)
+        place = ExitStack()
+        place.callback(self._places.give_back, caller, 1)
+        place.callback(self._request_bytes.give_back, caller, request_bytes)
+        return place
 
-        def leave() -> None:
-            self._places.give_back(caller, 1)
-            self._request_bytes.give_back(caller, request_bytes)
-
-        return Slot(leave)
-
-    async def turn(self, caller: str) -> Slot:
-        """Waits for a turn. Raises `CallError` if none comes in time."""
+    async def turn(self, caller: str) -> ExitStack:
+        """Waits for a turn; closed, it gives the turn back. Raises `CallError` if none comes in time."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, {})[turn] = None
         self._give_turns()
@@ -117,13 +93,15 @@ class CallLimit:
             if turn.cancelled():
                 self._stop_waiting(caller, turn)
             else:
-                self._turn_ended(caller)
+                self._end_turn(caller)
             if isinstance(error, TimeoutError):
                 raise self._exhausted("too many {} run, and no turn came in time") from None
             raise
-        return Slot(lambda: self._turn_ended(caller))
+        slot = ExitStack()
+        slot.callback(self._end_turn, caller)
+        return slot
 
-    def _turn_ended(self, caller: str) -> None:
+    def _end_turn(self, caller: str) -> None:
         self._turns.give_back(caller, 1)
         self._give_turns()
 

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 R = TypeVar("R")
-P = TypeVar("P")
 
 CallContext: TypeAlias = "grpc.aio.ServicerContext[bytes, Message]"
 """gRPC's context of a call of `provgate.v1.ProvenanceStorage`."""
@@ -72,56 +71,41 @@ def at_end_of_call(callback: Callable[[], None]) -> None:
 
 
 def entered(handler: grpc.RpcMethodHandler[Q, R], check: _CallCheck) -> grpc.RpcMethodHandler[Q, R]:
-    """Returns a handler that awaits `check` for each call before `handler`, and before a request is decoded.
+    """Returns a handler that awaits `check` for each call before `handler`.
 
     Args:
         handler: of a unary-unary, unary-stream or stream-stream RPC.
         check: takes the context of the call, which it may abort.
     """
-    decode, encode = handler.request_deserializer, handler.response_serializer
-    if handler.request_streaming:
-        # The messages of a stream are decoded when the handler reads them.
-        streams = _checked_stream(handler.stream_stream, check, _undecoded)
-        return grpc.stream_stream_rpc_method_handler(streams, decode, encode)
-    if handler.response_streaming:
-        stream = _checked_stream(handler.unary_stream, check, decode or _undecoded)
-        return grpc.unary_stream_rpc_method_handler(stream, None, encode)
-    unary = _checked_unary(handler.unary_unary, check, decode or _undecoded)
-    return grpc.unary_unary_rpc_method_handler(unary, None, encode)
+    answer = cast("Callable[[object, CallContext], Awaitable[object]]", handler.unary_unary)
+    answers = cast(
+        "Callable[[object, CallContext], AsyncGenerator[object, None]]", handler.unary_stream or handler.stream_stream
+    )
 
-
-def _checked_unary(
-    behavior: object, check: _CallCheck, decode: Callable[[P], object]
-) -> Callable[[P, CallContext], Awaitable[object]]:
-    answer = cast("Callable[[object, CallContext], Awaitable[object]]", behavior)
-
-    async def checked(request: P, context: CallContext) -> object:
+    async def checked_unary(request: object, context: CallContext) -> object:
         try:
             await check(context)
-            return await answer(decode(request), context)
+            return await answer(request, context)
         except grpc.aio.AbortError as error:
             del request, context
             raise _without_frames(error) from None
 
-    return checked
-
-
-def _checked_stream(
-    behavior: object, check: _CallCheck, decode: Callable[[P], object]
-) -> Callable[[P, CallContext], AsyncIterator[object]]:
-    answer = cast("Callable[[object, CallContext], AsyncGenerator[object, None]]", behavior)
-
-    async def checked(request: P, context: CallContext) -> AsyncIterator[object]:
+    async def checked_stream(request: object, context: CallContext) -> AsyncIterator[object]:
         try:
             await check(context)
-            async with aclosing(answer(decode(request), context)) as responses:
+            async with aclosing(answers(request, context)) as responses:
                 async for response in responses:
                     yield response
         except grpc.aio.AbortError as error:
             del request, context
             raise _without_frames(error) from None
 
-    return checked
+    decode, encode = handler.request_deserializer, handler.response_serializer
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(checked_stream, decode, encode)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(checked_stream, decode, encode)
+    return grpc.unary_unary_rpc_method_handler(checked_unary, decode, encode)
 
 
 def _without_frames(error: grpc.aio.AbortError) -> grpc.aio.AbortError:
@@ -134,15 +118,12 @@ def _without_frames(error: grpc.aio.AbortError) -> grpc.aio.AbortError:
     return error.with_traceback(None)
 
 
-def _undecoded(request: P) -> P:
-    return request
-
-
 class DecodingInterceptor(grpc.aio.ServerInterceptor):
     """Gives the handlers of a service each request as the bytes that arrived; they decode it themselves.
 
-    gRPC for Python ends a call whose request cannot be decoded with INTERNAL and no details. And a decoded request
-    takes several times its size in memory while a write waits for its admission, or a read for its turn.
+    So nothing is decoded for a caller that access control refuses. gRPC for Python would end a call whose request cannot
+    be decoded with INTERNAL and no details. And a decoded request takes several times its size in memory while a write
+    waits for its admission, or a read for its turn.
 
     Args:
         service: the full name of the service.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -26,7 +27,6 @@ from provgate_gateway.errors import CallError
 from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.publish.dispatcher import Dispatcher
 from provgate_gateway.publish.ledger import Acked, BrokerRefused, PackageEvent, Published, Refused, Returned
-from provgate_gateway.rpc.call_limits import Slot
 from provgate_gateway.rpc.handler_wrappers import CallContext, within
 from provgate_gateway.rpc.requests import MessageKind
 from provgate_gateway.write.flow_control import CallShare, Load, QuotaError
@@ -86,7 +86,7 @@ class WriteCall:
         self._is_half_closed = False
         self._failure: CallError | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._slot: Slot | None = None
+        self._place = ExitStack()
         self._response_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         # Set when the call fails or is complete: then the next response does not wait for its interval.
@@ -103,9 +103,9 @@ class WriteCall:
             "acked_count": str(self._acked_count),
         }
 
-    def hold(self, slot: Slot) -> None:
+    def hold(self, place: ExitStack) -> None:
         """Keeps the call's place among the concurrent calls, and gives it back when the call closes."""
-        self._slot = slot
+        self._place = place
 
     async def responses(self, kind: MessageKind[M], context: CallContext) -> AsyncIterator[AddProgress]:
         """Yields the progress of the call until everything it received is acked.
@@ -175,8 +175,7 @@ class WriteCall:
             self._reader = None
         self._dispatcher.drop(self)
         self._share.close()
-        if self._slot is not None:
-            self._slot.release()
+        self._place.close()
 
     async def _read(self, kind: MessageKind[M], context: CallContext) -> None:
         memory = self._share.memory

@@ -15,7 +15,6 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Final
 
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -50,9 +49,8 @@ class MemoryBudget:
         self._package_bytes = 0
         self._message_bytes = 0
         self._message_bytes_by_caller: dict[str, int] = {}
-        # The reservations of each caller in the order in which it asks; of callers that hold equally little, the first
-        # is next.
-        self._reservations: dict[str, deque[_Reservation]] = {}
+        # The calls of each caller that wait to be read, in order. Of callers that hold equally little the first is next.
+        self._waiting: dict[str, deque[MessageMemory]] = {}
         # The time limits of the calls whose next message has not come, when each was asked for, and whose it is.
         self._receiving: dict[asyncio.Timeout, tuple[float, str]] = {}
         self._limits_are_set = False
@@ -73,18 +71,18 @@ class MemoryBudget:
     def grant_reservations(self) -> None:
         """Lets calls be read, as far as the budget and the shares of their callers allow."""
         over_share: set[str] = set()
-        while waiting := [caller for caller in self._reservations if caller not in over_share]:
-            caller = min(waiting, key=self._held_bytes)
-            reservation = self._reservations[caller][0]
-            if not reservation.granted.cancelled():
-                if self._is_over_share(reservation):
+        while callers := [caller for caller in self._waiting if caller not in over_share]:
+            caller = min(callers, key=self._held_bytes)
+            memory = self._waiting[caller][0]
+            if not memory.granted.cancelled():
+                if self._is_over_share(memory):
                     over_share.add(caller)
                     continue
-                if not self._fits(reservation.size_bytes):
+                if not self._fits(memory.wanted_bytes):
                     break
-                self._resize(reservation.memory, reservation.size_bytes)
-                reservation.granted.set_result(None)
-            self._remove(reservation)
+                self._resize(memory, memory.wanted_bytes)
+                memory.granted.set_result(None)
+            self._remove(memory)
         self._set_limits()
 
     async def _receive(self, caller: str, message: Awaitable[object]) -> object:
@@ -119,34 +117,33 @@ class MemoryBudget:
     def _held_bytes(self, caller: str) -> int:
         return self._message_bytes_by_caller.get(caller, 0)
 
-    def _add(self, reservation: _Reservation) -> None:
-        self._reservations.setdefault(reservation.memory.caller, deque()).append(reservation)
+    def _add(self, memory: MessageMemory) -> None:
+        self._waiting.setdefault(memory.caller, deque()).append(memory)
         self.grant_reservations()
 
-    def _remove(self, reservation: _Reservation) -> None:
-        caller = reservation.memory.caller
-        of_caller = self._reservations.pop(caller, deque())
-        if reservation in of_caller:
-            of_caller.remove(reservation)
+    def _remove(self, memory: MessageMemory) -> None:
+        of_caller = self._waiting.pop(memory.caller, deque())
+        if memory in of_caller:
+            of_caller.remove(memory)
         if of_caller:
             # At the end: callers that hold equally little come before it.
-            self._reservations[caller] = of_caller
+            self._waiting[memory.caller] = of_caller
 
-    def _is_over_share(self, reservation: _Reservation) -> bool:
-        held_bytes = self._held_bytes(reservation.memory.caller)
+    def _is_over_share(self, memory: MessageMemory) -> bool:
+        held_bytes = self._held_bytes(memory.caller)
         if held_bytes == 0:
             return False
-        wanted_bytes = held_bytes + reservation.size_bytes
-        if reservation.memory.has_quota and wanted_bytes > self._total_bytes // _QUOTA_PART:
+        held_bytes += memory.wanted_bytes
+        if memory.has_quota and held_bytes > self._total_bytes // _QUOTA_PART:
             return True
-        return wanted_bytes > _FREE_SHARE * (self._total_bytes - self._used_bytes)
+        return held_bytes > _FREE_SHARE * (self._total_bytes - self._used_bytes)
 
     def _set_limits(self) -> None:
         """Limits the time of calls that send nothing while callers wait that hold no more than theirs."""
-        if not self._reservations and not self._limits_are_set:
+        if not self._waiting and not self._limits_are_set:
             return
-        self._limits_are_set = bool(self._reservations)
-        least_bytes = min(map(self._held_bytes, self._reservations), default=sys.maxsize)
+        self._limits_are_set = bool(self._waiting)
+        least_bytes = min(map(self._held_bytes, self._waiting), default=sys.maxsize)
         for limit, (asked_at, caller) in self._receiving.items():
             ends_at = asked_at + _IDLE_MAX_S if self._held_bytes(caller) >= least_bytes else None
             if limit.when() != ends_at and not limit.expired():
@@ -163,6 +160,8 @@ class MessageMemory:
 
     Attributes:
         size_bytes: what the message holds.
+        wanted_bytes: what the call waits for, or waited for last.
+        granted: done when the call may be read.
         waiting: whether the call waits until it may be read.
     """
 
@@ -170,24 +169,26 @@ class MessageMemory:
         self.caller = caller
         self.has_quota = has_quota
         self.size_bytes = 0
+        self.wanted_bytes = 0
+        self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting = False
         self._budget = budget
 
     async def reserve(self, growth: float) -> None:
-        """Waits until the budget has memory for a message of the largest size.
+        """Waits until the budget has memory for a message of the largest size. Once at a time.
 
         Args:
             growth: the size of a message's packages by its own size, at most, beside what each package takes anyway.
         """
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        reservation = _Reservation(self, _packages_bytes(MESSAGE_MAX_BYTES, growth), granted)
+        self.wanted_bytes = _packages_bytes(MESSAGE_MAX_BYTES, growth)
+        self.granted = asyncio.get_running_loop().create_future()
         self.waiting = True
-        self._budget._add(reservation)
+        self._budget._add(self)
         try:
-            await granted
+            await self.granted
         except asyncio.CancelledError:
-            if granted.cancelled():
-                self._budget._remove(reservation)
+            if self.granted.cancelled():
+                self._budget._remove(self)
                 self._budget.grant_reservations()
             else:
                 self.resize(0)
@@ -221,15 +222,6 @@ class MessageMemory:
     def resize(self, size_bytes: int) -> None:
         """Sets what the message holds. Raises `MemoryBudgetError` if that is more than before and does not fit."""
         self._budget._resize(self, size_bytes)
-
-
-@dataclass(slots=True, eq=False)
-class _Reservation:
-    """A call that waits for memory for its next message."""
-
-    memory: MessageMemory
-    size_bytes: int
-    granted: asyncio.Future[None]
 
 
 def _packages_bytes(message_bytes: int, growth: float) -> int:

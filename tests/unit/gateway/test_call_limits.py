@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -11,11 +12,11 @@ from provgate.v1 import errors_pb2
 from provgate_gateway.access.principals import ANONYMOUS, Principal, set_principal
 from provgate_gateway.access.roles import Role
 from provgate_gateway.errors import CallError
-from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit, Slot, caller_of
+from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit, caller_of
 from tests.support.async_tests import virtually
 
 
-def _entered(limit: CallLimit, caller: str, request_bytes: int = 0) -> list[Slot]:
+def _entered(limit: CallLimit, caller: str, request_bytes: int = 0) -> list[ExitStack]:
     """Enters until the caller is refused."""
     slots = []
     with pytest.raises(CallError) as raised:  # noqa: PT012
@@ -42,13 +43,13 @@ def test_what_is_given_back_is_for_others_once_and_shares_become_equal() -> None
     limit = CallLimit("reads", 100)
     greedy = _entered(limit, "a")
     for slot in greedy[:50]:
-        slot.release()
-        slot.release()
+        slot.close()
+        slot.close()
     others = _entered(limit, "b")
     # 25 are held: of the 75 that are free the other takes all but those that its own share leaves.
     assert len(others) == 57
     for slot in greedy[50:] + others:
-        slot.release()
+        slot.close()
     assert len(_entered(limit, "c")) == 75
 
 
@@ -72,7 +73,7 @@ async def test_a_turn_goes_to_the_caller_that_holds_the_fewest() -> None:
     calls = [asyncio.create_task(take_turn(limit, caller, order)) for caller in "aaaabc"]
     await asyncio.sleep(0)
     for slot in held:
-        slot.release()
+        slot.close()
     await asyncio.gather(*calls)
     # One of a's is first, since a was there first; no other before those who have nothing.
     assert sorted(order[:3]) == ["a", "b", "c"]
@@ -95,10 +96,10 @@ async def test_a_turn_that_does_not_come_in_time_and_one_that_is_given_up_are_lo
     waiting = asyncio.create_task(limit.turn("b"))
     await asyncio.sleep(0)
     # It has its turn already, and does not know yet.
-    held.release()
+    held.close()
     waiting.cancel()
     await asyncio.wait([waiting])
-    (await limit.turn("c")).release()
+    (await limit.turn("c")).close()
 
 
 @pytest.mark.parametrize(

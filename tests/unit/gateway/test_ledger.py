@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from provgate_broker.wire.package import Nack
 from provgate_gateway.publish.ledger import Acked, Ledger, PackageEvent, Published, Refused, Returned
@@ -168,10 +168,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _check_of(self, happened: Iterable[PackageEvent], model: Model) -> None:
         assert all(event.owner is model.owner and event.package is model.package for event in happened)
-
-    @invariant()
-    def it_holds_what_is_open(self) -> None:
-        assert len(self.ledger) == sum(model.open for model in self.models)
 
     def teardown(self) -> None:
         for owner in self.owners:
