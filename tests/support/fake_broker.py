@@ -128,18 +128,14 @@ class FakeBroker:
 
     def store_all(self) -> None:
         """Confirms and acks everything that was published."""
-        for message, token in zip(list(self.publisher.published), self.tokens, strict=True):
+        for token in self.tokens:
             self.dispatcher.confirmed(token)
-            self.dispatcher.replied(token, entry_count_of(message))
+            # More than any package holds.
+            self.dispatcher.replied(token, 10**9)
 
 
 def package_of(entry_count: int = 1, body: bytes = b"") -> Package:
     return Package(Exchange.CONTENT, "content_add.unknown.0", body, entry_count)
-
-
-def entry_count_of(message: Message) -> int:
-    """Returns the length of the list of a package's body, up to 15: a package of a test holds few entries."""
-    return message.body[len(b"\x81\xa4data")] & 0x0F
 
 
 class FakeOwner:

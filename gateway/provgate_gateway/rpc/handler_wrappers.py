@@ -121,9 +121,9 @@ def _without_frames(error: grpc.aio.AbortError) -> grpc.aio.AbortError:
 class DecodingInterceptor(grpc.aio.ServerInterceptor):
     """Gives the handlers of a service each request as the bytes that arrived; they decode it themselves.
 
-    So nothing is decoded for a caller that access control refuses. gRPC for Python would end a call whose request cannot
-    be decoded with INTERNAL and no details. And a decoded request takes several times its size in memory while a write
-    waits for its admission, or a read for its turn.
+    So nothing is decoded for a caller that access control refuses. gRPC for Python would end a call whose request
+    cannot be decoded with INTERNAL and no details. And a decoded request takes several times its size in memory while a
+    write waits for its admission, or a read for its turn.
 
     Args:
         service: the full name of the service.

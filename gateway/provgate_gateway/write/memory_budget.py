@@ -49,7 +49,7 @@ class MemoryBudget:
         self._package_bytes = 0
         self._message_bytes = 0
         self._message_bytes_by_caller: dict[str, int] = {}
-        # The calls of each caller that wait to be read, in order. Of callers that hold equally little the first is next.
+        # The calls of each caller that wait to be read, in order. The first of the callers that hold least is next.
         self._waiting: dict[str, deque[MessageMemory]] = {}
         # The time limits of the calls whose next message has not come, when each was asked for, and whose it is.
         self._receiving: dict[asyncio.Timeout, tuple[float, str]] = {}

@@ -38,6 +38,7 @@ BAD_IDS = [b"", b"x" * 19, b"x" * 21, b"a" * 40]
 
 CNT_IN_DIR = model_pb2.RELATION_TYPE_CNT_IN_DIR
 REV_IN_ORG = model_pb2.RELATION_TYPE_REV_IN_ORG
+REV_BEFORE_REV = model_pb2.RELATION_TYPE_REV_BEFORE_REV
 
 
 Rows = Callable[[], list[Row]]
@@ -75,80 +76,58 @@ def relations(relation: Any, *items: model_pb2.Relation, **columns: Any) -> Rows
 
 
 GOOD = model_pb2.Content(id=ID)
+relation_row = partial(model_pb2.Relation, src=ID, dst=ID)
+
+WITH_ID: dict[str, Callable[[bytes], Callable[[], object]]] = {
+    "contents[0].id": lambda id: contents(model_pb2.Content(id=id)),
+    "contents[17].id": lambda id: contents(*[GOOD] * 17, model_pb2.Content(id=id), GOOD),
+    "directories[0].id": lambda id: directories(model_pb2.Directory(id=id)),
+    "revisions[0].id": lambda id: revisions(model_pb2.Revision(id=id)),
+    "revisions[0].origin": lambda id: revisions(model_pb2.Revision(id=ID, origin=id)),
+    "origins[0].id": lambda id: origins(model_pb2.Origin(id=id, url="u")),
+    "relations[0].src": lambda id: relations(CNT_IN_DIR, relation_row(src=id, path=b"")),
+    "relations[0].dst": lambda id: relations(CNT_IN_DIR, relation_row(dst=id, path=b"")),
+    "ids[2]": lambda id: partial(requests.ids, [ID, ID, id, ID]),
+    "id": lambda id: partial(requests.checked, check_id, id, "id"),
+}
+BAD_DATES = [
+    Timestamp(seconds=-62_135_596_801),
+    Timestamp(seconds=253_402_300_800),
+    Timestamp(seconds=2**63 - 1),
+    Timestamp(seconds=-(2**63)),
+    Timestamp(nanos=-1),
+    Timestamp(nanos=1_000_000_000),
+    Timestamp(nanos=-(2**31)),
+]
+BAD_URLS = ["", "\0", "http://\0", "x" * 8193, "é" * 4097, "x" * 2**20]
+BAD_RELATION_PATHS = [
+    *((CNT_IN_DIR, path) for path in (b"\0", b"x" * 4097, None)),
+    (model_pb2.RELATION_TYPE_CNT_EARLY_IN_REV, None),
+    (model_pb2.RELATION_TYPE_DIR_IN_REV, None),
+    *((relation, path) for relation in (REV_IN_ORG, REV_BEFORE_REV) for path in (b"", b"p")),
+]
 
 BAD: list[tuple[Callable[[], object], str, str]] = [
-    *((contents(model_pb2.Content(id=id)), "INVALID_ID", "contents[0].id") for id in BAD_IDS),
-    *((directories(model_pb2.Directory(id=id)), "INVALID_ID", "directories[0].id") for id in BAD_IDS),
-    *((revisions(model_pb2.Revision(id=id)), "INVALID_ID", "revisions[0].id") for id in BAD_IDS),
-    *((revisions(model_pb2.Revision(id=ID, origin=id)), "INVALID_ID", "revisions[0].origin") for id in BAD_IDS),
-    *((origins(model_pb2.Origin(id=id, url="u")), "INVALID_ID", "origins[0].id") for id in BAD_IDS),
-    *(
-        (relations(CNT_IN_DIR, model_pb2.Relation(src=id, dst=ID, path=b"")), "INVALID_ID", "relations[0].src")
-        for id in BAD_IDS
-    ),
-    *(
-        (relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=id, path=b"")), "INVALID_ID", "relations[0].dst")
-        for id in BAD_IDS
-    ),
-    (contents(*[GOOD] * 17, model_pb2.Content(id=b"x"), GOOD), "INVALID_ID", "contents[17].id"),
-    *((lambda id=id: requests.ids([ID, ID, id, ID]), "INVALID_ID", "ids[2]") for id in BAD_IDS),
-    (lambda: requests.ids([ID] * 100_001), "TOO_MANY_IDS", "ids"),
-    *((lambda id=id: requests.checked(check_id, id, "id"), "INVALID_ID", "id") for id in BAD_IDS),
-    *(
-        (contents(GOOD, model_pb2.Content(id=ID, date=date)), "INVALID_DATE", "contents[1].date")
-        for date in (
-            Timestamp(seconds=-62_135_596_801),
-            Timestamp(seconds=253_402_300_800),
-            Timestamp(seconds=2**63 - 1),
-            Timestamp(seconds=-(2**63)),
-            Timestamp(nanos=-1),
-            Timestamp(nanos=1_000_000_000),
-            Timestamp(nanos=-(2**31)),
-        )
-    ),
+    *((make(id), "INVALID_ID", path) for path, make in WITH_ID.items() for id in BAD_IDS),
+    (partial(requests.ids, [ID] * 100_001), "TOO_MANY_IDS", "ids"),
+    *((contents(GOOD, model_pb2.Content(id=ID, date=date)), "INVALID_DATE", "contents[1].date") for date in BAD_DATES),
     (directories(model_pb2.Directory(id=ID, date=Timestamp(nanos=-1))), "INVALID_DATE", "directories[0].date"),
     (revisions(model_pb2.Revision(id=ID, date=Timestamp(nanos=-1))), "INVALID_DATE", "revisions[0].date"),
-    (locations(b"a", b"b\0c"), "INVALID_PATH", "paths[1]"),
-    (locations(b"a", b"x" * 4097), "INVALID_PATH", "paths[1]"),
+    *((locations(b"a", path), "INVALID_PATH", "paths[1]") for path in (b"b\0c", b"x" * 4097)),
     *(
-        (relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=ID, path=path)), "INVALID_PATH", "relations[0].path")
-        for path in (b"\0", b"x" * 4097, None)
+        (relations(relation, relation_row(path=path)), "INVALID_PATH", "relations[0].path")
+        for relation, path in BAD_RELATION_PATHS
     ),
-    (
-        relations(
-            model_pb2.RELATION_TYPE_CNT_EARLY_IN_REV,
-            model_pb2.Relation(src=ID, dst=ID, path=b""),
-            model_pb2.Relation(src=ID, dst=ID),
-        ),
-        "INVALID_PATH",
-        "relations[1].path",
-    ),
-    (
-        relations(model_pb2.RELATION_TYPE_DIR_IN_REV, model_pb2.Relation(src=ID, dst=ID)),
-        "INVALID_PATH",
-        "relations[0].path",
-    ),
+    (relations(CNT_IN_DIR, relation_row(path=b""), relation_row()), "INVALID_PATH", "relations[1].path"),
+    *((origins(model_pb2.Origin(id=ID, url=url)), "INVALID_URL", "origins[0].url") for url in BAD_URLS),
+    *((relations(number), "INVALID_ENUM", "relation") for number in (0, 6, -1, 2**31 - 1)),
+    *((relations(number, model_pb2.Relation(src=b"")), "INVALID_ENUM", "relation") for number in (0, 6, -1)),
+    *((partial(requests.entity_type, number), "INVALID_ENUM", "entity") for number in (0, 5, -1)),
     *(
-        (relations(relation, model_pb2.Relation(src=ID, dst=ID, path=path)), "INVALID_PATH", "relations[0].path")
-        for relation in (REV_IN_ORG, model_pb2.RELATION_TYPE_REV_BEFORE_REV)
-        for path in (b"", b"p")
-    ),
-    *(
-        (origins(model_pb2.Origin(id=ID, url=url)), "INVALID_URL", "origins[0].url")
-        for url in ("", "\0", "http://\0", "x" * 8193, "é" * 4097, "x" * 2**20)
-    ),
-    *(
-        (relations(number, *rows), "INVALID_ENUM", "relation")
-        for number in (0, 6, -1, 2**31 - 1)
-        for rows in ((), (model_pb2.Relation(src=b""),))
-    ),
-    *((lambda number=number: requests.entity_type(number), "INVALID_ENUM", "entity") for number in (0, 5, -1)),
-    *(
-        (lambda limit=limit: requests.checked(check_limit, limit, "limit"), "INVALID_LIMIT", "limit")
+        (partial(requests.checked, check_limit, limit, "limit"), "INVALID_LIMIT", "limit")
         for limit in (0, -1, -(2**63))
     ),
 ]
-
 
 BAD_COLUMNS: list[tuple[Rows, str, str]] = [
     (contents(ids=[ID, b"x"]), "INVALID_ID", "columns[0].ids[1]"),
@@ -219,18 +198,16 @@ def test_a_date_comes_back_as_it_was_sent(date: datetime) -> None:
     assert requests.microseconds_of(timestamp) == to_microseconds(date)
 
 
-@given(st.integers(-62_135_596_800, 253_402_300_799), st.integers(0, 999_999_999))
-def test_a_date_is_never_later_than_what_was_sent(seconds: int, nanos: int) -> None:
-    sent_nanos = seconds * 10**9 + nanos
-    stored_nanos = requests.microseconds_of(Timestamp(seconds=seconds, nanos=nanos)) * 1000
-    assert 0 <= sent_nanos - stored_nanos < 1000
-
-
-@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1))
-def test_any_timestamp_is_a_date_or_refused(seconds: int, nanos: int) -> None:
+@given(
+    st.integers(-62_135_596_800, 253_402_300_799) | st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 999_999_999) | st.integers(-(2**31), 2**31 - 1),
+)
+def test_any_timestamp_is_a_date_that_is_never_later_or_refused(seconds: int, nanos: int) -> None:
     timestamp = Timestamp(seconds=seconds, nanos=nanos)
     if -62_135_596_800 <= seconds <= 253_402_300_799 and 0 <= nanos < 10**9:
-        assert to_date(requests.microseconds_of(timestamp)).tzinfo is UTC
+        microseconds = requests.microseconds_of(timestamp)
+        assert to_date(microseconds).tzinfo is UTC
+        assert 0 <= seconds * 10**9 + nanos - microseconds * 1000 < 1000
     else:
         with pytest.raises(InvalidValueError):
             requests.microseconds_of(timestamp)
@@ -239,6 +216,8 @@ def test_any_timestamp_is_a_date_or_refused(seconds: int, nanos: int) -> None:
 def test_what_is_unset_is_none() -> None:
     noon = 43_200_000_000
     assert contents(GOOD, model_pb2.Content(id=ID, date=NOON))() == [(ID, None), (ID, noon)]
+    # The first moment of 1970 is a date too.
+    assert contents(model_pb2.Content(id=ID, date=Timestamp()))() == [(ID, 0)]
     assert directories(model_pb2.Directory(id=ID), model_pb2.Directory(id=ID, date=NOON))() == [(ID, None), (ID, noon)]
     assert revisions(
         model_pb2.Revision(id=ID),
@@ -246,11 +225,6 @@ def test_what_is_unset_is_none() -> None:
         model_pb2.Revision(id=ID, origin=OTHER),
         model_pb2.Revision(id=ID, date=NOON, origin=OTHER),
     )() == [(ID, None, None), (ID, noon, None), (ID, None, OTHER), (ID, noon, OTHER)]
-
-
-def test_the_date_of_1970_is_a_date() -> None:
-    (row,) = requests.content_rows(pb2.ContentAddRequest(contents=[model_pb2.Content(id=ID, date=Timestamp())]))
-    assert row == (ID, 0)
 
 
 @pytest.mark.parametrize("path", [b"", b".", b"x" * 4096, b"\xff\xfe/\x80", bytes(range(1, 256))])
@@ -264,13 +238,9 @@ def test_urls_are_taken_as_they_are(url: str) -> None:
     assert origins(model_pb2.Origin(id=ID, url=url))() == [(ID, url)]
 
 
-@pytest.mark.parametrize("relation", [REV_IN_ORG, model_pb2.RELATION_TYPE_REV_BEFORE_REV])
+@pytest.mark.parametrize("relation", [REV_IN_ORG, REV_BEFORE_REV])
 def test_rows_of_revisions_have_no_path(relation: Any) -> None:
     assert relations(relation, model_pb2.Relation(src=ID, dst=OTHER))() == [(ID, OTHER)]
-
-
-def test_duplicates_stay() -> None:
-    assert contents(GOOD, GOOD)() == [(ID, None), (ID, None)]
 
 
 @pytest.mark.parametrize(
@@ -310,16 +280,13 @@ def test_a_column_is_complete_or_empty() -> None:
     assert relations(REV_IN_ORG, srcs=two, dsts=[ID, ID])() == [(ID, ID), (OTHER, ID)]
 
 
-def test_a_message_holds_entries_and_columns_in_their_order() -> None:
+def test_a_message_holds_entries_and_columns_in_their_order_and_duplicates_stay() -> None:
     request = pb2.ContentAddRequest(
-        contents=[model_pb2.Content(id=OTHER)],
+        contents=[model_pb2.Content(id=OTHER)] * 2,
         columns=[model_pb2.DatedColumns(ids=[ID], dates=[5]), model_pb2.DatedColumns(ids=[OTHER, ID])],
     )
-    assert requests.content_rows(request) == [(OTHER, None), (ID, 5), (OTHER, None), (ID, None)]
-
-
-def test_the_block_at_fault_is_told() -> None:
-    request = pb2.ContentAddRequest(columns=[model_pb2.DatedColumns(ids=[ID]), model_pb2.DatedColumns(ids=[b"x"])])
+    assert requests.content_rows(request) == [(OTHER, None), (OTHER, None), (ID, 5), (OTHER, None), (ID, None)]
+    request.columns.append(model_pb2.DatedColumns(ids=[b"x"]))
     with pytest.raises(CallError) as raised:
         requests.content_rows(request)
-    assert raised.value.field_path == "columns[1].ids[0]"
+    assert raised.value.field_path == "columns[2].ids[0]"
