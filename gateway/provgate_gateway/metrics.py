@@ -160,8 +160,8 @@ class GatewayMetrics:
 
     def show_flow(self, flow_control: FlowControl, bound: Load) -> None:
         """Sets the flow control whose state is shown. It is read on any thread."""
-        self._unacked_entries.set_function(lambda: flow_control.in_hand.entry_count)
-        self._unacked_bytes.set_function(lambda: flow_control.in_hand.size_bytes)
+        self._unacked_entries.set_function(lambda: flow_control.unacked.entry_count)
+        self._unacked_bytes.set_function(lambda: flow_control.unacked.size_bytes)
         self._waiting_bytes.set_function(lambda: flow_control.waiting_bytes)
         self._unacked_bound_entries.set(bound.entry_count)
         self._unacked_bound_bytes.set(bound.size_bytes)

@@ -31,13 +31,18 @@ from provgate_gateway.publish.dispatcher import Dispatcher
 from provgate_gateway.read.streamed import StreamedReads
 from provgate_gateway.read.unary import UnaryReads
 from provgate_gateway.rpc.call_limits import CallLimit
-from provgate_gateway.rpc.handler_wrappers import LAST_WORDS_S, CallCountingInterceptor, CallsInFlight
-from provgate_gateway.rpc.requests import DecodingInterceptor
+from provgate_gateway.rpc.handler_wrappers import (
+    LAST_WORDS_S,
+    CallCountingInterceptor,
+    CallsInFlight,
+    DecodingInterceptor,
+)
 from provgate_gateway.rpc.servicer import ProvenanceStorageServicer
 from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
 from provgate_gateway.write.call import WriteCall, WritePolicy
-from provgate_gateway.write.flow_control import MESSAGE_MAX_BYTES, FlowControl, Load
-from provgate_gateway.write.intake import Intake
+from provgate_gateway.write.flow_control import FlowControl, Load
+from provgate_gateway.write.memory_budget import MESSAGE_MAX_BYTES
+from provgate_gateway.write.splitting import Intake
 from provgate_runtime.watch.conditions import Condition
 from provgate_runtime.watch.statsd import Durations
 from provgate_runtime.watch.watching import WatchAddress, watched

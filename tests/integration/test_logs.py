@@ -86,4 +86,4 @@ def test_clients_that_vanish_and_strangers_are_no_errors(
     for record in abandoned():
         assert (record["level"], record.get("action"), record.get("exc_info")) == ("debug", "call.abandon", None)
         assert str(record["peer"]).startswith("ipv4:127.0.0.1:")
-        assert "went away while it was answered" in str(record["message"])
+        assert "disconnected during its call" in str(record["message"])

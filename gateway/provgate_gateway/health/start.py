@@ -18,7 +18,7 @@ from provgate_broker.topology.declaration import check_topology
 from provgate_broker.topology.policy import RangePolicy
 from provgate_gateway import errors
 from provgate_gateway.health.health import Readiness
-from provgate_gateway.rpc.handler_wrappers import entered
+from provgate_gateway.rpc.handler_wrappers import CallContext, entered
 from provgate_runtime.outage import Outage
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import NotSetUpError, RetryableStorageError
@@ -60,7 +60,7 @@ class StartGate(grpc.aio.ServerInterceptor):
         return refusing
 
 
-async def _refuse(context: grpc.aio.ServicerContext[object, object]) -> None:
+async def _refuse(context: CallContext) -> None:
     error = errors.unavailable(
         errors_pb2.ERROR_REASON_STORAGE_UNAVAILABLE,
         "the gateway has started and waits for its broker or its local storage; its log has the reason",

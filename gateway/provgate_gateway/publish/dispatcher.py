@@ -1,9 +1,15 @@
-"""Gets packages to the workers and their replies back to the calls.
+"""Publishes packages to the workers' queues, and gives the calls what becomes of them.
 
-State and its owner: the ledger holds every package that is not acked; this file holds which of them wait to be
-published. A package waits until there are both a publisher that the broker does not block and a reply queue. What a
-lost connection makes uncertain waits again: with the publisher, all that is not confirmed; with the reply queue, all
-that is not acked, since replies may have been lost with it.
+The life of a package, from `submit` on:
+
+- It waits until the publisher is connected and not blocked and there is a reply queue. `_publish_slice` publishes it.
+- `confirmed`: the broker has it. `returned` or `nacked`: the broker does not take it, and its call fails.
+- `replied`: a worker has committed it (acked), or refuses it, and its call fails.
+- A lost connection makes it wait again: a lost publisher if it is not confirmed, a lost reply queue in any case, since
+  its reply may be lost.
+- `drop` forgets it when its call ends.
+
+The ledger keeps the state and returns what happened as events; `_act_on` counts and logs each and hands it to its call.
 """
 
 from __future__ import annotations
@@ -11,24 +17,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Final
 
 from provgate_broker.amqp.connection import NOT_FOUND, AmqpParameters
-from provgate_broker.consume.reply_consumer import ReplyConsumer
-from provgate_broker.publish.publisher import Message, Publisher
-from provgate_broker.wire.package import CONTENT_TYPE, NACK_HEADER, Nack, Reply
+from provgate_broker.consume.reply_consumer import ReplyConsumer, ReplyListener
+from provgate_broker.publish.publisher import Message, Publisher, PublisherListener
+from provgate_broker.wire.package import CONTENT_TYPE, NACK_HEADER, Reply
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.publish.ledger import Ledger, OpenPackage, PackageOwner
-from provgate_gateway.publish.nacks import Nacks
+from provgate_gateway.publish.ledger import (
+    Acked,
+    BrokerRefused,
+    Ledger,
+    PackageEvent,
+    PackageOwner,
+    Published,
+    Refused,
+    Returned,
+)
+from provgate_gateway.publish.queue_lengths import QueueLengths
 from provgate_gateway.write.splitting import Package
 from provgate_runtime.watch.conditions import Condition
 
 logger = logging.getLogger(__name__)
 
-_PUBLISH_AT_ONCE_COUNT: Final = 500
+_SLICE_COUNT: Final = 500
 _HEADERS: Final = MappingProxyType({NACK_HEADER: True})
 
 
@@ -40,8 +54,9 @@ class Dispatcher:
         name: what the broker shows for the two connections.
         metrics: counts what becomes of packages.
         sum_replies: as for `Ledger`.
-        queue_max_bytes: as for `Nacks`.
+        queue_max_bytes: as for `QueueLengths`.
         on_change: called when the broker becomes reachable or stops being so.
+        new_publisher, new_reply_consumer: make the two connections.
     """
 
     def __init__(
@@ -53,22 +68,24 @@ class Dispatcher:
         sum_replies: bool = False,
         queue_max_bytes: int | None = None,
         on_change: Callable[[], None] = lambda: None,
+        new_publisher: Callable[[AmqpParameters, str, PublisherListener], Publisher] = Publisher,
+        new_reply_consumer: Callable[[AmqpParameters, str, ReplyListener], ReplyConsumer] = ReplyConsumer,
     ) -> None:
         self._ledger = Ledger(sum_replies=sum_replies)
-        # In the order in which they are to be published. The first of a plain dict is found by a walk over all those
-        # that were taken from it before.
-        self._waiting: OrderedDict[OpenPackage, None] = OrderedDict()
         self._next_slice: asyncio.Handle | None = None
-        self._publisher = Publisher(parameters, f"{name} publisher", self)
-        self._replies = ReplyConsumer(parameters, f"{name} replies", self)
-        self._nacks = Nacks(self._replies.queue_state, queue_max_bytes)
+        self._publisher = new_publisher(parameters, f"{name} publisher", self)
+        self._replies = new_reply_consumer(parameters, f"{name} replies", self)
+        self._queue_lengths = QueueLengths(self._replies, queue_max_bytes)
+        # By queue, one package of each call: however many are refused, the broker is asked once, and a call fails once.
+        self._broker_refused: dict[str, dict[PackageOwner, BrokerRefused]] = {}
+        self._any_broker_refused = asyncio.Event()
         self._on_change = on_change
         self._metrics = metrics
         metrics.show_broker(
             lambda: self._publisher.connected, lambda: self._replies.queue is not None, lambda: self._publisher.blocked
         )
-        self._told_blocked = False
-        self._told_connected = False
+        self._logged_blocked = False
+        self._was_connected = False
 
     @property
     def connected(self) -> bool:
@@ -77,135 +94,138 @@ class Dispatcher:
 
     @property
     def blocked(self) -> bool:
-        """Whether the broker holds publishes back."""
+        """Whether the broker blocks the publisher."""
         return self._publisher.blocked
 
     def conditions(self) -> list[Condition]:
         """Returns whether the broker can be reached; on any thread."""
-        return [Condition("broker", self._disconnection())]
+        problem = None
+        if not self._publisher.connected:
+            loss = self._publisher.last_loss
+            problem = "no connection to publish on" + (f", the last one was lost: {loss}" if loss else "")
+        elif self._replies.queue is None:
+            problem = "no reply queue"
+        return [Condition("broker", problem)]
 
     async def run(self) -> None:
         """Keeps the connections until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publisher.run())
             group.create_task(self._replies.run())
-            group.create_task(self._nacks.run())
+            group.create_task(self._explain_broker_refusals())
 
     def submit(self, packages: Iterable[Package], owner: PackageOwner) -> None:
-        """Takes packages of a call, and publishes them now or as soon as may be."""
-        self._wait(self._ledger.add(package, owner) for package in packages)
+        """Takes packages of a call, and publishes them as soon as the broker takes them."""
+        self._ledger.add(packages, owner)
         self._publish_waiting()
 
     def drop(self, owner: PackageOwner) -> None:
-        """Forgets the packages of a call: those that wait are never published, no reply to the others counts."""
-        for opened in self._ledger.drop(owner):
-            self._waiting.pop(opened, None)
+        """Forgets the packages of a call: those that wait are never published, and no event comes for the others."""
+        self._ledger.drop(owner)
+        for refused in self._broker_refused.values():
+            refused.pop(owner, None)
 
     def publisher_ready(self) -> None:
         """The publisher takes messages."""
-        if self._told_blocked:
-            self._told_blocked = False
+        if self._logged_blocked:
+            self._logged_blocked = False
             logger.info("the broker takes publishes again", extra={"action": "broker.block", "state": "working"})
-        self._note_change()
+        self._note_connection()
         self._publish_waiting()
 
     def publisher_blocked(self) -> None:
-        """The broker holds publishes back."""
-        self._told_blocked = True
+        """The broker blocks the publisher."""
+        self._logged_blocked = True
         logger.warning("the broker blocks publishers", extra={"action": "broker.block", "state": "failing"})
 
     def publisher_lost(self) -> None:
-        """What is not confirmed may not have reached the broker, or has no exchange to go to."""
-        for opened in list(self._ledger.unconfirmed()):
-            if self._has_no_exchange(opened.package):
-                opened.owner.returned(opened.package)
-            else:
-                self._wait([opened])
-        self._note_change()
+        """The publisher's connection is lost: what is not confirmed may not have reached the broker."""
+        # The broker closes the channel over a missing exchange: published again, the package would close the next
+        # channel too. RabbitMQ's text: NOT_FOUND - no exchange 'content' in vhost '/'.
+        loss, missing_exchange = self._publisher.last_loss, None
+        if loss is not None and loss.reply_code == NOT_FOUND:
+            _, _, text = str(loss).partition("no exchange '")
+            missing_exchange = text.partition("'")[0]
+        for event in self._ledger.republish_unconfirmed(missing_exchange):
+            event.owner.handle(event)
+        self._note_connection()
 
     def reply_queue_ready(self) -> None:
         """Replies can come."""
-        self._note_change()
+        self._note_connection()
         self._publish_waiting()
 
     def reply_queue_lost(self) -> None:
-        """Replies on their way are lost."""
-        self._wait(self._ledger.unacked())
-        self._note_change()
+        """The reply queue is lost, with the replies on their way to it."""
+        self._ledger.republish_all()
+        self._note_connection()
 
     def confirmed(self, token: str) -> None:
-        """A publication is safe in the broker."""
-        opened = self._ledger.find(token)
-        if opened is None:
-            return
-        was_published, was_confirmed = opened.published, opened.confirmed
-        self._ledger.confirm(token)
-        if not was_published:
-            self._metrics.confirmed(opened.package)
-        if opened.confirmed and not was_confirmed:
-            self._metrics.confirm_took(opened.package, time.monotonic() - opened.published_at)
+        """The broker has a publication safe."""
+        self._act_on(self._ledger.confirm(token, time.monotonic()))
 
     def nacked(self, token: str) -> None:
         """The broker refuses a publication."""
-        opened = self._ledger.find(token)
-        if opened is not None:
-            self._metrics.nacked(opened.package)
-            self._nacks.add(opened.package, opened.owner)
+        for event in self._ledger.refuse_publication(token):
+            self._metrics.nacked(event.package)
+            self._broker_refused.setdefault(event.package.routing_key, {})[event.owner] = event
+            self._any_broker_refused.set()
 
     def returned(self, token: str, exchange: str, routing_key: str) -> None:
-        """A queue is missing."""
-        opened = self._ledger.take_returned(token)
-        if opened is not None:
-            fields = {"exchange": exchange, "routing_key": routing_key, "correlation_id": token}
-            logger.error(
-                "the broker has no queue for exchange %s and routing key %s",
-                exchange,
-                routing_key,
-                extra={"action": "broker.route", **fields},
-            )
-            self._metrics.returned(opened.package)
-            opened.owner.returned(opened.package)
+        """No queue takes a publication."""
+        self._act_on(self._ledger.return_publication(token), token)
 
     def replied(self, correlation_id: str, reply: Reply) -> None:
         """A worker has replied."""
-        opened = self._ledger.find(correlation_id)
-        if opened is None:
-            return
-        was_published = opened.published
-        self._ledger.reply(correlation_id, reply)
-        if isinstance(reply, Nack):
-            _tell_refused(opened.package, correlation_id, reply)
-            self._metrics.refused(opened.package)
-        elif opened not in self._ledger:
-            self._waiting.pop(opened, None)
-            self._note_acked(opened, was_published=was_published)
+        self._act_on(self._ledger.reply(correlation_id, reply, time.monotonic()), correlation_id)
 
-    def _note_change(self) -> None:
-        connected = self.connected
-        if connected is not self._told_connected:
-            self._told_connected = connected
+    def _act_on(self, events: Iterable[PackageEvent], correlation_id: str = "") -> None:
+        for event in events:
+            package = event.package
+            match event:
+                case Published(confirm_s=confirm_s):
+                    self._metrics.confirmed(package)
+                    if confirm_s is not None:
+                        self._metrics.confirm_took(package, confirm_s)
+                case Acked(ack_s=ack_s):
+                    self._metrics.acked(package, ack_s)
+                case Refused(nack=nack):
+                    self._metrics.refused(package)
+                    logger.warning(
+                        "a worker refused a package of %s: %s: %s",
+                        package.routing_key,
+                        nack.error,
+                        nack.message,
+                        extra={
+                            "action": "package.refuse",
+                            "error": nack.error,
+                            "reason": nack.message,
+                            **_log_fields(package, correlation_id),
+                        },
+                    )
+                case Returned():
+                    self._metrics.returned(package)
+                    logger.error(
+                        "the broker has no queue for exchange %s and routing key %s",
+                        package.exchange.value,
+                        package.routing_key,
+                        extra={"action": "broker.route", **_log_fields(package, correlation_id)},
+                    )
+            event.owner.handle(event)
+
+    async def _explain_broker_refusals(self) -> None:
+        while True:
+            await self._any_broker_refused.wait()
+            self._any_broker_refused.clear()
+            for queue in list(self._broker_refused):
+                queue_is_full = await self._queue_lengths.is_full(queue)
+                for event in self._broker_refused.pop(queue).values():
+                    event.owner.handle(BrokerRefused(event.owner, event.package, queue_is_full))
+
+    def _note_connection(self) -> None:
+        if self.connected is not self._was_connected:
+            self._was_connected = self.connected
             self._on_change()
-
-    def _note_acked(self, opened: OpenPackage, *, was_published: bool) -> None:
-        if not was_published:
-            # Its reply has overtaken its confirm.
-            self._metrics.confirmed(opened.package)
-        self._metrics.acked(opened.package, time.monotonic() - opened.first_published_at)
-
-    def _disconnection(self) -> str | None:
-        if not self._publisher.connected:
-            loss = self._publisher.last_loss
-            return "no connection to publish on" + (f", the last one was lost: {loss}" if loss else "")
-        return "no reply queue" if self._replies.queue is None else None
-
-    def _has_no_exchange(self, package: Package) -> bool:
-        # The broker closes the channel over a missing exchange: published again, the package would close the next one
-        # too. RabbitMQ says "NOT_FOUND - no exchange 'content' in vhost '/'".
-        loss = self._publisher.last_loss
-        return loss is not None and loss.reply_code == NOT_FOUND and f"no exchange '{package.exchange}'" in str(loss)
-
-    def _wait(self, packages: Iterable[OpenPackage]) -> None:
-        self._waiting.update(dict.fromkeys(packages))
 
     def _publish_waiting(self) -> None:
         if self._next_slice is None:
@@ -213,41 +233,30 @@ class Dispatcher:
 
     def _publish_slice(self) -> None:
         self._next_slice = None
-        for _ in range(_PUBLISH_AT_ONCE_COUNT):
-            if not self._waiting or not self._publisher.ready or self._replies.queue is None:
+        for _ in range(_SLICE_COUNT):
+            if not self._publisher.ready or self._replies.queue is None:
                 return
-            opened, _ = self._waiting.popitem(last=False)
-            self._publisher.publish(self._message(opened, self._replies.queue))
-        # After an outage hundreds of thousands may wait: heartbeats and health go on between the slices.
+            publication = self._ledger.next_publication(time.monotonic())
+            if publication is None:
+                return
+            package = publication.package
+            self._metrics.published(package, again=publication.is_republication)
+            self._queue_lengths.note_published(package)
+            self._publisher.publish(
+                Message(
+                    token=publication.correlation_id,
+                    exchange=package.exchange.value,
+                    routing_key=package.routing_key,
+                    body=package.body,
+                    content_type=CONTENT_TYPE,
+                    reply_to=self._replies.queue,
+                    headers=_HEADERS,
+                )
+            )
+        # After an outage hundreds of thousands may wait: heartbeats and health get their turn between slices.
         self._next_slice = asyncio.get_running_loop().call_soon(self._publish_slice)
 
-    def _message(self, opened: OpenPackage, reply_queue: str) -> Message:
-        package = opened.package
-        self._metrics.published(package, again=bool(opened.correlation_ids))
-        self._nacks.note_published(package)
-        return Message(
-            token=self._ledger.publication(opened, time.monotonic()),
-            exchange=package.exchange.value,
-            routing_key=package.routing_key,
-            body=package.body,
-            content_type=CONTENT_TYPE,
-            reply_to=reply_queue,
-            headers=_HEADERS,
-        )
 
-
-def _tell_refused(package: Package, correlation_id: str, nack: Nack) -> None:
-    fields = {
-        "exchange": package.exchange.value,
-        "routing_key": package.routing_key,
-        "correlation_id": correlation_id,
-        "error": nack.error,
-        "reason": nack.message,
-    }
-    logger.warning(
-        "a worker refused a package of %s: %s: %s",
-        package.routing_key,
-        nack.error,
-        nack.message,
-        extra={"action": "package.refuse", **fields},
-    )
+def _log_fields(package: Package, correlation_id: str) -> dict[str, str]:
+    exchange, routing_key = package.exchange.value, package.routing_key
+    return {"exchange": exchange, "routing_key": routing_key, "correlation_id": correlation_id}

@@ -1,163 +1,205 @@
-"""Which packages are published, and which are acked: pure bookkeeping.
+"""The packages that are not acked: pure bookkeeping that returns what happened as events.
 
-Every publication of a package has a correlation id of its own, so that the counts of two packages, or of a package and
-its re-publication, are never added together. A package counts as published once one of its publications is confirmed
-or it is acked (a reply can overtake its confirm), and as acked once a full reply to any of its ids has come; both once.
+The life of a package here: it waits to be published; it is published, under a new correlation id each time; it is
+confirmed; it is acked, and leaves the ledger. A lost connection makes it wait again.
+
+Each publication has a correlation id of its own, so that the reply counts of two packages, or of two publications of
+one package, are never added together. A package counts as published when one of its publications is confirmed or when
+it is acked (a reply can overtake its confirm). It counts as acked when a full reply to any of its ids arrives. Both
+happen once.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from provgate_broker.wire.package import Nack, Reply
 from provgate_gateway.write.splitting import Package
 
 
 class PackageOwner(Protocol):
-    """The call that packages belong to."""
+    """The write call that packages belong to. The ledger itself never calls it."""
 
-    def published(self, package: Package) -> None:
-        """A package is safe in the broker. Told once a package."""
+    def handle(self, event: PackageEvent) -> None:
+        """Acts on what happened to one of its packages."""
 
-    def acked(self, package: Package) -> None:
-        """A package is committed in the local storage. Told once a package."""
 
-    def refused(self, nack: Nack) -> None:
-        """A worker refused a package."""
+@dataclass(frozen=True, slots=True)
+class PackageEvent:
+    """Something happened to a package of `owner`."""
 
-    def returned(self, package: Package) -> None:
-        """The broker has no queue for a package."""
+    owner: PackageOwner
+    package: Package
 
-    def nacked(self, package: Package, *, queue_is_full: bool) -> None:
-        """The broker refused a package. Where its queue is not known to be full, the cause is not known."""
+
+@dataclass(frozen=True, slots=True)
+class Published(PackageEvent):
+    """The package is safe in the broker, once: `confirm_s` after its latest publication, if that is confirmed."""
+
+    confirm_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acked(PackageEvent):
+    """The package is committed in the local storage, once: `ack_s` after its first publication."""
+
+    ack_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(PackageEvent):
+    """A worker refused the package."""
+
+    nack: Nack
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(PackageEvent):
+    """The broker has no queue, or no exchange, for the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRefused(PackageEvent):
+    """The broker refused the package with a nack. `queue_is_full` if that is known to be the cause."""
+
+    queue_is_full: bool = False
+
+
+class Publication(NamedTuple):
+    """A package to publish now. The correlation id is for this publication alone."""
+
+    correlation_id: str
+    package: Package
+    is_republication: bool
 
 
 @dataclass(slots=True, eq=False)
-class OpenPackage:
-    """A package that is not acked.
-
-    Attributes:
-        package: the package.
-        owner: its call.
-        published: whether it counts as published.
-        confirmed: whether the latest publication is confirmed.
-        correlation_ids: of all its publications, in order.
-        first_published_at, published_at: when the first and the latest publication was made, on the monotonic clock.
-    """
-
+class _OpenPackage:
     package: Package
     owner: PackageOwner
-    published: bool = False
-    confirmed: bool = False
-    correlation_ids: list[str] = field(default_factory=list)
+    correlation_ids: list[str] = field(default_factory=list)  # of all publications, in order
+    is_published: bool = False
+    is_confirmed: bool = False  # whether the latest publication is
     first_published_at: float = 0.0
-    published_at: float = 0.0
+    published_at: float = 0.0  # of the latest publication
 
 
 class Ledger:
-    """The packages that are not acked.
+    """The packages that are not acked, and which of them wait to be published.
+
+    A confirm or reply for a package that is not here (acked, dropped) returns no events.
 
     Args:
-        sum_replies: whether several replies to one id are added up until they cover the package. Only right where no
-            worker gets a package again that it has replied to; otherwise a reply that is too small counts for nothing.
-        new_id: makes correlation ids, each another.
+        sum_replies: whether several replies to one id are added up until they cover the package. Only right if no
+            worker gets a package again after it has replied; otherwise a reply that is too small counts for nothing.
     """
 
-    def __init__(self, *, sum_replies: bool = False, new_id: Callable[[], str] = lambda: uuid.uuid4().hex) -> None:
+    def __init__(self, *, sum_replies: bool = False) -> None:
         self._sum_replies = sum_replies
-        self._new_id = new_id
-        self._by_id: dict[str, OpenPackage] = {}
+        self._open: dict[_OpenPackage, None] = {}
+        # An OrderedDict finds its first key at once; a dict walks over all keys that were deleted before it.
+        self._waiting: OrderedDict[_OpenPackage, None] = OrderedDict()
+        self._by_id: dict[str, _OpenPackage] = {}
         self._sums: dict[str, int] = {}
-        self._open: dict[OpenPackage, None] = {}
-        self._by_owner: dict[PackageOwner, set[OpenPackage]] = {}
+        self._by_owner: dict[PackageOwner, set[_OpenPackage]] = {}
 
-    def __len__(self) -> int:
-        return len(self._open)
+    def add(self, packages: Iterable[Package], owner: PackageOwner) -> None:
+        """Adds packages of a call. They wait to be published."""
+        for package in packages:
+            opened = _OpenPackage(package, owner)
+            self._open[opened] = self._waiting[opened] = None
+            self._by_owner.setdefault(owner, set()).add(opened)
 
-    def __contains__(self, opened: OpenPackage) -> bool:
-        return opened in self._open
-
-    def add(self, package: Package, owner: PackageOwner) -> OpenPackage:
-        """Takes a package in."""
-        opened = OpenPackage(package, owner)
-        self._open[opened] = None
-        self._by_owner.setdefault(owner, set()).add(opened)
-        return opened
-
-    def publication(self, opened: OpenPackage, now: float = 0.0) -> str:
-        """Returns the correlation id of a new publication of a package, made at `now` on the monotonic clock."""
-        correlation_id = self._new_id()
+    def next_publication(self, now: float) -> Publication | None:
+        """Returns the package that waits first, with a new correlation id, and counts it as published at `now`."""
+        if not self._waiting:
+            return None
+        opened, _ = self._waiting.popitem(last=False)
+        correlation_id = uuid.uuid4().hex
+        is_republication = bool(opened.correlation_ids)
         opened.published_at = now
-        if not opened.correlation_ids:
+        if not is_republication:
             opened.first_published_at = now
         opened.correlation_ids.append(correlation_id)
-        opened.confirmed = False
+        opened.is_confirmed = False
         self._by_id[correlation_id] = opened
-        return correlation_id
+        return Publication(correlation_id, opened.package, is_republication)
 
-    def find(self, correlation_id: str) -> OpenPackage | None:
-        """Returns the package that was published under an id; None where it is acked or dropped."""
-        return self._by_id.get(correlation_id)
+    def confirm(self, correlation_id: str, now: float) -> list[Published]:
+        """Counts a confirm."""
+        opened = self._by_id.get(correlation_id)
+        if opened is None:
+            return []
+        is_latest = opened.correlation_ids[-1] == correlation_id
+        opened.is_confirmed = opened.is_confirmed or is_latest
+        return self._published(opened, now - opened.published_at if is_latest else None)
 
-    def take_returned(self, correlation_id: str) -> OpenPackage | None:
-        """Takes note that a publication reached no queue, and returns its package; None where that is not here.
+    def reply(self, correlation_id: str, reply: Reply, now: float) -> list[Published | Acked | Refused]:
+        """Counts a reply."""
+        opened = self._by_id.get(correlation_id)
+        if opened is None:
+            return []
+        if isinstance(reply, Nack):
+            return [Refused(opened.owner, opened.package, reply)]
+        if self._sum_replies:
+            reply += self._sums.get(correlation_id, 0)
+            self._sums[correlation_id] = reply
+        if reply < opened.package.entry_count:
+            return []
+        self._remove(opened)
+        ack_s = now - opened.first_published_at
+        return [*self._published(opened, None), Acked(opened.owner, opened.package, ack_s)]
+
+    def return_publication(self, correlation_id: str) -> list[Returned]:
+        """Forgets a publication that reached no queue.
 
         The broker confirms such a publication too: that confirm, and whatever else comes for its id, is ignored.
         """
-        return self._by_id.pop(correlation_id, None)
+        opened = self._by_id.pop(correlation_id, None)
+        return [] if opened is None else [Returned(opened.owner, opened.package)]
 
-    def confirm(self, correlation_id: str) -> None:
-        """Counts a confirm. One for a package that is not here is ignored."""
+    def refuse_publication(self, correlation_id: str) -> list[BrokerRefused]:
+        """Returns the event of a publication that the broker refused."""
         opened = self._by_id.get(correlation_id)
-        if opened is None:
-            return
-        if opened.correlation_ids[-1] == correlation_id:
-            opened.confirmed = True
-        self._count_published(opened)
+        return [] if opened is None else [BrokerRefused(opened.owner, opened.package)]
 
-    def reply(self, correlation_id: str, reply: Reply) -> None:
-        """Counts a reply. One for a package that is not here is ignored, and so is one that is too small."""
-        opened = self._by_id.get(correlation_id)
-        if opened is None:
-            return
-        if isinstance(reply, Nack):
-            opened.owner.refused(reply)
-        elif self._covers(correlation_id, reply, opened.package.entry_count):
+    def republish_unconfirmed(self, missing_exchange: str | None = None) -> list[Returned]:
+        """Makes packages wait whose latest publication is not confirmed, except those of an exchange that is missing.
+
+        Those can never be published: each of them is returned.
+        """
+        returned = []
+        for opened in self._open:
+            if opened.is_confirmed:
+                continue
+            if opened.package.exchange.value == missing_exchange:
+                returned.append(Returned(opened.owner, opened.package))
+            else:
+                self._waiting[opened] = None
+        return returned
+
+    def republish_all(self) -> None:
+        """Makes every package wait."""
+        self._waiting.update(self._open)
+
+    def drop(self, owner: PackageOwner) -> None:
+        """Forgets the packages of a call: those that wait are never published."""
+        for opened in list(self._by_owner.get(owner, ())):
             self._remove(opened)
-            self._count_published(opened)
-            opened.owner.acked(opened.package)
 
-    def drop(self, owner: PackageOwner) -> list[OpenPackage]:
-        """Forgets the packages of a call, and returns them. What comes for them later is ignored."""
-        dropped = list(self._by_owner.get(owner, ()))
-        for opened in dropped:
-            self._remove(opened)
-        return dropped
+    def _published(self, opened: _OpenPackage, confirm_s: float | None) -> list[Published]:
+        if opened.is_published:
+            return []
+        opened.is_published = True
+        return [Published(opened.owner, opened.package, confirm_s)]
 
-    def unconfirmed(self) -> Iterator[OpenPackage]:
-        """Yields the packages whose latest publication is not confirmed, in the order in which they came."""
-        return (opened for opened in self._open if not opened.confirmed)
-
-    def unacked(self) -> Iterator[OpenPackage]:
-        """Yields all packages, in the order in which they came."""
-        return iter(self._open)
-
-    def _covers(self, correlation_id: str, count: int, entry_count: int) -> bool:
-        if self._sum_replies:
-            count += self._sums.get(correlation_id, 0)
-            self._sums[correlation_id] = count
-        return count >= entry_count
-
-    def _count_published(self, opened: OpenPackage) -> None:
-        if not opened.published:
-            opened.published = True
-            opened.owner.published(opened.package)
-
-    def _remove(self, opened: OpenPackage) -> None:
+    def _remove(self, opened: _OpenPackage) -> None:
         del self._open[opened]
+        self._waiting.pop(opened, None)
         of_owner = self._by_owner[opened.owner]
         of_owner.remove(opened)
         if not of_owner:

@@ -1,4 +1,4 @@
-"""What is logged of reads that fail."""
+"""Logs reads that fail."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from provgate_storage.errors import RetryableStorageError, SchemaMismatchError, 
 
 logger = logging.getLogger(__name__)
 
-# While the storage is in trouble some reads may go well; health says more quickly that it is back.
+# During an outage of the storage some reads may succeed; health reports sooner that it is back.
 _CALM_S: Final = 10.0
 
 
 class ReadFailures:
-    """Logs failures of reads: each of those that is a fault, and of the others that they begin and that they end.
+    """Logs each failure of a query itself, and the begin and end of an outage of the storage.
 
     Belongs to one event loop.
 
     Args:
-        kind: of the reads, for people.
+        kind: of the reads, for messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -29,7 +29,7 @@ class ReadFailures:
 
     def failed(self, error: StorageError) -> None:
         """Notes a read that failed."""
-        # The storage works: it is the query that is too large for its limit.
+        # The storage works: the query is too large for its time limit.
         if isinstance(error, StorageTimeoutError):
             self._log("a %s read took longer than its limit: %s", error)
         elif isinstance(error, RetryableStorageError | SchemaMismatchError):
@@ -38,7 +38,7 @@ class ReadFailures:
             self._log("a %s read fails: %s", error)
 
     def succeeded(self) -> None:
-        """Notes a read that went well."""
+        """Notes a read that succeeded."""
         self._outage.ended(f"{self._kind} reads go well again", kind=self._kind)
 
     def _log(self, text: str, error: StorageError) -> None:

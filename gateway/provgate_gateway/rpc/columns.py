@@ -1,9 +1,9 @@
-"""The columns of request messages, checked, as rows: what `requests` does for messages of an entry each."""
+"""From the columns of request messages to rows: checks whole columns, where `requests` checks entry by entry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import TypeVar
 
 from provgate.v1 import model_pb2
 from provgate_gateway.errors import invalid
@@ -14,6 +14,8 @@ from provgate_storage.rows.bulk import are_ids, are_microseconds, are_paths, are
 from provgate_storage.rows.rows import Row
 from provgate_storage.rows.values import check_id, check_microseconds, check_relation_path, check_url
 
+T = TypeVar("T")
+
 
 def dated_rows(columns: model_pb2.DatedColumns, path: str) -> list[Row]:
     """Returns contents or directories.
@@ -23,7 +25,7 @@ def dated_rows(columns: model_pb2.DatedColumns, path: str) -> list[Row]:
         path: of the field that holds them.
 
     Raises:
-        CallError: a value cannot be kept, or a column has not one for each entry; so in all functions here.
+        CallError: a value is invalid, or a column does not have one for each entry; so in all functions here.
     """
     entry_ids = _keys(columns.ids, f"{path}.ids")
     return list(zip(entry_ids, _dates(columns.dates, len(entry_ids), f"{path}.dates"), strict=True))
@@ -68,13 +70,13 @@ def ids(column: Iterable[Id], path: str) -> list[Id]:
 
 
 def check_column(
-    are_valid: Callable[[Sequence[Any]], bool], check: Callable[[Any], object], values: Sequence[Any], path: str
+    are_valid: Callable[[Sequence[T]], bool], check: Callable[[T], object], values: Sequence[T], path: str
 ) -> None:
     """Checks the values of a repeated field.
 
     Args:
-        are_valid: says whether all are surely valid; of `provgate_storage.rows.bulk`.
-        check: the same for one value.
+        are_valid: returns whether all values are surely valid; from `provgate_storage.rows.bulk`.
+        check: checks one value.
         values: of the field.
         path: of the field.
     """
@@ -87,7 +89,7 @@ def check_column(
 
 
 def _keys(column: Iterable[Id], path: str) -> list[Id]:
-    """Returns the ids of the entries of a block: at least one, since nobody counts the work that empty blocks are."""
+    """Returns the ids of the entries of a block, at least one: empty blocks cost work that nothing counts."""
     values = ids(column, path)
     if not values:
         raise invalid(InvalidValueError(InvalidValue.ID, "the column is empty"), path)
@@ -97,18 +99,18 @@ def _keys(column: Iterable[Id], path: str) -> list[Id]:
 def _dates(column: Sequence[int], count: int, path: str) -> Sequence[int | None]:
     if not column:
         return [None] * count
-    # Before it is a list: a packed column has millions of values that nobody has counted.
+    # Before it is a list: `entry_count` does not count the values of a packed column, which may be millions.
     _check_complete(column, count, InvalidValue.DATE, path)
     dates = list(column)
     check_column(are_microseconds, check_microseconds, dates, path)
     return dates
 
 
-def _check_complete(column: Collection[Any], count: int, kind: InvalidValue, path: str) -> None:
+def _check_complete(column: Collection[object], count: int, kind: InvalidValue, path: str) -> None:
     if len(column) != count:
         text = f"the column has {counted(len(column), 'value')} for {counted(count, 'entry', 'entries')}"
         raise invalid(InvalidValueError(kind, text), path)
 
 
-def _are_none(values: Collection[Any]) -> bool:
+def _are_none(values: Collection[bytes]) -> bool:
     return not values

@@ -1,4 +1,9 @@
-"""What gRPC logs of clients that go away while they are answered: told as what it is, and by whom."""
+"""What wraps the handler of every RPC: call metrics, requests as bytes, the end of a call, calls in flight.
+
+A call passes the interceptors in this order: `CallCountingInterceptor`, access control (`access.control`), the start
+gate (`health.start_gate`), `DecodingInterceptor`, and then its handler in `rpc.servicer`, which registers it with
+`CallsInFlight`.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,43 @@ import asyncio
 import ctypes
 import logging
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, cast
 
 import grpc
+from google.protobuf.message import Message
 
 from provgate.v1 import provenance_storage_pb2
 from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.rpc import handler_wrappers as vanished_clients
 from provgate_runtime.watch.statsd import Durations
 
 logger = logging.getLogger(__name__)
 
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+CallContext: TypeAlias = "grpc.aio.ServicerContext[bytes, Message]"
+"""gRPC's context of a call of `provgate.v1.ProvenanceStorage`."""
+
+Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Q, R] | None"]]
+"""Returns the handler of an RPC, as the next interceptor wraps it; None if there is no such RPC."""
+
+_CallCheck: TypeAlias = Callable[[CallContext], Awaitable[None]]
+
+# The time in which calls that are cut short send their status.
+LAST_WORDS_S: Final = 0.5
+
+_TRIM_DELAY_S: Final = 5.0
+
+# The peer of the call of the current task, as gRPC names it: `ipv4:127.0.0.1:50814`.
+_peer: Final[ContextVar[str | None]] = ContextVar("peer", default=None)
+
 
 async def within(awaitable: Awaitable[object], timeout_s: float) -> bool:
-    """Awaits, for at most so long, and returns whether that was enough."""
+    """Awaits for at most `timeout_s`, and returns whether that was enough."""
     try:
         async with asyncio.timeout(timeout_s):
             await awaitable
@@ -33,15 +56,13 @@ async def within(awaitable: Awaitable[object], timeout_s: float) -> bool:
     return True
 
 
-_TRIM_DELAY_S: Final = 5.0
-
-
 def at_end_of_call(callback: Callable[[], None]) -> None:
-    """Has `callback` called once the RPC that the current task serves has ended, however it does.
+    """Calls `callback` when the RPC that the current task serves has ended, however it ends.
 
-    gRPC's own `ServicerContext.add_done_callback` binds the context to itself, and with it what its core has received
-    for the call and nobody read: some megabytes that wait for a full garbage collection, which halts the event loop for
-    some hundred milliseconds when there are many packages.
+    gRPC may leave the handler of a cancelled RPC suspended, so a `finally` there is not enough. Its own
+    `ServicerContext.add_done_callback` binds the context to itself, and with it what gRPC has received for the call
+    and nobody has read. Those megabytes would wait for a full garbage collection, which stops the event loop for
+    hundreds of milliseconds if there are many packages.
     """
     task = asyncio.current_task()
     if task is None:
@@ -49,142 +70,86 @@ def at_end_of_call(callback: Callable[[], None]) -> None:
     task.add_done_callback(lambda _: callback())
 
 
-class FreedMemory:
-    """Has glibc give memory back to the system some seconds after calls have ended. Belongs to one event loop.
+def entered(handler: grpc.RpcMethodHandler[Q, R], check: _CallCheck) -> grpc.RpcMethodHandler[Q, R]:
+    """Returns a handler that awaits `check` for each call before `handler`.
 
-    By itself glibc keeps what lies below a block that is still used: after a burst, hundreds of megabytes.
+    Args:
+        handler: of a unary-unary, unary-stream or stream-stream RPC.
+        check: takes the context of the call, which it may abort.
     """
+    answer = cast("Callable[[object, CallContext], Awaitable[object]]", handler.unary_unary)
+    answers = cast(
+        "Callable[[object, CallContext], AsyncGenerator[object, None]]", handler.unary_stream or handler.stream_stream
+    )
 
-    def __init__(self) -> None:
-        self._due = False
-        libc = ctypes.CDLL(None)
-        self._trim: Callable[[int], int] | None = getattr(libc, "malloc_trim", None)
-
-    def note_end(self) -> None:
-        """Tells that a call has ended."""
-        if not self._due and self._trim is not None:
-            self._due = True
-            asyncio.get_running_loop().call_later(_TRIM_DELAY_S, self._give_back)
-
-    def _give_back(self) -> None:
-        self._due = False
-        if self._trim is not None:
-            # On a thread: the call takes milliseconds, and other threads run on meanwhile.
-            asyncio.get_running_loop().run_in_executor(None, self._trim, 0)
-
-
-Enter: TypeAlias = Callable[[Any], Awaitable[None]]
-"""Is given the context of a call, which it may end."""
-
-
-def entered(handler: Any, enter: Enter) -> Any:
-    """Returns a handler that awaits `enter` for each call before the one given.
-
-    Before a single request is decoded, too; the messages of a stream are decoded when they are asked for.
-    """
-    if handler.request_streaming:
-        return handler._replace(stream_stream=_entered_stream(handler.stream_stream, enter, _as_it_is))
-    decode = handler.request_deserializer or _as_it_is
-    if handler.response_streaming:
-        behavior = _entered_stream(handler.unary_stream, enter, decode)
-        return handler._replace(request_deserializer=None, unary_stream=behavior)
-    return handler._replace(request_deserializer=None, unary_unary=_entered_unary(handler.unary_unary, enter, decode))
-
-
-def _entered_unary(behavior: Any, enter: Enter, decode: Callable[[Any], Any]) -> Any:
-    async def entered_behavior(request: Any, context: Any) -> Any:
+    async def checked_unary(request: object, context: CallContext) -> object:
         try:
-            await enter(context)
-            return await behavior(decode(request), context)
+            await check(context)
+            return await answer(request, context)
         except grpc.aio.AbortError as error:
-            request = context = None
+            del request, context
             raise _without_frames(error) from None
 
-    return entered_behavior
-
-
-def _entered_stream(behavior: Any, enter: Enter, decode: Callable[[Any], Any]) -> Any:
-    async def entered_behavior(request: Any, context: Any) -> AsyncIterator[Any]:
+    async def checked_stream(request: object, context: CallContext) -> AsyncIterator[object]:
         try:
-            await enter(context)
-            async with aclosing(behavior(decode(request), context)) as responses:
+            await check(context)
+            async with aclosing(answers(request, context)) as responses:
                 async for response in responses:
                     yield response
         except grpc.aio.AbortError as error:
-            request = context = None
+            del request, context
             raise _without_frames(error) from None
 
-    return entered_behavior
+    decode, encode = handler.request_deserializer, handler.response_serializer
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(checked_stream, decode, encode)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(checked_stream, decode, encode)
+    return grpc.unary_unary_rpc_method_handler(checked_unary, decode, encode)
 
 
 def _without_frames(error: grpc.aio.AbortError) -> grpc.aio.AbortError:
-    """Returns the error that ends an aborted call, without what it passed.
+    """Returns the error that ends an aborted call, without the frames that raised it.
 
-    gRPC keeps the error with the call. Frames that its traceback names keep the call, and the request with it, until a
+    gRPC keeps the error with the call. Frames in its traceback would keep the call, and the request with it, until a
     garbage collection.
     """
     error.__context__ = None
     return error.with_traceback(None)
 
 
-def _as_it_is(request: Any) -> Any:
-    return request
+class DecodingInterceptor(grpc.aio.ServerInterceptor):
+    """Gives the handlers of a service each request as the bytes that arrived; they decode it themselves.
 
+    So nothing is decoded for a caller that access control refuses. gRPC for Python would end a call whose request
+    cannot be decoded with INTERNAL and no details. And a decoded request takes several times its size in memory while a
+    write waits for its admission, or a read for its turn.
 
-# How long calls that are cut short have to send their status.
-LAST_WORDS_S: Final = 0.5
-
-
-class CallsInFlight:
-    """The calls of the service that run. Belongs to one event loop.
-
-    Streams of other services, such as a watch of the health service, last as long as their clients like.
+    Args:
+        service: the full name of the service.
     """
 
-    def __init__(self) -> None:
-        self._cuts: dict[object, Callable[[], None]] = {}
-        self._none_left = asyncio.Event()
-        self._none_left.set()
-        self._freed_memory = FreedMemory()
+    def __init__(self, service: str) -> None:
+        self._prefix = f"/{service}/"
 
-    def add(self, cut_short: Callable[[], None] = lambda: None) -> None:
-        """Counts the call that the current task serves until its status is sent.
-
-        Args:
-            cut_short: has it end soon, with a status that says why.
-        """
-        call = object()
-        self._cuts[call] = cut_short
-        self._none_left.clear()
-        at_end_of_call(lambda: self._remove(call))
-
-    async def end(self, grace_s: float) -> None:
-        """Returns once no call is left; those that still run after the grace period are cut short."""
-        if await within(self._none_left.wait(), grace_s):
-            return
-        for cut_short in list(self._cuts.values()):
-            cut_short()
-        await within(self._none_left.wait(), LAST_WORDS_S)
-
-    def _remove(self, call: object) -> None:
-        del self._cuts[call]
-        self._freed_memory.note_end()
-        if not self._cuts:
-            self._none_left.set()
-
-
-Q = TypeVar("Q")
-R = TypeVar("R")
+    async def intercept_service(
+        self, continuation: Continuation[Q, R], handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Q, R] | None:
+        """Removes the deserializer of the method."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(self._prefix):
+            return handler
+        return handler._replace(request_deserializer=None)  # type: ignore[attr-defined, no-any-return]
 
 
 class CallCountingInterceptor(grpc.aio.ServerInterceptor):
-    """Counts the calls of `provgate.v1.ProvenanceStorage`, those too that other interceptors end. Goes first of all.
+    """Counts the calls of `provgate.v1.ProvenanceStorage`, those too that other interceptors end. It is the first.
 
-    Calls of other services, and of methods that there are not, are not counted: whoever makes them chooses their names.
+    Calls of other services and of unknown methods are not counted: their names are the client's choice.
 
     Args:
-        metrics: what counts.
-        durations: is told how long each call took.
+        metrics: the call metrics.
+        durations: sends how long each call took to statsd.
     """
 
     def __init__(self, metrics: GatewayMetrics, durations: Durations) -> None:
@@ -192,47 +157,40 @@ class CallCountingInterceptor(grpc.aio.ServerInterceptor):
         self._methods = {path: (method, metrics.of_calls(method)) for path, method in methods_by_path().items()}
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Q, R] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation[Q, R], handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Q, R] | None:
         """Wraps the handler of an RPC of the service."""
         handler = await continuation(handler_call_details)
         path = handler_call_details.method
         if handler is None or path not in self._methods:
             return handler
-        counted: grpc.RpcMethodHandler[Q, R] = entered(handler, partial(self._begin, path))
-        return counted
+        return entered(handler, partial(self._begin, path))
 
-    async def _begin(self, path: str, context: Any) -> None:
-        vanished_clients.peer.set(context.peer())
-        method, calls = self._methods[path]
-        durations = self._durations
-        began_at = time.monotonic()
-        calls.began()
+    async def _begin(self, path: str, context: CallContext) -> None:
+        _peer.set(context.peer())
+        method, call_metrics = self._methods[path]
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        call_metrics.began()
 
-        def ended() -> None:
-            duration_s = time.monotonic() - began_at
-            calls.ended(_code_of(context).name, duration_s)
-            durations(method, duration_s)
+        def end() -> None:
+            duration_s = loop.time() - began_at
+            call_metrics.ended(_status_code(context).name, duration_s)
+            self._durations(method, duration_s)
 
-        # However the call ends: a cancelled one may leave its handler suspended for ever.
-        at_end_of_call(ended)
+        at_end_of_call(end)
 
 
 def methods_by_path() -> dict[str, str]:
-    """Returns the methods of the service, as they are written in the interface, by the paths of their RPCs."""
+    """Returns the methods of the service, as the storage interface names them, by the paths of their RPCs."""
     service = provenance_storage_pb2.DESCRIPTOR.services_by_name["ProvenanceStorage"]
-    return {f"/{service.full_name}/{rpc.name}": _snake_case(rpc.name) for rpc in service.methods}
+    names = [rpc.name for rpc in service.methods]
+    return {f"/{service.full_name}/{name}": re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names}
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _code_of(context: Any) -> grpc.StatusCode:
-    """Returns how a call has ended. gRPC notes nothing of one that the client, or its deadline, has ended."""
-    code = context.code()
+def _status_code(context: CallContext) -> grpc.StatusCode:
+    """Returns the status of a call that has ended. gRPC records none if the client or the deadline ended it."""
+    code: object = context.code()
     if isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK:
         return code
     if context.done():
@@ -240,22 +198,66 @@ def _code_of(context: Any) -> grpc.StatusCode:
     return grpc.StatusCode.DEADLINE_EXCEEDED if context.time_remaining() == 0 else grpc.StatusCode.CANCELLED
 
 
-peer: Final[ContextVar[str | None]] = ContextVar("peer", default=None)
-"""Who makes the call of the current task, as gRPC names it: `ipv4:127.0.0.1:50814`."""
+class CallsInFlight:
+    """The calls of the service that run. Belongs to one event loop.
+
+    Streams of other services, such as a watch of the health service, are not among them: clients keep those open.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[object, Callable[[], None] | None] = {}
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+        self._trim_is_due = False
+        self._malloc_trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def add(self, cut_short: Callable[[], None] | None = None) -> None:
+        """Counts the call that the current task serves until its status is sent.
+
+        Args:
+            cut_short: ends the call soon, with a status that says why; None if nothing needs to.
+        """
+        call = object()
+        self._calls[call] = cut_short
+        self._none_left.clear()
+        at_end_of_call(partial(self._remove, call))
+
+    async def end(self, grace_s: float) -> None:
+        """Returns when no call is left. Calls that still run after the grace period are cut short."""
+        if await within(self._none_left.wait(), grace_s):
+            return
+        for cut_short in list(self._calls.values()):
+            if cut_short is not None:
+                cut_short()
+        await within(self._none_left.wait(), LAST_WORDS_S)
+
+    def _remove(self, call: object) -> None:
+        del self._calls[call]
+        if not self._calls:
+            self._none_left.set()
+        # By itself glibc keeps free memory below a block that is in use: after a burst, hundreds of megabytes.
+        if not self._trim_is_due and self._malloc_trim is not None:
+            self._trim_is_due = True
+            asyncio.get_running_loop().call_later(_TRIM_DELAY_S, self._trim_memory)
+
+    def _trim_memory(self) -> None:
+        self._trim_is_due = False
+        if self._malloc_trim is not None:
+            # On a thread: it takes milliseconds, without the lock of the interpreter.
+            asyncio.get_running_loop().run_in_executor(None, self._malloc_trim, 0)
 
 
 def log_vanished_clients_shortly() -> None:
-    """Has a client that vanished logged at debug, with its address, instead of gRPC's error with a traceback."""
-    # Where gRPC logs what a handler raised.
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_of_client)
+    """Logs a client that disconnects during its call at debug, instead of gRPC's error with a traceback."""
+    # The logger of what handlers raise.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_of_vanished_client)
 
 
-def _is_not_of_client(record: logging.LogRecord) -> bool:
+def _is_not_of_vanished_client(record: logging.LogRecord) -> bool:
     kind = record.exc_info[0] if record.exc_info else None
-    # Something could not be sent, since the call is over. The error has no public name.
+    # The error of a response that cannot be sent, since the call is over. It has no public name.
     if kind is None or kind.__name__ != "ExecuteBatchError":
         return True
-    address = peer.get()
-    extra = {"action": "call.abandon", "peer": address}
-    logger.debug("%s went away while it was answered", address or "a client", extra=extra)
+    peer = _peer.get()
+    logger.debug("%s disconnected during its call", peer or "a client", extra={"action": "call.abandon", "peer": peer})
     return False

@@ -1,6 +1,6 @@
 """From rows of the storage to response messages.
 
-Field by field, where there are many: a constructor's keywords and `Timestamp.FromDatetime` cost twice as much.
+Fields are set one by one in large messages: a constructor's keywords and `Timestamp.FromDatetime` cost twice as much.
 """
 
 from __future__ import annotations
@@ -55,10 +55,7 @@ def revisions(rows: list[tuple[Id, RevisionData]]) -> pb2.RevisionGetResponse:
 
 def origins(rows: list[tuple[Id, str]]) -> pb2.OriginGetResponse:
     """Returns origins."""
-    response = pb2.OriginGetResponse()
-    for id, url in rows:
-        response.origins.add(id=id, url=url)
-    return response
+    return pb2.OriginGetResponse(origins=[model_pb2.Origin(id=id, url=url) for id, url in rows])
 
 
 def relations(rows: list[tuple[Id, RelationData]]) -> pb2.RelationGetResponse:

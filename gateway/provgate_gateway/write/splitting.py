@@ -1,10 +1,17 @@
-"""Cutting the entries of a message into packages."""
+"""Splits the messages of a write into packages: counts, decodes and checks a message, then splits its rows by range.
+
+A large message is split on a thread: on the event loop it would delay heartbeats and health by tens of milliseconds.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from provgate_broker.topology.policy import (
     Exchange,
@@ -17,10 +24,23 @@ from provgate_broker.topology.policy import (
 )
 from provgate_broker.wire.package import package_body
 from provgate_broker.wire.rows import encode_rows
+from provgate_gateway import errors
+from provgate_gateway.rpc.entry_count import entry_count
+from provgate_gateway.rpc.requests import MessageKind
 from provgate_gateway.write.flow_control import Load
 from provgate_storage.rows.rows import Row
 
+M = TypeVar("M", bound=Message)
+
 PACKAGE_MAX_BYTES: Final = 1024 * 1024
+
+ENTRIES_MAX: Final = 200_000
+"""The most entries of a message: no fewer than fit into 4 MiB with ids of 20 bytes."""
+
+# An entry takes at least two bytes: a smaller message cannot have more.
+_UNCOUNTED_MAX_BYTES: Final = 2 * ENTRIES_MAX
+
+_ON_LOOP_MAX_BYTES: Final = 256 * 1024
 
 # What a package takes in memory beside its body: measured with packages of one entry.
 _OVERHEAD_BYTES: Final = 600
@@ -47,8 +67,43 @@ class Package:
 
     @property
     def load(self) -> Load:
-        """What the package takes of what may be unacked."""
+        """What the package adds to what is unacked."""
         return Load(self.entry_count, len(self.body) + _OVERHEAD_BYTES)
+
+
+class Intake:
+    """Splits messages into packages.
+
+    Args:
+        policy: the ranges.
+        batch_size: the most entries of a package.
+    """
+
+    def __init__(self, policy: RangePolicy, batch_size: int) -> None:
+        self._policy = policy
+        self._batch_size = batch_size
+        # A single thread: splitting a message takes up to 80 MiB, and two threads would not be faster in Python.
+        # Flow control bounds the messages that wait for it.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="splitting")
+
+    def close(self) -> None:
+        """Gives the thread back."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def packages(self, body: bytes, kind: MessageKind[M]) -> list[Package]:
+        """Returns the packages of an encoded message. Raises `CallError` if any of its entries is invalid."""
+        if len(body) > _ON_LOOP_MAX_BYTES:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._packages, body, kind)
+        return self._packages(body, kind)
+
+    def _packages(self, body: bytes, kind: MessageKind[M]) -> list[Package]:
+        if len(body) > _UNCOUNTED_MAX_BYTES and entry_count(body, kind.columns_field, ENTRIES_MAX) > ENTRIES_MAX:
+            raise errors.too_many_entries(ENTRIES_MAX)
+        try:
+            request = kind.decode(body)
+        except DecodeError as error:
+            raise errors.malformed() from error
+        return split(kind.operation(request), kind.rows(request), self._policy, self._batch_size)
 
 
 def split(operation: Operation, rows: Sequence[Row], policy: RangePolicy, batch_size: int) -> list[Package]:
@@ -66,11 +121,11 @@ def split(operation: Operation, rows: Sequence[Row], policy: RangePolicy, batch_
     return [
         Package(exchange, binding_key(operation, range_number), package_body(piece), len(piece))
         for range_number, of_range in enumerate(encoded_by_range)
-        for piece in _cut(of_range, batch_size)
+        for piece in _pieces(of_range, batch_size)
     ]
 
 
-def _cut(rows: list[bytes], batch_size: int) -> Iterator[list[bytes]]:
+def _pieces(rows: list[bytes], batch_size: int) -> Iterator[list[bytes]]:
     if len(rows) <= batch_size and _FRAME_BYTES + sum(map(len, rows)) <= PACKAGE_MAX_BYTES:
         if rows:
             yield rows

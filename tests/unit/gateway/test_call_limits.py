@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -11,10 +12,11 @@ from provgate.v1 import errors_pb2
 from provgate_gateway.access.principals import ANONYMOUS, Principal, set_principal
 from provgate_gateway.access.roles import Role
 from provgate_gateway.errors import CallError
-from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit, Slot, caller_of
+from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit, caller_of
+from tests.support.async_tests import virtually
 
 
-def _entered(limit: CallLimit, caller: str, request_bytes: int = 0) -> list[Slot]:
+def _entered(limit: CallLimit, caller: str, request_bytes: int = 0) -> list[ExitStack]:
     """Enters until the caller is refused."""
     slots = []
     with pytest.raises(CallError) as raised:  # noqa: PT012
@@ -41,13 +43,13 @@ def test_what_is_given_back_is_for_others_once_and_shares_become_equal() -> None
     limit = CallLimit("reads", 100)
     greedy = _entered(limit, "a")
     for slot in greedy[:50]:
-        slot.release()
-        slot.release()
+        slot.close()
+        slot.close()
     others = _entered(limit, "b")
     # 25 are held: of the 75 that are free the other takes all but those that its own share leaves.
     assert len(others) == 57
     for slot in greedy[50:] + others:
-        slot.release()
+        slot.close()
     assert len(_entered(limit, "c")) == 75
 
 
@@ -58,67 +60,46 @@ def test_requests_that_wait_are_bounded_by_their_bytes_too() -> None:
     limit.enter("c")
 
 
-def test_a_turn_goes_to_the_caller_that_has_the_fewest() -> None:
-    async def main() -> list[str]:
-        limit, order = CallLimit("reads", 100, 2), list[str]()
-
-        async def call(caller: str) -> None:
-            with await limit.turn(caller):
-                order.append(caller)
-                await asyncio.sleep(0)
-
-        held = [await limit.turn("a"), await limit.turn("a")]
-        calls = [asyncio.create_task(call(caller)) for caller in "aaaabc"]
+async def take_turn(limit: CallLimit, caller: str, order: list[str]) -> None:
+    with await limit.turn(caller):
+        order.append(caller)
         await asyncio.sleep(0)
-        for slot in held:
-            slot.release()
-        await asyncio.gather(*calls)
-        return order
 
-    order = asyncio.run(main())
+
+@virtually
+async def test_a_turn_goes_to_the_caller_that_holds_the_fewest() -> None:
+    limit, order = CallLimit("reads", 100, 2), list[str]()
+    held = [await limit.turn("a"), await limit.turn("a")]
+    calls = [asyncio.create_task(take_turn(limit, caller, order)) for caller in "aaaabc"]
+    await asyncio.sleep(0)
+    for slot in held:
+        slot.close()
+    await asyncio.gather(*calls)
     # One of a's is first, since a was there first; no other before those who have nothing.
     assert sorted(order[:3]) == ["a", "b", "c"]
 
 
-def test_with_one_turn_callers_take_it_in_turn() -> None:
-    async def main() -> str:
-        limit, order = CallLimit("reads", 100, 1), list[str]()
-
-        async def call(caller: str) -> None:
-            with await limit.turn(caller):
-                order.append(caller)
-                await asyncio.sleep(0)
-
-        await asyncio.gather(*(call(caller) for caller in "aaabbb"))
-        return "".join(order)
-
+@virtually
+async def test_with_one_turn_callers_take_it_in_turn() -> None:
+    limit, order = CallLimit("reads", 100, 1), list[str]()
+    await asyncio.gather(*(take_turn(limit, caller, order) for caller in "aaabbb"))
     # The first has it before anybody else asks.
-    assert asyncio.run(main()) == "aababb"
+    assert "".join(order) == "aababb"
 
 
-def test_a_turn_that_does_not_come_in_time_and_one_that_is_given_up_are_lost_to_nobody() -> None:
-    async def main() -> None:
-        limit = CallLimit("reads", 100, 1, wait_s=0.01)
-        held = await limit.turn("a")
-        with pytest.raises(CallError, match="no turn came in time"):
-            await limit.turn("a")
-        waiting = asyncio.create_task(limit.turn("b"))
-        await asyncio.sleep(0)
-        # It has its turn already, and does not know yet.
-        held.release()
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        (await limit.turn("c")).release()
-
-    asyncio.run(main())
-
-
-class _Rpc:
-    def __init__(self, peer: str) -> None:
-        self._peer = peer
-
-    def peer(self) -> str:
-        return self._peer
+@virtually
+async def test_a_turn_that_does_not_come_in_time_and_one_that_is_given_up_are_lost_to_nobody() -> None:
+    limit = CallLimit("reads", 100, 1, wait_s=60)
+    held = await limit.turn("a")
+    with pytest.raises(CallError, match="no turn came in time"):
+        await limit.turn("a")
+    waiting = asyncio.create_task(limit.turn("b"))
+    await asyncio.sleep(0)
+    # It has its turn already, and does not know yet.
+    held.close()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    (await limit.turn("c")).close()
 
 
 @pytest.mark.parametrize(
@@ -130,13 +111,11 @@ class _Rpc:
     ],
 )
 def test_the_caller_is_the_address_without_its_port(peer: str, caller: str) -> None:
-    assert caller_of(_Rpc(peer)) == caller
+    assert caller_of(peer) == caller
 
 
-def test_the_caller_is_the_principal_where_it_is_known() -> None:
-    async def main() -> str:
-        set_principal(Principal("ci", Role.READER))
-        return caller_of(_Rpc("ipv4:10.0.0.1:4242"))
-
-    assert asyncio.run(main()) == "ci"
+@virtually
+async def test_the_caller_is_the_principal_where_it_is_known() -> None:
+    set_principal(Principal("ci", Role.READER))
+    assert caller_of("ipv4:10.0.0.1:4242") == "ci"
     assert ANONYMOUS.name != "ci"

@@ -1,157 +1,222 @@
-"""What a backlog of packages costs, and how much of the loop it takes."""
+"""What becomes of packages between calls and broker: the life of each, order, slices, and what calls are given."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from typing import cast
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from provgate_broker.amqp.connection import AmqpParameters
-from provgate_broker.publish.publisher import Message
-from provgate_broker.topology.policy import Exchange
-from provgate_gateway.metrics import GatewayMetrics
-from provgate_gateway.publish import dispatcher as module
-from provgate_gateway.publish.dispatcher import Dispatcher
-from provgate_gateway.write.splitting import Package
-from tests.unit.gateway.test_ledger import Owner
+from provgate_broker.amqp.connection import NOT_FOUND
+from provgate_broker.errors import ConnectionLostError
+from provgate_broker.topology.declaration import QueueState
+from provgate_broker.wire.package import Nack
+from provgate_gateway.publish.ledger import BrokerRefused
+from tests.support.async_tests import on_loop, settle, virtually
+from tests.support.fake_broker import FakeBroker, FakeOwner, package_of
 
-PACKAGE = Package(Exchange.CONTENT, "content_add.unknown.0", b"", 1)
+PACKAGE = package_of()
 SLICE = 500
 LONG_COUNT = 200_000
+MIB = 1024 * 1024
 
 
-class FakePublisher:
-    """Takes messages once it is told to, and keeps their tokens."""
-
-    connected = blocked = ready = False
-    last_loss = None
-
-    def __init__(self, _parameters: AmqpParameters, _name: str, _listener: object) -> None:
-        self.tokens: list[str] = []
-
-    def publish(self, message: Message) -> None:
-        self.tokens.append(message.token)
+async def published(broker: FakeBroker, count: int) -> None:
+    async with asyncio.timeout(120):
+        while len(broker.publisher.published) < count:  # noqa: ASYNC110 - each turn of the loop is a slice
+            await asyncio.sleep(0)
 
 
-class FakeReplies:
-    queue = "amq.gen-replies"
-    queue_state = None
-
-    def __init__(self, _parameters: AmqpParameters, _name: str, _listener: object) -> None:
-        pass
-
-
-class Bench:
-    """A dispatcher whose publisher takes nothing yet."""
-
-    def __init__(self) -> None:
-        parameters = AmqpParameters("amqp://localhost", 10)
-        self.dispatcher = Dispatcher(parameters, "test", GatewayMetrics(CollectorRegistry()))
-        self.publisher = cast("FakePublisher", self.dispatcher._publisher)
-        self.owner = Owner()
-
-    def submit(self, count: int) -> None:
-        self.dispatcher.submit([PACKAGE] * count, self.owner)
-
-    def open(self) -> None:
-        self.publisher.ready = True
-        self.dispatcher.publisher_ready()
-
-    async def published(self, count: int) -> None:
-        async with asyncio.timeout(120):
-            while len(self.publisher.tokens) < count:  # noqa: ASYNC110 - each turn of the loop is a slice
-                await asyncio.sleep(0)
+@virtually
+async def test_a_package_waits_is_published_confirmed_and_acked() -> None:
+    broker, owner = FakeBroker(), FakeOwner()
+    broker.dispatcher.submit([PACKAGE], owner)
+    assert broker.tokens == []
+    broker.connect()
+    (token,) = broker.tokens
+    broker.dispatcher.confirmed(token)
+    assert owner.happened == ["Published"]
+    for _ in range(2):
+        broker.dispatcher.replied(token, 1)
+        broker.dispatcher.confirmed(token)
+    assert owner.happened == ["Published", "Acked"]
+    broker.lose_publisher()
+    broker.connect()
+    assert broker.tokens == [token]
+    sample = broker.registry.get_sample_value
+    for name in ("published", "confirmed", "acked"):
+        assert sample(f"provgate_gateway_entries_{name}_total", {"method": "content_add"}) == 1
+    for name in ("confirm", "ack"):
+        assert sample(f"provgate_gateway_publish_to_{name}_seconds_count", {"method": "content_add"}) == 1
 
 
-@pytest.fixture(autouse=True)
-def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Publisher", FakePublisher)
-    monkeypatch.setattr(module, "ReplyConsumer", FakeReplies)
+@virtually
+async def test_what_is_not_confirmed_is_published_again_after_the_publisher_is_lost() -> None:
+    broker, owner = FakeBroker(), FakeOwner()
+    broker.connect()
+    broker.dispatcher.submit([PACKAGE, PACKAGE], owner)
+    confirmed, lost = broker.tokens
+    broker.dispatcher.confirmed(confirmed)
+    broker.lose_publisher()
+    broker.connect()
+    (again,) = broker.tokens[2:]
+    assert again != lost
+    # The first publication may have reached the broker all the same.
+    for token in (lost, again, confirmed):
+        broker.dispatcher.replied(token, 1)
+    assert sorted(owner.happened) == ["Acked", "Acked", "Published", "Published"]
 
 
-def run(test: Callable[[Bench], Awaitable[None]]) -> None:
-    async def with_bench() -> None:
-        await test(Bench())
+@virtually
+async def test_what_is_not_acked_is_published_again_after_the_reply_queue_is_lost() -> None:
+    broker, owner = FakeBroker(), FakeOwner()
+    broker.connect()
+    broker.dispatcher.submit([PACKAGE, PACKAGE], owner)
+    acked, unacked = broker.tokens
+    for token in (acked, unacked):
+        broker.dispatcher.confirmed(token)
+    broker.dispatcher.replied(acked, 1)
+    broker.lose_reply_queue()
+    assert broker.changes == [True, False]
+    broker.renew_reply_queue()
+    (again,) = broker.publisher.published[2:]
+    assert again.reply_to == "amq.gen-other-replies"
+    broker.dispatcher.replied(again.token, 1)
+    assert owner.happened == ["Published", "Published", "Acked", "Acked"]
 
-    asyncio.run(with_bench())
+
+@virtually
+async def test_a_package_that_a_worker_refuses_or_that_has_no_queue_fails_its_call() -> None:
+    broker, refused, returned = FakeBroker(), FakeOwner(), FakeOwner()
+    broker.connect()
+    for owner in (refused, returned):
+        broker.dispatcher.submit([PACKAGE], owner)
+    first, second = broker.tokens
+    broker.dispatcher.replied(first, Nack("malformed", "not a package", 3))
+    broker.dispatcher.returned(second, "content", PACKAGE.routing_key)
+    # The broker confirms what it returns.
+    broker.dispatcher.confirmed(second)
+    assert (refused.happened, returned.happened) == (["Refused"], ["Returned"])
 
 
-async def cost_s(waiting_count: int) -> float:
-    """Returns the CPU time that a package takes from a backlog to the publisher."""
-    bench = Bench()
-    bench.submit(waiting_count)
-    began = time.thread_time()
-    bench.open()
-    await bench.published(waiting_count)
-    return (time.thread_time() - began) / waiting_count
+@virtually
+async def test_a_package_of_a_missing_exchange_fails_its_call_and_is_not_published_again() -> None:
+    broker, owner = FakeBroker(), FakeOwner()
+    broker.connect()
+    broker.dispatcher.submit([PACKAGE], owner)
+    loss = ConnectionLostError("NOT_FOUND - no exchange 'content' in vhost '/'", reply_code=NOT_FOUND)
+    broker.lose_publisher(loss)
+    broker.connect()
+    assert owner.happened == ["Returned"]
+    assert len(broker.tokens) == 1
 
 
-def test_a_package_of_a_long_backlog_costs_what_one_of_a_short_backlog_does() -> None:
-    async def costs_s() -> tuple[float, float]:
-        short_s = min([await cost_s(100) for _ in range(50)])
-        return short_s, await cost_s(LONG_COUNT)
+@pytest.mark.parametrize(
+    ("answer", "queue_max_bytes", "is_full"),
+    [
+        (QueueState(105, 0), MIB, True),
+        (QueueState(84, 0), MIB, True),
+        (QueueState(20, 0), MIB, False),
+        (QueueState(0, 0), MIB, False),
+        (None, MIB, False),
+        (QueueState(10**6, 0), None, False),
+        (ConnectionLostError("lost"), MIB, False),
+        (TimeoutError(), MIB, False),
+    ],
+)
+@virtually
+async def test_a_refusal_of_the_broker_is_explained_by_what_is_in_the_queue(
+    answer: QueueState | Exception | None, queue_max_bytes: int | None, is_full: bool
+) -> None:
+    broker, first, second, gone = FakeBroker(queue_max_bytes=queue_max_bytes), FakeOwner(), FakeOwner(), FakeOwner()
+    broker.replies.queue_answer = answer
+    broker.connect()
+    running = asyncio.create_task(broker.dispatcher.run())
+    for owner in (first, second, gone):
+        broker.dispatcher.submit([package_of(body=b"x" * 10_000)] * 50, owner)
+    for token in broker.tokens:
+        broker.dispatcher.nacked(token)
+    broker.dispatcher.drop(gone)
+    await settle()
+    # However many are refused, the broker is asked once, and a call fails once.
+    assert len(broker.replies.asked) == (queue_max_bytes is not None)
+    for owner in (first, second):
+        (event,) = owner.events
+        assert isinstance(event, BrokerRefused)
+        assert event.queue_is_full is is_full
+    assert gone.events == []
+    running.cancel()
 
-    short_s, long_s = asyncio.run(costs_s())
+
+@virtually
+async def test_packages_go_out_in_the_order_in_which_they_came_and_dropped_ones_do_not() -> None:
+    broker, owner, gone = FakeBroker(), FakeOwner(), FakeOwner()
+    for each in (owner, gone, owner):
+        broker.dispatcher.submit([package_of(body=b"%d" % number) for number in range(SLICE)], each)
+    broker.dispatcher.drop(gone)
+    broker.connect()
+    await published(broker, 2 * SLICE)
+    await settle()
+    assert [int(message.body) for message in broker.publisher.published] == [*range(SLICE), *range(SLICE)]
+    for token in broker.tokens:
+        broker.dispatcher.replied(token, 1)
+    assert (owner.happened.count("Acked"), gone.events) == (2 * SLICE, [])
+
+
+@virtually
+async def test_a_change_is_reported_only_when_the_broker_becomes_reachable_or_stops_being_so() -> None:
+    broker = FakeBroker()
+    # A publisher reports that it is ready whenever it has caught up: many times a second, under load.
+    for _ in range(100):
+        broker.connect()
+    broker.publisher.is_blocked = True
+    broker.dispatcher.publisher_blocked()
+    broker.lose_publisher()
+    assert broker.changes == [True, False]
+
+
+@virtually
+async def test_nothing_is_published_while_the_broker_blocks() -> None:
+    broker = FakeBroker()
+    broker.connect()
+    broker.publisher.is_blocked = True
+    broker.dispatcher.publisher_blocked()
+    broker.dispatcher.submit([PACKAGE], FakeOwner())
+    await settle()
+    assert (broker.tokens, broker.dispatcher.blocked) == ([], True)
+    broker.publisher.is_blocked = False
+    broker.dispatcher.publisher_ready()
+    assert len(broker.tokens) == 1
+
+
+@on_loop
+async def test_a_package_of_a_long_backlog_costs_what_one_of_a_short_backlog_does() -> None:
+    async def cost_s(waiting_count: int) -> float:
+        """Returns the CPU time that a package takes from a backlog to the publisher."""
+        broker = FakeBroker()
+        broker.dispatcher.submit([PACKAGE] * waiting_count, FakeOwner())
+        began = time.thread_time()
+        broker.connect()
+        await published(broker, waiting_count)
+        return (time.thread_time() - began) / waiting_count
+
+    short_s = min([await cost_s(100) for _ in range(50)])
+    long_s = await cost_s(LONG_COUNT)
     # Little more than 1 where the cost is linear: caches and the garbage collector make the difference.
     ratio = long_s / short_s
     assert ratio < 4, f"{long_s * 1e6:.1f} µs each of {LONG_COUNT}, {short_s * 1e6:.1f} µs each of 100: {ratio:.1f}"
 
 
-def test_the_loop_is_given_back_after_a_slice_whatever_is_submitted_meanwhile() -> None:
-    async def test(bench: Bench) -> None:
-        bench.submit(20 * SLICE)
-        bench.open()
-        counts = [len(bench.publisher.tokens)]
-        while counts[-1] < 20 * SLICE + len(counts) - 1:
-            bench.submit(1)
-            await asyncio.sleep(0)
-            counts.append(len(bench.publisher.tokens))
-        slices = [after - before for before, after in pairwise(counts)]
-        assert max(slices) <= SLICE, slices
-
-    run(test)
-
-
-def test_packages_go_out_in_the_order_in_which_they_came_and_dropped_ones_do_not() -> None:
-    async def test(bench: Bench) -> None:
-        gone = Owner()
-        bench.submit(SLICE)
-        bench.dispatcher.submit([PACKAGE] * SLICE, gone)
-        bench.submit(SLICE)
-        bench.dispatcher.drop(gone)
-        bench.open()
-        await bench.published(2 * SLICE)
-        for token in bench.publisher.tokens:
-            bench.dispatcher.replied(token, 1)
-        assert (bench.owner.acked_count, gone.acked_count) == (2 * SLICE, 0)
-        assert len(bench.publisher.tokens) == 2 * SLICE
-
-    run(test)
-
-
-def test_only_a_broker_that_becomes_reachable_or_stops_being_so_is_told_of() -> None:
-    async def main() -> None:
-        told: list[bool] = []
-        parameters = AmqpParameters("amqp://localhost", 10)
-        dispatcher = Dispatcher(
-            parameters,
-            "test",
-            GatewayMetrics(CollectorRegistry()),
-            on_change=lambda: told.append(dispatcher.connected),
-        )
-        publisher = cast("FakePublisher", dispatcher._publisher)
-        publisher.connected = publisher.ready = True
-        # A publisher says that it is ready whenever it has caught up: many times a second, under load.
-        for _ in range(100):
-            dispatcher.publisher_ready()
-        dispatcher.publisher_blocked()
-        publisher.connected = publisher.ready = False
-        dispatcher.publisher_lost()
-        assert told == [True, False]
-
-    asyncio.run(main())
+@on_loop
+async def test_the_loop_is_given_back_after_a_slice_whatever_is_submitted_meanwhile() -> None:
+    broker, owner = FakeBroker(), FakeOwner()
+    broker.dispatcher.submit([PACKAGE] * 20 * SLICE, owner)
+    broker.connect()
+    counts = [len(broker.tokens)]
+    while counts[-1] < 20 * SLICE + len(counts) - 1:
+        broker.dispatcher.submit([PACKAGE], owner)
+        await asyncio.sleep(0)
+        counts.append(len(broker.tokens))
+    slices = [after - before for before, after in pairwise(counts)]
+    assert max(slices) <= SLICE, slices

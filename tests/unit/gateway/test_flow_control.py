@@ -1,44 +1,31 @@
-"""Bounds on what is not acked."""
+"""Bounds on what writes have unacked: of a call, of its caller, of all."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provgate_gateway.write.flow_control import (
-    MESSAGE_MAX_BYTES,
-    CrowdedError,
-    EntryRate,
-    FlowControl,
-    Load,
-    Quota,
-    QuotaError,
-)
+from provgate_gateway.write.flow_control import EntryRate, FlowControl, Load, Quota, QuotaError
+from provgate_gateway.write.memory_budget import MESSAGE_MAX_BYTES
+from tests.support.async_tests import settle, virtually
+
+UNIT = 64 * 1024
+# What `MessageMemory.reserve` adds to a message's own size.
+PACKAGES_BYTES = 16 * 1024
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        await test()
-
-    asyncio.run(main())
-
-
-async def _settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
+def load(entry_count: int, units: int = 0) -> Load:
+    return Load(entry_count, units * UNIT)
 
 
 class Call:
     """A call that asks for one admission after the other, as a reader does."""
 
     def __init__(self, flow_control: FlowControl, quota: Quota | None = None) -> None:
-        self.flow_control = flow_control
         self.share = flow_control.share("" if quota is None else f"with quota {id(quota)}", quota)
         self.admitted: list[Load] = []
         self._task: asyncio.Task[None] | None = None
@@ -47,19 +34,19 @@ class Call:
     def waits(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    async def ask(self, entry_count: int, size_bytes: int = 0) -> None:
+    async def ask(self, entry_count: int, units: int = 0) -> None:
         async def admit() -> None:
-            load = Load(entry_count, size_bytes)
-            await self.flow_control.reserve(self.share, size_bytes)
-            await self.share.admit(load)
-            self.admitted.append(load)
+            # The growth at which a message of the largest size takes these bytes.
+            await self.share.memory.reserve((units * UNIT - PACKAGES_BYTES) / MESSAGE_MAX_BYTES)
+            await self.share.admit(load(entry_count, units))
+            self.admitted.append(load(entry_count, units))
 
         self._task = asyncio.create_task(admit())
-        await _settle()
+        await settle()
 
     async def ack(self) -> None:
         self.share.release(self.admitted.pop(0))
-        await _settle()
+        await settle()
 
     async def cancel(self) -> None:
         """As a write ends: its reader is cancelled and its share closed in one go."""
@@ -70,10 +57,10 @@ class Call:
             with suppress(asyncio.CancelledError):
                 await self._task
         self.admitted.clear()
-        await _settle()
+        await settle()
 
 
-BOUNDS = st.builds(Load, st.integers(1, 20), st.integers(1, 200))
+BOUNDS = st.builds(load, st.integers(1, 20), st.integers(1, 200))
 
 
 @settings(max_examples=300, deadline=None)
@@ -88,437 +75,256 @@ BOUNDS = st.builds(Load, st.integers(1, 20), st.integers(1, 200))
         max_size=40,
     ),
 )
-def test_nothing_goes_beyond_the_bounds_and_nothing_gets_stuck(
+@virtually
+async def test_nothing_goes_beyond_the_bounds_and_nothing_gets_stuck(
     bounds: tuple[Load, Load], steps: list[tuple[str, int, int, int]]
 ) -> None:
     per_call, total = bounds
-
-    async def test() -> None:
-        flow_control = FlowControl(per_call, total)
-        calls = [Call(flow_control) for _ in range(5)]
-        for action, number, entry_count, size_bytes in steps:
-            call = calls[number]
-            if action == "ask" and not call.waits:
-                await call.ask(entry_count, size_bytes if entry_count else 0)
-            elif action == "ack" and call.admitted:
+    flow_control = FlowControl(per_call, total)
+    calls = [Call(flow_control) for _ in range(5)]
+    for action, number, entry_count, units in steps:
+        call = calls[number]
+        if action == "ask" and not call.waits:
+            await call.ask(entry_count, units if entry_count else 0)
+        elif action == "ack" and call.admitted:
+            await call.ack()
+        elif action == "cancel":
+            await call.cancel()
+            calls[number] = Call(flow_control)
+        for call in calls:
+            _check_unacked(call.share.unacked, per_call, call.admitted)
+        _check_unacked(flow_control.unacked, total, [each for call in calls for each in call.admitted])
+    while any(call.admitted for call in calls):
+        for call in calls:
+            if call.admitted:
                 await call.ack()
-            elif action == "cancel":
-                await call.cancel()
-                calls[number] = Call(flow_control)
-            for call in calls:
-                _check_within(call.share.in_hand, per_call, call.admitted)
-                assert call.share.in_hand == _sum(call.admitted)
-            _check_within(flow_control.in_hand, total, [load for call in calls for load in call.admitted])
-            assert flow_control.in_hand == _sum([load for call in calls for load in call.admitted])
-        while any(call.admitted for call in calls):
-            for call in calls:
-                if call.admitted:
-                    await call.ack()
-        assert not any(call.waits for call in calls)
-        assert flow_control.in_hand == Load()
-
-    run(test)
-
-
-def _sum(loads: list[Load]) -> Load:
-    return Load(sum(load.entry_count for load in loads), sum(load.size_bytes for load in loads))
-
-
-def _check_within(in_hand: Load, bound: Load, loads: list[Load]) -> None:
-    alone = sum(load.entry_count > 0 for load in loads) <= 1
-    assert alone or (in_hand.entry_count <= bound.entry_count and in_hand.size_bytes <= bound.size_bytes)
-
-
-@pytest.mark.parametrize("too_large", [Load(11, 1), Load(1, 101)])
-def test_a_message_larger_than_the_bounds_is_admitted_alone(too_large: Load) -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        small, large, later = Call(flow_control), Call(flow_control), Call(flow_control)
-        await small.ask(1, 1)
-        await large.ask(too_large.entry_count, too_large.size_bytes)
-        await later.ask(1, 1)
-        assert large.waits
-        assert later.waits
-        await small.ack()
-        assert large.admitted
-        assert later.waits
-        await large.ack()
-        assert later.admitted
-
-    run(test)
-
-
-def test_what_waits_is_within_the_bound_too() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        holder, first, second = (Call(flow_control) for _ in range(3))
-        await holder.ask(10, 40)
-        await first.ask(1, 50)
-        await second.ask(1, 20)
-        # The first is read and waits for the entries of the holder, the second is not even read.
-        assert (first.share.waiting_bytes, second.share.waiting_bytes) == (50, 0)
-        assert flow_control.waiting_bytes == 50
-        await holder.ack()
-        assert first.admitted
-        assert second.admitted
-        assert flow_control.waiting_bytes == 0
-
-    run(test)
-
-
-def test_a_message_that_grows_over_what_is_free_is_refused() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        holder, other = Call(flow_control), flow_control.share()
-        await holder.ask(1, 50)
-        await flow_control.reserve(other, 40)
-        with pytest.raises(CrowdedError):
-            await other.admit(Load(1, 51))
-        other.close()
-        assert flow_control.waiting_bytes == 0
-
-    run(test)
-
-
-async def _never() -> bytes:
-    return await asyncio.Future()
-
-
-def test_a_call_that_sends_nothing_makes_way_when_others_wait_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provgate_gateway.write.flow_control._NEXT_MESSAGE_S", 0.0)
-
-    async def message() -> bytes:
-        return b"message"
-
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        idle, other = flow_control.share(), flow_control.share()
-        reading = asyncio.create_task(idle.next_message(_never, 1.0))
-        await _settle()
-        assert not reading.done()
-        assert await other.next_message(message, 1.0) == b"message"
-        with pytest.raises(CrowdedError):
-            await reading
-        # What the message takes, and no more of what was reserved for one.
-        assert 0 < flow_control.waiting_bytes < MESSAGE_MAX_BYTES // 100
-
-    run(test)
-
-
-def test_the_end_of_a_call_holds_nothing() -> None:
-    async def end() -> object:
-        return grpc.aio.EOF
-
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        assert await flow_control.share().next_message(end, 1.0) is None
-        assert flow_control.waiting_bytes == 0
-
-    run(test)
-
-
-def test_calls_are_admitted_in_the_order_in_which_they_ask() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        holder, *calls = (Call(flow_control) for _ in range(5))
-        await holder.ask(10)
-        for call, entry_count in zip(calls, (6, 5, 1, 4), strict=True):
-            await call.ask(entry_count)
-        await holder.ack()
-        # The last would fit beside the first, but those in between came earlier.
-        assert [bool(call.admitted) for call in calls] == [True, False, False, False]
-        await calls[0].ack()
-        assert [call.waits for call in calls] == [False, False, False, False]
-
-    run(test)
-
-
-def test_a_call_at_its_own_bound_does_not_hold_others_up() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(100, 1000))
-        greedy, modest = Call(flow_control), Call(flow_control)
-        await greedy.ask(8)
-        await greedy.ask(8)
-        assert greedy.share.waiting
-        await modest.ask(8)
-        assert modest.admitted
-        await greedy.ack()
-        assert not greedy.share.waiting
-
-    run(test)
-
-
-def test_a_call_that_is_cancelled_while_it_waits_at_its_own_bound_lets_the_others_go_on() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(20, 200))
-        gone, holder, waiting = (Call(flow_control) for _ in range(3))
-        await gone.ask(8)
-        await gone.ask(8)
-        await holder.ask(10)
-        await waiting.ask(9)
-        assert waiting.waits
-        await gone.cancel()
-        assert waiting.admitted
-        assert flow_control.in_hand == Load(19)
-
-    run(test)
-
-
-def test_a_call_that_is_cancelled_at_the_head_of_the_queue_lets_the_next_one_in() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        holder, gone, waiting = (Call(flow_control) for _ in range(3))
-        await holder.ask(5)
-        await gone.ask(8)
-        await waiting.ask(2)
-        await gone.cancel()
-        assert waiting.admitted
-
-    run(test)
-
-
-def test_a_call_that_is_cancelled_in_the_moment_of_its_admission_gives_it_back() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        holder, gone = Call(flow_control), Call(flow_control)
-        await holder.ask(10)
-        await gone.ask(10)
-        holder.share.release(holder.admitted.pop())
-        await gone.cancel()
-        assert not gone.waits
-        assert flow_control.in_hand == Load()
-
-    run(test)
-
-
-def test_a_task_that_is_cancelled_without_its_share_being_closed_gives_its_admission_back() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(10, 100))
-        holder, share = Call(flow_control), flow_control.share()
-        await holder.ask(1)
-        admission = asyncio.create_task(share.admit(Load(10)))
-        await _settle()
-        holder.share.release(holder.admitted.pop())
-        assert flow_control.in_hand == Load(10)
-        admission.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await admission
-        assert flow_control.in_hand == share.in_hand == Load()
-
-    run(test)
-
-
-def test_close_gives_everything_back_once() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10, 100), Load(20, 200))
-        call, other = Call(flow_control), Call(flow_control)
-        await call.ask(3, 30)
-        await call.ask(4, 40)
-        await other.ask(5, 50)
-        call.share.close()
-        call.share.close()
-        call.share.release(Load(3, 30))
-        assert flow_control.in_hand == Load(5, 50)
-        assert call.share.in_hand == Load()
-
-    run(test)
-
-
-def test_the_first_message_of_a_call_is_refused_where_others_of_its_caller_leave_no_room() -> None:
-    async def test() -> None:
-        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
-        holder, other = Call(flow_control, quota), Call(flow_control)
-        await holder.ask(8)
-        with pytest.raises(QuotaError) as raised:
-            await flow_control.share(quota=quota).admit(Load(3))
-        assert raised.value.retry_delay_s == 1
-        await flow_control.share(quota=quota).admit(Load(2))
-        await other.ask(50)
-        assert other.admitted
-
-    run(test)
-
-
-def test_a_call_that_has_begun_waits_for_room_and_is_never_refused() -> None:
-    async def test() -> None:
-        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
-        calls = [Call(flow_control, quota) for _ in range(3)]
-        for call in calls:
-            await call.ask(3)
-        for call in calls:
-            await call.ask(8)
-        assert all(call.waits for call in calls)
-        # What each has in hand is acked whatever waits, so that each has its turn.
-        for call in calls:
-            await call.ack()
-        for call in calls:
-            assert call.admitted
-            await call.ack()
-        assert quota.in_hand == flow_control.in_hand == Load()
-
-    run(test)
-
-
-def test_those_of_one_caller_wait_behind_its_large_message_and_others_do_not() -> None:
-    async def test() -> None:
-        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
-        holder, large, small = (Call(flow_control, quota) for _ in range(3))
-        other = Call(flow_control)
-        for call in (holder, large, small):
-            await call.ask(1)
-        await large.ask(20)
-        await small.ask(1)
-        await other.ask(1)
-        assert large.waits
-        assert small.waits
-        assert other.admitted
-        for call in (holder, small, large):
-            await call.ack()
-        assert large.admitted
-        assert small.waits
-        await large.ack()
-        assert small.admitted
-
-    run(test)
-
-
-def test_a_call_that_ends_gives_its_part_of_the_quota_back() -> None:
-    async def test() -> None:
-        flow_control, quota = FlowControl(Load(100, 1000), Load(1000, 10_000)), Quota(Load(10, 1000))
-        gone, waiting = Call(flow_control, quota), Call(flow_control, quota)
-        await waiting.ask(1)
-        await gone.ask(9)
-        await waiting.ask(5)
-        assert waiting.waits
-        await gone.cancel()
-        assert len(waiting.admitted) == 2
-        assert quota.in_hand == Load(6)
-
-    run(test)
-
-
-def test_one_caller_alone_does_not_fill_what_others_wait_in() -> None:
-    async def test() -> None:
-        flow_control = FlowControl(Load(10_000, 10_000), Load(10_000, 100))
-        quota = Quota(Load(1, 10_000))
-        holder, waiting, late, other = (Call(flow_control, each) for each in (quota, quota, quota, None))
-        for call in (waiting, late):
-            await call.ask(0)
-        await holder.ask(1)
-        await waiting.ask(1, 25)
-        await late.ask(1, 1)
-        await other.ask(1, 75)
-        # The late one is not read, and does not hold up the other, who comes after it.
-        assert quota.waiting_bytes == 25
-        assert late.share.waiting_bytes == 0
-        assert not other.waits
-        await waiting.cancel()
-        assert quota.waiting_bytes == late.share.waiting_bytes == 1
-
-    run(test)
-
-
-def test_a_call_that_has_begun_waits_for_its_turn_and_others_may_not_begin() -> None:
-    async def test() -> None:
-        clock = [0.0]
-        rate = EntryRate(100, lambda: clock[0])
-        flow_control = FlowControl(Load(10_000, 1000), Load(10_000, 100))
-        quota = Quota(Load(10_000, 1000), rate, turn_max_s=5)
-        call, other = Call(flow_control, quota), Call(flow_control)
-        await call.ask(1000, 1)
-        await call.ask(1, 25)
-        assert call.waits
-        assert call.share.turn_at > 0
-        with pytest.raises(QuotaError) as raised:
-            await flow_control.share(quota=quota).admit(Load(1))
-        assert raised.value.retry_delay_s == 9.01
-        # What waits for its turn is held in memory as well.
-        assert flow_control.waiting_bytes == 25
-        await other.ask(1, 75)
-        assert other.waits
-        await call.cancel()
-        assert rate.wait_s() == 9
-        assert call.share.turn_at == 0
-        assert other.admitted
-        assert flow_control.in_hand == Load(1, 75)
-        clock[0] = 4
-        begun = flow_control.share(quota=quota)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0):
-                await begun.admit(Load(1))
-
-    run(test)
-
-
-def test_calls_that_send_nothing_do_not_keep_those_of_another_caller_from_being_read() -> None:
-    async def main() -> None:
-        message_bytes = MESSAGE_MAX_BYTES
-        flow_control = FlowControl(Load(1000, 1000 * message_bytes), Load(1000, 16 * message_bytes))
-
-        async def never() -> object:
-            return await asyncio.Event().wait()
-
-        async def message() -> object:
-            return b"message"
-
-        idle = [asyncio.create_task(flow_control.share("idle").next_message(never, 1.0)) for _ in range(100)]
-        await asyncio.sleep(0)
-        # Three quarters of the bytes.
-        assert flow_control.waiting_bytes // message_bytes == 12
-        assert await flow_control.share("other").next_message(message, 1.0) == b"message"
-        for task in idle:
-            task.cancel()
-        await asyncio.gather(*idle, return_exceptions=True)
-        assert not flow_control._readers
-
-    asyncio.run(main())
-
-
-def test_a_slow_call_is_not_ended_for_calls_of_a_caller_that_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provgate_gateway.write.flow_control._NEXT_MESSAGE_S", 0.0)
-
-    async def main() -> None:
-        flow_control = FlowControl(Load(1000, 1000 * MESSAGE_MAX_BYTES), Load(1000, 16 * MESSAGE_MAX_BYTES))
-
-        async def never() -> object:
-            return await asyncio.Event().wait()
-
-        slow = asyncio.create_task(flow_control.share("slow").next_message(never, 1.0))
-        await asyncio.sleep(0)
-        many = [asyncio.create_task(flow_control.share("many").next_message(never, 1.0)) for _ in range(100)]
-        # Those of the other caller end, one after the other, until none of them waits.
-        ended, _ = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
-        assert all(isinstance(task.exception(), CrowdedError) for task in ended)
-        assert not slow.done()
-        for task in (slow, *many):
-            task.cancel()
-        await asyncio.gather(slow, *many, return_exceptions=True)
-
-    asyncio.run(main())
-
-
-def test_callers_that_hold_equally_little_are_read_in_turn() -> None:
-    async def main() -> None:
-        # There is room for one message at a time, as there is while workers are slower than all who write.
-        flow_control = FlowControl(Load(1000, 1000 * MESSAGE_MAX_BYTES), Load(1000, MESSAGE_MAX_BYTES))
-        order: list[str] = []
-
-        async def call(caller: str) -> None:
-            async def message() -> object:
-                order.append(caller)
-                return b"message"
-
-            share = flow_control.share(caller)
-            for _ in range(3):
-                assert await share.next_message(message, 1.0) == b"message"
-                await share.admit(Load(1, 7))
-                await asyncio.sleep(0)
-                share.release(Load(1, 7))
-
-        # However many calls each has, and whatever the names' hashes are.
-        callers = [f"caller {number}" for number in range(8)]
-        await asyncio.gather(*(call(caller) for caller in callers for _ in range(4)))
-        first_turns = [order.index(caller) for caller in callers]
-        assert max(first_turns) < 2 * len(callers), f"read first: {first_turns}"
-
-    asyncio.run(main())
+    assert not any(call.waits for call in calls)
+    assert flow_control.unacked == Load()
+
+
+def _check_unacked(unacked: Load, bound: Load, loads: list[Load]) -> None:
+    assert unacked == Load(sum(each.entry_count for each in loads), sum(each.size_bytes for each in loads))
+    alone = sum(each.entry_count > 0 for each in loads) <= 1
+    assert alone or (unacked.entry_count <= bound.entry_count and unacked.size_bytes <= bound.size_bytes)
+
+
+def calls_within(total: Load, count: int, per_call: Load | None = None) -> tuple[FlowControl, list[Call]]:
+    flow_control = FlowControl(per_call or load(10, 100), total)
+    return flow_control, [Call(flow_control) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("entry_count", "units"), [(11, 1), (1, 101)])
+@virtually
+async def test_a_message_larger_than_the_bounds_is_admitted_alone(entry_count: int, units: int) -> None:
+    _, (small, large, later) = calls_within(load(10, 100), 3)
+    await small.ask(1, 1)
+    await large.ask(entry_count, units)
+    await later.ask(1, 1)
+    assert (large.waits, later.waits) == (True, True)
+    await small.ack()
+    assert (large.waits, later.waits) == (False, True)
+    await large.ack()
+    assert later.admitted
+
+
+@virtually
+async def test_calls_are_admitted_in_the_order_in_which_they_ask() -> None:
+    _, (holder, *calls) = calls_within(load(10, 100), 5)
+    await holder.ask(10)
+    for call, entry_count in zip(calls, (6, 5, 1, 4), strict=True):
+        await call.ask(entry_count)
+    await holder.ack()
+    # The last would fit beside the first, but those in between came earlier.
+    assert [bool(call.admitted) for call in calls] == [True, False, False, False]
+    await calls[0].ack()
+    assert not any(call.waits for call in calls)
+
+
+@virtually
+async def test_a_call_at_its_own_bound_does_not_hold_others_up() -> None:
+    _, (greedy, modest) = calls_within(load(100, 1000), 2)
+    await greedy.ask(8)
+    await greedy.ask(8)
+    assert greedy.share.waiting
+    await modest.ask(8)
+    assert modest.admitted
+    await greedy.ack()
+    assert not greedy.share.waiting
+
+
+@pytest.mark.parametrize(("total", "gone_first", "holder_first", "waiting_asks"), [(20, 8, 10, 9), (10, 0, 5, 2)])
+@virtually
+async def test_a_call_that_is_cancelled_while_it_waits_lets_the_next_one_in(
+    total: int, gone_first: int, holder_first: int, waiting_asks: int
+) -> None:
+    # It waits at its own bound, or at the head of the queue.
+    _, (gone, holder, waiting) = calls_within(load(total, 200), 3)
+    if gone_first:
+        await gone.ask(gone_first)
+    await holder.ask(holder_first)
+    await gone.ask(8)
+    await waiting.ask(waiting_asks)
+    assert (gone.waits, waiting.waits) == (True, True)
+    await gone.cancel()
+    assert waiting.admitted
+
+
+@virtually
+async def test_a_call_that_is_cancelled_in_the_moment_of_its_admission_gives_it_back() -> None:
+    flow_control, (holder, gone) = calls_within(load(10, 100), 2)
+    await holder.ask(10)
+    await gone.ask(10)
+    holder.share.release(holder.admitted.pop())
+    await gone.cancel()
+    assert not gone.waits
+    assert flow_control.unacked == Load()
+
+
+@virtually
+async def test_a_task_that_is_cancelled_without_its_share_being_closed_gives_its_admission_back() -> None:
+    flow_control, (holder,) = calls_within(load(10, 100), 1)
+    share = flow_control.share()
+    await holder.ask(1)
+    admission = asyncio.create_task(share.admit(Load(10)))
+    await settle()
+    holder.share.release(holder.admitted.pop())
+    assert flow_control.unacked == Load(10)
+    admission.cancel()
+    await asyncio.wait([admission])
+    assert flow_control.unacked == share.unacked == Load()
+
+
+@virtually
+async def test_close_gives_everything_back_once() -> None:
+    flow_control, (call, other) = calls_within(load(20, 200), 2)
+    await call.ask(3, 30)
+    await call.ask(4, 40)
+    await other.ask(5, 50)
+    call.share.close()
+    call.share.close()
+    call.share.release(load(3, 30))
+    assert flow_control.unacked == load(5, 50)
+    assert call.share.unacked == Load()
+
+
+def calls_of_a_quota(count: int) -> tuple[FlowControl, Quota, list[Call]]:
+    """Returns calls that share a quota of ten entries, far below the other bounds."""
+    flow_control, quota = FlowControl(load(100, 1000), load(1000, 10_000)), Quota(load(10, 1000))
+    return flow_control, quota, [Call(flow_control, quota) for _ in range(count)]
+
+
+@virtually
+async def test_the_first_message_of_a_call_is_refused_if_it_does_not_fit_beside_the_others_of_its_caller() -> None:
+    flow_control, quota, (holder,) = calls_of_a_quota(1)
+    await holder.ask(8)
+    with pytest.raises(QuotaError) as raised:
+        await flow_control.share(quota=quota).admit(Load(3))
+    assert raised.value.retry_delay_s == 1
+    await flow_control.share(quota=quota).admit(Load(2))
+    other = Call(flow_control)
+    await other.ask(50)
+    assert other.admitted
+
+
+@virtually
+async def test_a_call_that_has_begun_waits_for_its_quota_and_is_never_refused() -> None:
+    flow_control, quota, calls = calls_of_a_quota(3)
+    for call in calls:
+        await call.ask(3)
+    for call in calls:
+        await call.ask(8)
+    assert all(call.waits for call in calls)
+    # What each has unacked is acked whatever waits, so that each is admitted.
+    for call in calls:
+        await call.ack()
+    for call in calls:
+        assert call.admitted
+        await call.ack()
+    assert quota.unacked == flow_control.unacked == Load()
+
+
+@virtually
+async def test_calls_of_one_caller_wait_behind_its_large_message_and_others_do_not() -> None:
+    flow_control, _, (holder, large, small) = calls_of_a_quota(3)
+    other = Call(flow_control)
+    for call in (holder, large, small):
+        await call.ask(1)
+    await large.ask(20)
+    await small.ask(1)
+    await other.ask(1)
+    assert (large.waits, small.waits, other.waits) == (True, True, False)
+    for call in (holder, small, large):
+        await call.ack()
+    assert (large.waits, small.waits) == (False, True)
+    await large.ack()
+    assert small.admitted
+
+
+@virtually
+async def test_a_call_that_ends_gives_its_part_of_the_quota_back() -> None:
+    _, quota, (gone, waiting) = calls_of_a_quota(2)
+    await waiting.ask(1)
+    await gone.ask(9)
+    await waiting.ask(5)
+    assert waiting.waits
+    await gone.cancel()
+    assert len(waiting.admitted) == 2
+    assert quota.unacked == Load(6)
+
+
+@virtually
+async def test_a_call_that_has_begun_waits_for_its_entry_rate_and_others_may_not_begin() -> None:
+    loop = asyncio.get_running_loop()
+    rate = EntryRate(100)
+    flow_control = FlowControl(load(10_000, 1000), load(10_000, 100))
+    quota = Quota(load(10_000, 1000), rate, 5)
+    call, other = Call(flow_control, quota), Call(flow_control)
+    await call.ask(1000, 1)
+    await call.ask(1, 25)
+    assert call.waits
+    assert call.share.rate_passes_at == 9
+    with pytest.raises(QuotaError) as raised:
+        await flow_control.share(quota=quota).admit(Load(1))
+    assert raised.value.retry_delay_s == 9.01
+    # What waits for the rate holds memory as well.
+    assert flow_control.waiting_bytes == 25 * UNIT
+    await other.ask(1, 75)
+    assert other.waits
+    await call.cancel()
+    assert rate.wait_s(loop.time()) == 9
+    assert call.share.rate_passes_at == 0
+    assert other.admitted
+    assert flow_control.unacked == load(1, 75)
+    await asyncio.sleep(4)
+    # It waits for five seconds, which the first message of a call may.
+    began_at = loop.time()
+    await flow_control.share(quota=quota).admit(Load(1))
+    assert loop.time() - began_at == pytest.approx(5)
+
+
+def test_a_message_of_any_size_passes_the_entry_rate_if_there_is_no_debt() -> None:
+    rate = EntryRate(100)
+    assert rate.add(1000, 0) == 0
+    assert [rate.wait_s(now) for now in (0, 8.5, 9)] == [9, 0.5, 0]
+    assert rate.add(1000, 9) == 0
+
+
+def test_messages_pass_the_entry_rate_in_order_and_one_that_gives_up_does_not_count() -> None:
+    rate = EntryRate(100)
+    assert [rate.add(200, 0) for _ in range(4)] == [0, 1, 3, 5]
+    rate.give_back(200)
+    assert rate.wait_s(0) == 5
+
+
+def test_an_entry_rate_allows_the_entries_of_one_second_at_once() -> None:
+    rate = EntryRate(100)
+    assert [rate.add(100, 60) for _ in range(3)] == [0, 0, 1]
+
+
+def test_over_time_no_more_than_the_entry_rate_passes() -> None:
+    rate, now, passed = EntryRate(100), 0.0, 0
+    for entry_count in range(1, 200):
+        now += rate.add(entry_count, now)
+        # Before this message: what was there at the start, and what came since.
+        assert passed <= 100 + now * 100 + 1e-6
+        passed += entry_count

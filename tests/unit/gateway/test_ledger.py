@@ -1,72 +1,31 @@
-"""Which packages are published and acked, whatever comes in whatever order."""
+"""Which packages wait, are published and are acked, whatever comes in whatever order."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from provgate_broker.topology.policy import Exchange
 from provgate_broker.wire.package import Nack
-from provgate_gateway.publish.ledger import Ledger, OpenPackage
+from provgate_gateway.publish.ledger import Acked, Ledger, PackageEvent, Published, Refused, Returned
 from provgate_gateway.write.splitting import Package
+from tests.support.fake_broker import FakeOwner, package_of
 
 NACK = Nack("malformed", "not a package", 3)
 
 
-class Owner:
-    """A call: counts what it is told."""
-
-    def __init__(self) -> None:
-        self.published_packages: list[Package] = []
-        self.acked_packages: list[Package] = []
-        self.nacks = 0
-
-    @property
-    def published_count(self) -> int:
-        return sum(package.entry_count for package in self.published_packages)
-
-    @property
-    def acked_count(self) -> int:
-        return sum(package.entry_count for package in self.acked_packages)
-
-    @property
-    def told(self) -> tuple[int, int, int]:
-        return len(self.published_packages), len(self.acked_packages), self.nacks
-
-    def published(self, package: Package) -> None:
-        self.published_packages.append(package)
-
-    def acked(self, package: Package) -> None:
-        self.acked_packages.append(package)
-
-    def refused(self, nack: Nack) -> None:
-        self.nacks += 1
-
-    def returned(self, package: Package) -> None:
-        raise NotImplementedError
-
-    def nacked(self, package: Package, *, queue_is_full: bool) -> None:
-        raise NotImplementedError
-
-
-def package_of(entry_count: int) -> Package:
-    return Package(Exchange.CONTENT, "content_add.unknown.0", b"", entry_count)
-
-
-@dataclass
+@dataclass(eq=False)
 class Model:
     """What is known of one package that was added."""
 
-    opened: OpenPackage
-    owner: Owner
-    entry_count: int
+    package: Package
+    owner: FakeOwner
     ids: list[str] = field(default_factory=list)
     sums: Counter[str] = field(default_factory=Counter)
     returned: set[str] = field(default_factory=set)
@@ -79,6 +38,9 @@ class Model:
     def open(self) -> bool:
         return not (self.acked or self.dropped)
 
+    def finds(self, id: str) -> bool:
+        return self.open and id not in self.returned
+
 
 class LedgerMachine(RuleBasedStateMachine):
     """Each reply counts for itself."""
@@ -87,138 +49,131 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        numbers = count()
-        self.ledger = Ledger(sum_replies=self.sum_replies, new_id=lambda: str(next(numbers)))
-        self.owners = [Owner() for _ in range(3)]
-        self.dropped_owners: dict[int, tuple[int, int, int]] = {}
+        self.ledger = Ledger(sum_replies=self.sum_replies)
+        self.owners = [FakeOwner() for _ in range(3)]
         self.models: list[Model] = []
+        # In the order in which they are to be published.
+        self.waiting: list[Model] = []
         self.by_id: dict[str, Model] = {}
-        self.nacks: Counter[int] = Counter()
 
-    @rule(owner=st.integers(0, 2), entry_count=st.integers(1, 5), published=st.booleans())
-    def add(self, owner: int, entry_count: int, published: bool) -> None:
-        if owner in self.dropped_owners:
+    @rule(owner=st.integers(0, 2), entry_counts=st.lists(st.integers(1, 5), max_size=3))
+    def add(self, owner: int, entry_counts: list[int]) -> None:
+        added = [Model(package_of(entry_count), self.owners[owner]) for entry_count in entry_counts]
+        self.ledger.add([model.package for model in added], self.owners[owner])
+        self.models += added
+        self.waiting += added
+
+    @rule()
+    def publish(self) -> None:
+        publication = self.ledger.next_publication(now=0)
+        if publication is None:
+            assert not self.waiting
             return
-        opened = self.ledger.add(package_of(entry_count), self.owners[owner])
-        self.models.append(Model(opened, self.owners[owner], entry_count))
-        if published:
-            self._publish(self.models[-1])
-
-    @precondition(lambda self: self.models)
-    @rule(data=st.data())
-    def publish_again(self, data: st.DataObject) -> None:
-        model = data.draw(st.sampled_from(self.models))
-        if model.open:
-            self._publish(model)
+        model = self.waiting.pop(0)
+        assert publication.package is model.package
+        assert publication.is_republication is bool(model.ids)
+        assert publication.correlation_id not in self.by_id
+        model.ids.append(publication.correlation_id)
+        model.confirmed = False
+        self.by_id[publication.correlation_id] = model
 
     @precondition(lambda self: self.by_id)
     @rule(data=st.data())
     def confirm(self, data: st.DataObject) -> None:
-        id = data.draw(st.sampled_from(sorted(self.by_id)))
-        self.ledger.confirm(id)
-        model = self.by_id[id]
-        if model.open and id not in model.returned:
+        id, model = self._draw(data)
+        happened = self.ledger.confirm(id, now=0)
+        assert _names(happened) == (["Published"] if model.finds(id) and not model.published else [])
+        self._check_of(happened, model)
+        if model.finds(id):
             model.published = True
             model.confirmed = model.confirmed or id == model.ids[-1]
 
     @precondition(lambda self: self.by_id)
-    @rule(data=st.data(), share=st.sampled_from(["none", "less", "all", "more"]))
-    def reply(self, data: st.DataObject, share: str) -> None:
-        id = data.draw(st.sampled_from(sorted(self.by_id)))
-        model = self.by_id[id]
-        number = {"none": 0, "less": model.entry_count - 1, "all": model.entry_count, "more": model.entry_count + 1}
-        self.ledger.reply(id, number[share])
-        if not model.open or id in model.returned:
+    @rule(data=st.data(), difference=st.sampled_from([None, -1, 0, 1]))
+    def reply(self, data: st.DataObject, difference: int | None) -> None:
+        id, model = self._draw(data)
+        entry_count = model.package.entry_count
+        count = 0 if difference is None else entry_count + difference
+        happened = self.ledger.reply(id, count, now=0)
+        self._check_of(happened, model)
+        if not model.finds(id):
+            assert happened == []
             return
-        model.sums[id] = model.sums[id] + number[share] if self.sum_replies else number[share]
-        if model.sums[id] >= model.entry_count:
-            model.published = model.acked = True
+        model.sums[id] = model.sums[id] + count if self.sum_replies else count
+        if model.sums[id] < entry_count:
+            assert happened == []
+            return
+        assert _names(happened) == (["Acked"] if model.published else ["Published", "Acked"])
+        model.published = model.acked = True
+        self._stop_waiting()
 
     @precondition(lambda self: self.by_id)
     @rule(data=st.data())
     def nack(self, data: st.DataObject) -> None:
-        id = data.draw(st.sampled_from(sorted(self.by_id)))
-        self.ledger.reply(id, NACK)
-        model = self.by_id[id]
-        if model.open and id not in model.returned:
-            self.nacks[self.owners.index(model.owner)] += 1
+        id, model = self._draw(data)
+        expected = [Refused(model.owner, model.package, NACK)] if model.finds(id) else []
+        assert self.ledger.reply(id, NACK, now=0) == expected
+
+    @precondition(lambda self: self.by_id)
+    @rule(data=st.data())
+    def refuse(self, data: st.DataObject) -> None:
+        id, model = self._draw(data)
+        happened = self.ledger.refuse_publication(id)
+        assert len(happened) == model.finds(id)
+        self._check_of(happened, model)
 
     @precondition(lambda self: self.by_id)
     @rule(data=st.data())
     def return_unroutable(self, data: st.DataObject) -> None:
-        id = data.draw(st.sampled_from(sorted(self.by_id)))
-        model = self.by_id[id]
-        expected = model.opened if model.open and id not in model.returned else None
-        assert self.ledger.take_returned(id) is expected
+        id, model = self._draw(data)
+        expected = [Returned(model.owner, model.package)] if model.finds(id) else []
+        assert self.ledger.return_publication(id) == expected
         model.returned.add(id)
 
-    @rule(share=st.integers(0, 9))
-    def what_nobody_sent(self, share: int) -> None:
-        self.ledger.confirm("unknown")
-        self.ledger.reply("unknown", share)
-        self.ledger.reply("unknown", NACK)
+    @rule(count=st.integers(0, 9))
+    def what_nobody_sent(self, count: int) -> None:
+        assert self.ledger.confirm("unknown", now=0) == []
+        assert self.ledger.reply("unknown", count, now=0) == self.ledger.reply("unknown", NACK, now=0) == []
 
     @rule(owner=st.integers(0, 2))
     def drop(self, owner: int) -> None:
-        dropped = self.ledger.drop(self.owners[owner])
-        models = [model for model in self.models if model.open and model.owner is self.owners[owner]]
-        assert sorted(map(id, dropped)) == sorted(id(model.opened) for model in models)
-        for model in models:
-            model.dropped = True
-        self.dropped_owners.setdefault(owner, self.owners[owner].told)
+        self.ledger.drop(self.owners[owner])
+        for model in self.models:
+            if model.owner is self.owners[owner] and not model.acked:
+                model.dropped = True
+        self._stop_waiting()
 
-    @rule()
-    def lose_the_publisher(self) -> None:
-        expected = [model for model in self.models if model.open and not model.confirmed]
-        assert list(self.ledger.unconfirmed()) == [model.opened for model in expected]
-        for model in expected:
-            self._publish(model)
+    @rule(is_missing=st.booleans())
+    def lose_the_publisher(self, is_missing: bool) -> None:
+        unconfirmed = [model for model in self.models if model.open and not model.confirmed]
+        happened = self.ledger.republish_unconfirmed("content" if is_missing else "revision")
+        assert happened == ([Returned(model.owner, model.package) for model in unconfirmed] if is_missing else [])
+        if not is_missing:
+            self._wait(unconfirmed)
 
     @rule()
     def lose_the_reply_queue(self) -> None:
-        expected = [model for model in self.models if model.open]
-        assert list(self.ledger.unacked()) == [model.opened for model in expected]
-        for model in expected:
-            self._publish(model)
+        self.ledger.republish_all()
+        self._wait([model for model in self.models if model.open])
 
-    def _publish(self, model: Model) -> None:
-        id = self.ledger.publication(model.opened)
-        assert id not in self.by_id
-        model.ids.append(id)
-        model.confirmed = False
-        self.by_id[id] = model
+    def _draw(self, data: st.DataObject) -> tuple[str, Model]:
+        id = list(self.by_id)[data.draw(st.integers(0, len(self.by_id) - 1))]
+        return id, self.by_id[id]
 
-    @invariant()
-    def every_package_is_told_once_and_only_what_is_true(self) -> None:
-        for number, owner in enumerate(self.owners):
-            models = [model for model in self.models if model.owner is owner]
-            published = [model.opened.package for model in models if model.published]
-            acked = [model.opened.package for model in models if model.acked]
-            assert Counter(map(id, owner.published_packages)) == Counter(map(id, published))
-            assert Counter(map(id, owner.acked_packages)) == Counter(map(id, acked))
-            assert owner.nacks == self.nacks[number]
+    def _wait(self, models: list[Model]) -> None:
+        self.waiting += [model for model in models if model not in self.waiting]
 
-    @invariant()
-    def published_is_at_least_acked_and_at_most_what_was_added(self) -> None:
-        for owner in self.owners:
-            added = sum(model.entry_count for model in self.models if model.owner is owner)
-            assert added >= owner.published_count >= owner.acked_count
+    def _stop_waiting(self) -> None:
+        self.waiting = [model for model in self.waiting if model.open]
 
-    @invariant()
-    def nothing_is_told_after_a_drop(self) -> None:
-        for number, told in self.dropped_owners.items():
-            assert self.owners[number].told == told
-
-    @invariant()
-    def it_holds_what_is_open_and_finds_it_by_each_of_its_ids(self) -> None:
-        assert len(self.ledger) == sum(model.open for model in self.models)
-        assert all((model.opened in self.ledger) == model.open for model in self.models)
-        for id, model in self.by_id.items():
-            assert self.ledger.find(id) is (model.opened if model.open and id not in model.returned else None)
+    def _check_of(self, happened: Iterable[PackageEvent], model: Model) -> None:
+        assert all(event.owner is model.owner and event.package is model.package for event in happened)
 
     def teardown(self) -> None:
         for owner in self.owners:
+            assert owner.events == []
             self.ledger.drop(owner)
+        # Nothing is left of packages that are acked or dropped, however they were published.
         kept = {name: value for name, value in vars(self.ledger).items() if isinstance(value, dict)}
         assert kept
         assert not any(kept.values())
@@ -237,47 +192,51 @@ TestLedger: Any = LedgerMachine.TestCase
 TestSummingLedger: Any = SummingLedgerMachine.TestCase
 
 
+def _names(events: Iterable[PackageEvent]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def published(ledger: Ledger, now: float = 0) -> str:
+    publication = ledger.next_publication(now)
+    assert publication is not None
+    return publication.correlation_id
+
+
 def test_replies_to_two_ids_of_a_package_are_never_added_together() -> None:
-    ledger, owner = Ledger(sum_replies=True), Owner()
-    opened = ledger.add(package_of(10), owner)
-    first, second = ledger.publication(opened), ledger.publication(opened)
-    ledger.reply(first, 6)
-    ledger.reply(second, 6)
-    assert owner.acked_count == 0
-    ledger.reply(second, 4)
-    assert owner.acked_count == owner.published_count == 10
+    ledger = Ledger(sum_replies=True)
+    ledger.add([package_of(10)], FakeOwner())
+    first = published(ledger)
+    ledger.republish_all()
+    second = published(ledger)
+    assert ledger.reply(first, 6, 0) == ledger.reply(second, 6, 0) == []
+    assert _names(ledger.reply(second, 4, 0)) == ["Published", "Acked"]
 
 
 def test_a_late_confirm_of_an_earlier_publication_does_not_confirm_the_latest() -> None:
-    ledger, owner = Ledger(), Owner()
-    opened = ledger.add(package_of(1), owner)
-    first = ledger.publication(opened)
-    ledger.publication(opened)
-    ledger.confirm(first)
-    assert owner.published_count == 1
-    assert list(ledger.unconfirmed()) == [opened]
-
-
-def test_the_confirm_of_a_returned_publication_counts_for_nothing() -> None:
-    ledger, owner = Ledger(), Owner()
-    opened = ledger.add(package_of(1), owner)
-    id = ledger.publication(opened)
-    assert ledger.take_returned(id) is opened
-    ledger.confirm(id)
-    assert owner.published_count == 0
+    ledger, owner, package = Ledger(), FakeOwner(), package_of()
+    ledger.add([package], owner)
+    first = published(ledger, now=1)
+    ledger.republish_all()
+    published(ledger, now=5)
+    assert ledger.confirm(first, now=6) == [Published(owner, package, None)]
+    ledger.republish_unconfirmed()
+    assert ledger.next_publication(now=7) is not None
 
 
 @pytest.mark.parametrize("sum_replies", [False, True])
 def test_a_reply_can_overtake_its_confirm(sum_replies: bool) -> None:
-    ledger, owner = Ledger(sum_replies=sum_replies), Owner()
-    id = ledger.publication(ledger.add(package_of(7), owner))
-    ledger.reply(id, 7)
-    ledger.confirm(id)
-    ledger.reply(id, 7)
-    assert owner.told == (1, 1, 0)
+    ledger, owner, package = Ledger(sum_replies=sum_replies), FakeOwner(), package_of(7)
+    ledger.add([package], owner)
+    id = published(ledger, now=1)
+    assert ledger.reply(id, 7, now=4) == [Published(owner, package, None), Acked(owner, package, 3)]
+    assert ledger.confirm(id, now=5) == ledger.reply(id, 7, now=5) == []
 
 
-def test_correlation_ids_are_unique_without_being_told_how() -> None:
-    ledger, owner = Ledger(), Owner()
-    opened = ledger.add(package_of(1), owner)
-    assert len({ledger.publication(opened) for _ in range(1000)}) == 1000
+def test_a_confirm_is_timed_from_the_latest_publication_and_an_ack_from_the_first() -> None:
+    ledger, owner, package = Ledger(), FakeOwner(), package_of()
+    ledger.add([package], owner)
+    published(ledger, now=1)
+    ledger.republish_unconfirmed()
+    id = published(ledger, now=10)
+    assert ledger.confirm(id, now=12) == [Published(owner, package, 2)]
+    assert ledger.reply(id, 1, now=15) == [Acked(owner, package, 14)]

@@ -1,9 +1,10 @@
-"""What clients send, checked."""
+"""Requests become rows, or are refused with the place of what is invalid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,7 +21,15 @@ from provgate_gateway.rpc import requests
 from provgate_gateway.rpc.responses import set_date
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import EntityType, RelationType
-from provgate_storage.rows.values import check_id, check_limit, to_date, to_microseconds
+from provgate_storage.rows.rows import Row
+from provgate_storage.rows.values import (
+    MICROSECONDS_MAX,
+    MICROSECONDS_MIN,
+    check_id,
+    check_limit,
+    to_date,
+    to_microseconds,
+)
 
 ID = b"\x01" * 20
 OTHER = b"\x02" * 20
@@ -29,109 +38,128 @@ BAD_IDS = [b"", b"x" * 19, b"x" * 21, b"a" * 40]
 
 CNT_IN_DIR = model_pb2.RELATION_TYPE_CNT_IN_DIR
 REV_IN_ORG = model_pb2.RELATION_TYPE_REV_IN_ORG
+REV_BEFORE_REV = model_pb2.RELATION_TYPE_REV_BEFORE_REV
 
 
-def contents(*items: model_pb2.Content) -> Callable[[], object]:
-    return lambda: requests.content_rows(pb2.ContentAddRequest(contents=items))
+Rows = Callable[[], list[Row]]
 
 
-def directories(*items: model_pb2.Directory) -> Callable[[], object]:
-    return lambda: requests.directory_rows(pb2.DirectoryAddRequest(directories=items))
+def contents(*items: model_pb2.Content, **columns: Any) -> Rows:
+    """Returns what makes rows of a message of entries, or of one with a block of columns; so in all functions here."""
+    blocks = [model_pb2.DatedColumns(**columns)] if columns else []
+    return partial(requests.content_rows, pb2.ContentAddRequest(contents=items, columns=blocks))
 
 
-def revisions(*items: model_pb2.Revision) -> Callable[[], object]:
-    return lambda: requests.revision_rows(pb2.RevisionAddRequest(revisions=items))
+def directories(*items: model_pb2.Directory, **columns: Any) -> Rows:
+    blocks = [model_pb2.DatedColumns(**columns)] if columns else []
+    return partial(requests.directory_rows, pb2.DirectoryAddRequest(directories=items, columns=blocks))
 
 
-def origins(*items: model_pb2.Origin) -> Callable[[], object]:
-    return lambda: requests.origin_rows(pb2.OriginAddRequest(origins=items))
+def revisions(*items: model_pb2.Revision, **columns: Any) -> Rows:
+    blocks = [model_pb2.RevisionColumns(**columns)] if columns else []
+    return partial(requests.revision_rows, pb2.RevisionAddRequest(revisions=items, columns=blocks))
 
 
-def locations(*paths: bytes) -> Callable[[], object]:
-    return lambda: requests.location_rows(pb2.LocationAddRequest(paths=paths))
+def origins(*items: model_pb2.Origin, **columns: Any) -> Rows:
+    blocks = [model_pb2.OriginColumns(**columns)] if columns else []
+    return partial(requests.origin_rows, pb2.OriginAddRequest(origins=items, columns=blocks))
 
 
-def relations(relation: Any, *items: model_pb2.Relation) -> Callable[[], object]:
-    return lambda: requests.relation_rows(pb2.RelationAddRequest(relation=relation, relations=items))
+def locations(*paths: bytes) -> Rows:
+    return partial(requests.location_rows, pb2.LocationAddRequest(paths=paths))
+
+
+def relations(relation: Any, *items: model_pb2.Relation, **columns: Any) -> Rows:
+    blocks = [model_pb2.RelationColumns(**columns)] if columns else []
+    request = pb2.RelationAddRequest(relation=relation, relations=items, columns=blocks)
+    return partial(requests.relation_rows, request)
 
 
 GOOD = model_pb2.Content(id=ID)
+relation_row = partial(model_pb2.Relation, src=ID, dst=ID)
+
+WITH_ID: dict[str, Callable[[bytes], Callable[[], object]]] = {
+    "contents[0].id": lambda id: contents(model_pb2.Content(id=id)),
+    "contents[17].id": lambda id: contents(*[GOOD] * 17, model_pb2.Content(id=id), GOOD),
+    "directories[0].id": lambda id: directories(model_pb2.Directory(id=id)),
+    "revisions[0].id": lambda id: revisions(model_pb2.Revision(id=id)),
+    "revisions[0].origin": lambda id: revisions(model_pb2.Revision(id=ID, origin=id)),
+    "origins[0].id": lambda id: origins(model_pb2.Origin(id=id, url="u")),
+    "relations[0].src": lambda id: relations(CNT_IN_DIR, relation_row(src=id, path=b"")),
+    "relations[0].dst": lambda id: relations(CNT_IN_DIR, relation_row(dst=id, path=b"")),
+    "ids[2]": lambda id: partial(requests.ids, [ID, ID, id, ID]),
+    "id": lambda id: partial(requests.checked, check_id, id, "id"),
+}
+BAD_DATES = [
+    Timestamp(seconds=-62_135_596_801),
+    Timestamp(seconds=253_402_300_800),
+    Timestamp(seconds=2**63 - 1),
+    Timestamp(seconds=-(2**63)),
+    Timestamp(nanos=-1),
+    Timestamp(nanos=1_000_000_000),
+    Timestamp(nanos=-(2**31)),
+]
+BAD_URLS = ["", "\0", "http://\0", "x" * 8193, "é" * 4097, "x" * 2**20]
+BAD_RELATION_PATHS = [
+    *((CNT_IN_DIR, path) for path in (b"\0", b"x" * 4097, None)),
+    (model_pb2.RELATION_TYPE_CNT_EARLY_IN_REV, None),
+    (model_pb2.RELATION_TYPE_DIR_IN_REV, None),
+    *((relation, path) for relation in (REV_IN_ORG, REV_BEFORE_REV) for path in (b"", b"p")),
+]
 
 BAD: list[tuple[Callable[[], object], str, str]] = [
-    *((contents(model_pb2.Content(id=id)), "INVALID_ID", "contents[0].id") for id in BAD_IDS),
-    *((directories(model_pb2.Directory(id=id)), "INVALID_ID", "directories[0].id") for id in BAD_IDS),
-    *((revisions(model_pb2.Revision(id=id)), "INVALID_ID", "revisions[0].id") for id in BAD_IDS),
-    *((revisions(model_pb2.Revision(id=ID, origin=id)), "INVALID_ID", "revisions[0].origin") for id in BAD_IDS),
-    *((origins(model_pb2.Origin(id=id, url="u")), "INVALID_ID", "origins[0].id") for id in BAD_IDS),
-    *(
-        (relations(CNT_IN_DIR, model_pb2.Relation(src=id, dst=ID, path=b"")), "INVALID_ID", "relations[0].src")
-        for id in BAD_IDS
-    ),
-    *(
-        (relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=id, path=b"")), "INVALID_ID", "relations[0].dst")
-        for id in BAD_IDS
-    ),
-    (contents(*[GOOD] * 17, model_pb2.Content(id=b"x"), GOOD), "INVALID_ID", "contents[17].id"),
-    *((lambda id=id: requests.ids([ID, ID, id, ID]), "INVALID_ID", "ids[2]") for id in BAD_IDS),
-    (lambda: requests.ids([ID] * 100_001), "TOO_MANY_IDS", "ids"),
-    *((lambda id=id: requests.checked(check_id, id, "id"), "INVALID_ID", "id") for id in BAD_IDS),
-    *(
-        (contents(GOOD, model_pb2.Content(id=ID, date=date)), "INVALID_DATE", "contents[1].date")
-        for date in (
-            Timestamp(seconds=-62_135_596_801),
-            Timestamp(seconds=253_402_300_800),
-            Timestamp(seconds=2**63 - 1),
-            Timestamp(seconds=-(2**63)),
-            Timestamp(nanos=-1),
-            Timestamp(nanos=1_000_000_000),
-            Timestamp(nanos=-(2**31)),
-        )
-    ),
+    *((make(id), "INVALID_ID", path) for path, make in WITH_ID.items() for id in BAD_IDS),
+    (partial(requests.ids, [ID] * 100_001), "TOO_MANY_IDS", "ids"),
+    *((contents(GOOD, model_pb2.Content(id=ID, date=date)), "INVALID_DATE", "contents[1].date") for date in BAD_DATES),
     (directories(model_pb2.Directory(id=ID, date=Timestamp(nanos=-1))), "INVALID_DATE", "directories[0].date"),
     (revisions(model_pb2.Revision(id=ID, date=Timestamp(nanos=-1))), "INVALID_DATE", "revisions[0].date"),
-    (locations(b"a", b"b\0c"), "INVALID_PATH", "paths[1]"),
-    (locations(b"a", b"x" * 4097), "INVALID_PATH", "paths[1]"),
+    *((locations(b"a", path), "INVALID_PATH", "paths[1]") for path in (b"b\0c", b"x" * 4097)),
     *(
-        (relations(CNT_IN_DIR, model_pb2.Relation(src=ID, dst=ID, path=path)), "INVALID_PATH", "relations[0].path")
-        for path in (b"\0", b"x" * 4097, None)
+        (relations(relation, relation_row(path=path)), "INVALID_PATH", "relations[0].path")
+        for relation, path in BAD_RELATION_PATHS
     ),
-    (
-        relations(
-            model_pb2.RELATION_TYPE_CNT_EARLY_IN_REV,
-            model_pb2.Relation(src=ID, dst=ID, path=b""),
-            model_pb2.Relation(src=ID, dst=ID),
-        ),
-        "INVALID_PATH",
-        "relations[1].path",
-    ),
-    (
-        relations(model_pb2.RELATION_TYPE_DIR_IN_REV, model_pb2.Relation(src=ID, dst=ID)),
-        "INVALID_PATH",
-        "relations[0].path",
-    ),
+    (relations(CNT_IN_DIR, relation_row(path=b""), relation_row()), "INVALID_PATH", "relations[1].path"),
+    *((origins(model_pb2.Origin(id=ID, url=url)), "INVALID_URL", "origins[0].url") for url in BAD_URLS),
+    *((relations(number), "INVALID_ENUM", "relation") for number in (0, 6, -1, 2**31 - 1)),
+    *((relations(number, model_pb2.Relation(src=b"")), "INVALID_ENUM", "relation") for number in (0, 6, -1)),
+    *((partial(requests.entity_type, number), "INVALID_ENUM", "entity") for number in (0, 5, -1)),
     *(
-        (relations(relation, model_pb2.Relation(src=ID, dst=ID, path=path)), "INVALID_PATH", "relations[0].path")
-        for relation in (REV_IN_ORG, model_pb2.RELATION_TYPE_REV_BEFORE_REV)
-        for path in (b"", b"p")
-    ),
-    *(
-        (origins(model_pb2.Origin(id=ID, url=url)), "INVALID_URL", "origins[0].url")
-        for url in ("", "\0", "http://\0", "x" * 8193, "é" * 4097, "x" * 2**20)
-    ),
-    *(
-        (relations(number, *rows), "INVALID_ENUM", "relation")
-        for number in (0, 6, -1, 2**31 - 1)
-        for rows in ((), (model_pb2.Relation(src=b""),))
-    ),
-    *((lambda number=number: requests.entity_type(number), "INVALID_ENUM", "entity") for number in (0, 5, -1)),
-    *(
-        (lambda limit=limit: requests.checked(check_limit, limit, "limit"), "INVALID_LIMIT", "limit")
+        (partial(requests.checked, check_limit, limit, "limit"), "INVALID_LIMIT", "limit")
         for limit in (0, -1, -(2**63))
     ),
 ]
 
+BAD_COLUMNS: list[tuple[Rows, str, str]] = [
+    (contents(ids=[ID, b"x"]), "INVALID_ID", "columns[0].ids[1]"),
+    (contents(ids=[b"a" * 40]), "INVALID_ID", "columns[0].ids[0]"),
+    (contents(ids=[ID, OTHER], dates=[1]), "INVALID_DATE", "columns[0].dates"),
+    (contents(ids=[ID], dates=[1, 2]), "INVALID_DATE", "columns[0].dates"),
+    (contents(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (contents(dates=[1]), "INVALID_ID", "columns[0].ids"),
+    (directories(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (revisions(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (origins(ids=[]), "INVALID_ID", "columns[0].ids"),
+    (relations(CNT_IN_DIR, srcs=[]), "INVALID_ID", "columns[0].srcs"),
+    (directories(ids=[ID, OTHER], dates=[0, MICROSECONDS_MAX + 1]), "INVALID_DATE", "columns[0].dates[1]"),
+    (directories(ids=[ID, OTHER], dates=[MICROSECONDS_MIN - 1, 0]), "INVALID_DATE", "columns[0].dates[0]"),
+    (revisions(ids=[ID, OTHER], origins=[ID]), "INVALID_ID", "columns[0].origins"),
+    (revisions(ids=[ID], origins=[b"x"]), "INVALID_ID", "columns[0].origins[0]"),
+    (revisions(ids=[ID], dates=[2**63 - 1]), "INVALID_DATE", "columns[0].dates[0]"),
+    (revisions(origins=[ID]), "INVALID_ID", "columns[0].ids"),
+    (origins(ids=[ID]), "INVALID_URL", "columns[0].urls"),
+    (origins(ids=[ID, OTHER], urls=["u", ""]), "INVALID_URL", "columns[0].urls[1]"),
+    (origins(urls=["u"]), "INVALID_ID", "columns[0].ids"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[b"x"], paths=[b""]), "INVALID_ID", "columns[0].dsts[0]"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[ID, ID], paths=[b""]), "INVALID_ID", "columns[0].dsts"),
+    (relations(CNT_IN_DIR, srcs=[ID + b"x"], dsts=[ID], paths=[b""]), "INVALID_ID", "columns[0].srcs[0]"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[OTHER]), "INVALID_PATH", "columns[0].paths"),
+    (relations(CNT_IN_DIR, srcs=[ID, ID], dsts=[ID, ID], paths=[b"", b"a\0b"]), "INVALID_PATH", "columns[0].paths[1]"),
+    (relations(CNT_IN_DIR, srcs=[ID], dsts=[OTHER], paths=[b"x" * 4097]), "INVALID_PATH", "columns[0].paths[0]"),
+    (relations(REV_IN_ORG, srcs=[ID], dsts=[OTHER], paths=[b""]), "INVALID_PATH", "columns[0].paths[0]"),
+]
 
-@pytest.mark.parametrize(("check", "reason", "field_path"), BAD)
+
+@pytest.mark.parametrize(("check", "reason", "field_path"), [*BAD, *BAD_COLUMNS])
 def test_bad_values_are_refused_with_reason_and_field(
     check: Callable[[], object], reason: str, field_path: str
 ) -> None:
@@ -170,18 +198,16 @@ def test_a_date_comes_back_as_it_was_sent(date: datetime) -> None:
     assert requests.microseconds_of(timestamp) == to_microseconds(date)
 
 
-@given(st.integers(-62_135_596_800, 253_402_300_799), st.integers(0, 999_999_999))
-def test_a_date_is_never_later_than_what_was_sent(seconds: int, nanos: int) -> None:
-    sent_nanos = seconds * 10**9 + nanos
-    stored_nanos = requests.microseconds_of(Timestamp(seconds=seconds, nanos=nanos)) * 1000
-    assert 0 <= sent_nanos - stored_nanos < 1000
-
-
-@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1))
-def test_any_timestamp_is_a_date_or_refused(seconds: int, nanos: int) -> None:
+@given(
+    st.integers(-62_135_596_800, 253_402_300_799) | st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 999_999_999) | st.integers(-(2**31), 2**31 - 1),
+)
+def test_any_timestamp_is_a_date_that_is_never_later_or_refused(seconds: int, nanos: int) -> None:
     timestamp = Timestamp(seconds=seconds, nanos=nanos)
     if -62_135_596_800 <= seconds <= 253_402_300_799 and 0 <= nanos < 10**9:
-        assert to_date(requests.microseconds_of(timestamp)).tzinfo is UTC
+        microseconds = requests.microseconds_of(timestamp)
+        assert to_date(microseconds).tzinfo is UTC
+        assert 0 <= seconds * 10**9 + nanos - microseconds * 1000 < 1000
     else:
         with pytest.raises(InvalidValueError):
             requests.microseconds_of(timestamp)
@@ -190,6 +216,8 @@ def test_any_timestamp_is_a_date_or_refused(seconds: int, nanos: int) -> None:
 def test_what_is_unset_is_none() -> None:
     noon = 43_200_000_000
     assert contents(GOOD, model_pb2.Content(id=ID, date=NOON))() == [(ID, None), (ID, noon)]
+    # The first moment of 1970 is a date too.
+    assert contents(model_pb2.Content(id=ID, date=Timestamp()))() == [(ID, 0)]
     assert directories(model_pb2.Directory(id=ID), model_pb2.Directory(id=ID, date=NOON))() == [(ID, None), (ID, noon)]
     assert revisions(
         model_pb2.Revision(id=ID),
@@ -197,11 +225,6 @@ def test_what_is_unset_is_none() -> None:
         model_pb2.Revision(id=ID, origin=OTHER),
         model_pb2.Revision(id=ID, date=NOON, origin=OTHER),
     )() == [(ID, None, None), (ID, noon, None), (ID, None, OTHER), (ID, noon, OTHER)]
-
-
-def test_the_date_of_1970_is_a_date() -> None:
-    (row,) = requests.content_rows(pb2.ContentAddRequest(contents=[model_pb2.Content(id=ID, date=Timestamp())]))
-    assert row == (ID, 0)
 
 
 @pytest.mark.parametrize("path", [b"", b".", b"x" * 4096, b"\xff\xfe/\x80", bytes(range(1, 256))])
@@ -215,13 +238,9 @@ def test_urls_are_taken_as_they_are(url: str) -> None:
     assert origins(model_pb2.Origin(id=ID, url=url))() == [(ID, url)]
 
 
-@pytest.mark.parametrize("relation", [REV_IN_ORG, model_pb2.RELATION_TYPE_REV_BEFORE_REV])
+@pytest.mark.parametrize("relation", [REV_IN_ORG, REV_BEFORE_REV])
 def test_rows_of_revisions_have_no_path(relation: Any) -> None:
     assert relations(relation, model_pb2.Relation(src=ID, dst=OTHER))() == [(ID, OTHER)]
-
-
-def test_duplicates_stay() -> None:
-    assert contents(GOOD, GOOD)() == [(ID, None), (ID, None)]
 
 
 @pytest.mark.parametrize(
@@ -245,3 +264,29 @@ def test_every_enum_value_of_the_contract_is_known() -> None:
 
 def test_a_read_asks_for_as_many_ids_as_it_may() -> None:
     assert len(requests.ids([ID] * 100_000)) == 100_000
+
+
+def test_a_column_is_complete_or_empty() -> None:
+    two = [ID, OTHER]
+    assert contents(ids=two)() == [(ID, None), (OTHER, None)]
+    assert contents(ids=two, dates=[MICROSECONDS_MIN, MICROSECONDS_MAX])() == [
+        (ID, MICROSECONDS_MIN),
+        (OTHER, MICROSECONDS_MAX),
+    ]
+    assert revisions(ids=two)() == [(ID, None, None), (OTHER, None, None)]
+    assert revisions(ids=two, dates=[0, -1], origins=[OTHER, ID])() == [(ID, 0, OTHER), (OTHER, -1, ID)]
+    assert origins(ids=two, urls=["a", "b"])() == [(ID, "a"), (OTHER, "b")]
+    assert relations(CNT_IN_DIR, srcs=two, dsts=[ID, ID], paths=[b"", b"p"])() == [(ID, ID, b""), (OTHER, ID, b"p")]
+    assert relations(REV_IN_ORG, srcs=two, dsts=[ID, ID])() == [(ID, ID), (OTHER, ID)]
+
+
+def test_a_message_holds_entries_and_columns_in_their_order_and_duplicates_stay() -> None:
+    request = pb2.ContentAddRequest(
+        contents=[model_pb2.Content(id=OTHER)] * 2,
+        columns=[model_pb2.DatedColumns(ids=[ID], dates=[5]), model_pb2.DatedColumns(ids=[OTHER, ID])],
+    )
+    assert requests.content_rows(request) == [(OTHER, None), (OTHER, None), (ID, 5), (OTHER, None), (ID, None)]
+    request.columns.append(model_pb2.DatedColumns(ids=[b"x"]))
+    with pytest.raises(CallError) as raised:
+        requests.content_rows(request)
+    assert raised.value.field_path == "columns[2].ids[0]"
