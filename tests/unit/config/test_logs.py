@@ -12,7 +12,7 @@ import pytest
 from provgate_runtime.json_log import JsonLineFormatter
 from provgate_runtime.logs import TextFormatter
 
-FORGED = "refused\n2026-11-24 12:00:00,000 ERROR provgate_workers.consume.host[1] package.bury: forged"
+FORGED = "refused\n2026-11-24 12:00:00,000 ERROR provgate_workers.consume.host[1] package.deadletter: forged"
 
 
 def record(message: str, *arguments: object, error: BaseException | None = None, **fields: object) -> logging.LogRecord:

@@ -20,8 +20,9 @@ from provgate_storage.errors import (
     StorageUnavailableError,
 )
 from provgate_storage.model import RelationData, RelationType, RevisionData
+from provgate_workers.package import Refused, Stored
 from provgate_workers.store import batch as batch_module
-from provgate_workers.store.batch import BatchReport, Refused, Stored, store_batch
+from provgate_workers.store.batch import BatchReport, store_batch
 from tests.contract.reference import InMemoryProvenanceStorage
 from tests.entries import encode_package
 

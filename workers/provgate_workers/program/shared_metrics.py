@@ -61,7 +61,7 @@ class SharedMetrics:
         return {DIRECTORY_VARIABLE: str(self._directory)}
 
     def ended(self, number: int) -> None:
-        """Forgets what was so as long as a process lived: its connections, what it had in hand."""
+        """Forgets the gauges of a process that has ended: its connections, the bytes it had in hand."""
         if self._directory is not None:
             mark_process_dead(number, str(self._directory))  # type: ignore[no-untyped-call]  # it has no types
 
