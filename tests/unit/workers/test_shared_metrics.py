@@ -19,8 +19,8 @@ from provgate_workers.program.shared_metrics import FILE_BYTES, SharedMetrics, s
 COUNTING = """
 import sys
 from prometheus_client import CollectorRegistry
-from provgate_workers.program.shared_metrics import share_figures
-share_figures(int(sys.argv[1]))
+from provgate_workers.program.shared_metrics import share_metrics
+share_metrics(int(sys.argv[1]))
 from provgate_workers.metrics import WorkerMetrics
 metrics = WorkerMetrics(CollectorRegistry())
 for operation in metrics.operations.values():
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_figures_out(
     # More than any disk has.
     monkeypatch.setattr(shared_metrics_module, "FILE_BYTES", {"counter": 2**62})
     assert SharedMetrics(tmp_path).environment(0) == {}
-    assert "the figures of worker process 0 are not shown" in caplog.text
+    assert "the metrics of worker process 0 are not shown" in caplog.text
 
 
 def test_without_a_directory_figures_are_left_out(
@@ -103,4 +103,4 @@ def test_without_a_directory_figures_are_left_out(
     with shared_metrics(CollectorRegistry()) as shared:
         assert shared.environment(0) == {}
         shared.ended(0)
-    assert "the figures of worker processes are not shown" in caplog.text
+    assert "the metrics of worker processes are not shown" in caplog.text

@@ -24,7 +24,7 @@ from provgate_storage.errors import RetryableStorageError, SchemaMismatchError
 from provgate_workers.consume.host import RangeHost
 from provgate_workers.metrics import MeasuredStorage, WorkerMetrics
 from provgate_workers.program.messages import FATAL_EXIT_CODE, REPORT_INTERVAL_S, ChildOrder, ChildReport
-from provgate_workers.program.shared_metrics import share_figures
+from provgate_workers.program.shared_metrics import share_metrics
 from provgate_workers.program.stopping import completed
 from provgate_workers.settings import configuration_of
 
@@ -48,7 +48,7 @@ def main() -> int:
     order = ChildOrder.of_line(sys.stdin.buffer.readline())
     set_up_logging(order.log_level, order.log_format)
     collect_seldom()
-    share_figures(order.number)
+    share_metrics(order.number)
     code = 0
     try:
         asyncio.run(_work(order))

@@ -77,16 +77,17 @@ class CircuitBreaker:
         self._pause_limit_s = pause_limit_s
         self._emit = emit
         self._state = _State.CLOSED
-        self._trouble = ""
+        self._trouble: RetryableStorageError | None = None
         self._opened = asyncio.Event()
-        self._verdict: asyncio.Future[None] | None = None
+        # Set when a write has decided whether a half-open breaker closes.
+        self._decided = asyncio.Event()
         self._away: asyncio.TimerHandle | None = None
         self._outage = Outage(logger, action="storage.write")
 
     @property
     def problem(self) -> str | None:
         """Why writes do not start freely; None if they do."""
-        return None if self._state is _State.CLOSED else self._trouble
+        return None if self._trouble is None else str(self._trouble)
 
     @property
     def awaits_write(self) -> bool:
@@ -102,21 +103,19 @@ class CircuitBreaker:
         if trouble is None or is_of_operation(trouble):
             # A write that ends while it is open may have begun before the trouble.
             if self._state is _State.HALF_OPEN:
-                self._state = _State.CLOSED
-                self._decide(None)
+                self._state, self._trouble = _State.CLOSED, None
+                self._decided.set()
             return
         self._outage.failed("the storage is in trouble, packages wait", trouble)
         if self._state is _State.CLOSED:
             self._opened.set()
-        self._state = _State.OPEN
-        self._trouble = str(trouble)
-        self._decide(trouble)
+        self._state, self._trouble = _State.OPEN, trouble
+        self._decided.set()
 
     async def run(self) -> None:
         """Probes whenever it is opened until it is closed again. Runs until it is cancelled."""
         while True:
             await self._opened.wait()
-            self._opened.clear()
             retrying = AsyncRetrying(
                 retry=retry_if_exception_type(RetryableStorageError),
                 wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
@@ -125,6 +124,7 @@ class CircuitBreaker:
             self._outage.ended("the storage is written to again")
 
     async def _try_to_close(self) -> None:
+        self._opened.clear()
         if self._away is None:
             self._away = asyncio.get_running_loop().call_later(self._pause_limit_s, self._on_pause_limit)
         try:
@@ -136,9 +136,11 @@ class CircuitBreaker:
         self._away.cancel()
         self._away = None
         self._state = _State.HALF_OPEN
-        self._verdict = asyncio.get_running_loop().create_future()
+        self._decided.clear()
         self._emit(StorageAnswers())
-        await self._verdict
+        await self._decided.wait()
+        if self._trouble is not None:
+            raise self._trouble
 
     def _on_pause_limit(self) -> None:
         logger.warning(
@@ -147,12 +149,3 @@ class CircuitBreaker:
             extra={"action": "ranges.release", "after_s": self._pause_limit_s},
         )
         self._emit(StorageAway())
-
-    def _decide(self, trouble: RetryableStorageError | None) -> None:
-        verdict, self._verdict = self._verdict, None
-        if verdict is None or verdict.done():
-            return
-        if trouble is None:
-            verdict.set_result(None)
-        else:
-            verdict.set_exception(trouble)
