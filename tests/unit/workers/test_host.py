@@ -443,6 +443,21 @@ def test_memory_of_packages_that_the_broker_took_back_is_free_again() -> None:
         assert running.value("in_hand_bytes") == 0
 
 
+def test_packages_that_wait_or_are_stored_when_the_broker_takes_them_back_are_in_hand_no_more() -> None:
+    with scenario() as running:
+        running.send()
+        waiting = running.send()
+        assert running.process.batches == [(CONTENT_ADD, [0])]
+        running.process.run(running.broker.lose_channels)
+        # The one that waited is not stored from here; what is being stored goes on, and its ack has no effect.
+        running.store()
+        running.confirm()
+        assert (running.value("in_hand_bytes"), running.broker.acked_count) == (0, 0)
+        assert not running.is_stored(waiting)
+        running.work()
+        assert (running.stored_count([0, waiting]), running.broker.acked_count) == (2, 2)
+
+
 def test_memory_that_is_reserved_for_a_package_which_went_elsewhere_is_for_others_later() -> None:
     with scenario(max_in_hand_bytes=400) as running:
         running.publish(row_count=3)

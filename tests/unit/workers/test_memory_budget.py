@@ -62,13 +62,6 @@ def test_others_do_not_overtake_what_waits() -> None:
     assert [deferred.queue for deferred in budget.requeues(0.0)] == [B, QUEUES[4]]
 
 
-def test_an_operation_leaves_memory_to_the_others() -> None:
-    budget = new_budget()
-    assert take(budget, package(A, 60))
-    assert not take(budget, package(OTHER_OF_A, 60))
-    assert take(budget, package(B, 100))
-
-
 def test_a_package_larger_than_the_bound_is_held_alone() -> None:
     budget = new_budget()
     small, large = package(A, 1), package(B, 1000)

@@ -1,4 +1,4 @@
-"""The figures of several processes as one: real processes, some of them killed."""
+"""The metrics of several processes as one: real processes, some of them killed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_files_have_room_for_all_series_and_do_not_grow_in_number() -> None:
     assert not directory.exists()
 
 
-def test_a_full_disk_leaves_figures_out(
+def test_a_full_disk_leaves_metrics_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # More than any disk has.
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_figures_out(
     assert "the metrics of worker process 0 are not shown" in caplog.text
 
 
-def test_without_a_directory_figures_are_left_out(
+def test_without_a_directory_metrics_are_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
