@@ -14,7 +14,7 @@ from tests.unit.test_import_directions import CLONE, modules
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception", "log")
 
 # What logs with the action that it was made with.
-MADE_WITH_ACTION = ("Outage", "RareWarning")
+MADE_WITH_ACTION = ("Outage",)
 
 
 def is_log_call(node: ast.AST) -> bool:

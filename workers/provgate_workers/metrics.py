@@ -1,4 +1,8 @@
-"""A storage whose calls are counted and timed."""
+"""The metrics of the workers, and a storage whose calls are counted and timed.
+
+Counts go up for each delivery, batch, storage call and reply, never for each row. Each process has its own metrics; the
+program shows their sums (`program/shared_metrics.py`).
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,6 @@ from provgate_storage.errors import DataRefusedError, InvalidValueError, Retryab
 from provgate_storage.rows.rows import Row
 from provgate_workers.store.batch import storage_name_of
 
-# What the workers count: every metric that they have.
-#
-# Counted for each delivery, batch, storage call and reply, never for each row. Labels are operations, exchanges and
-# reasons of ours. Each process has these metrics, and its program shows their sums (`shared_metrics.py`).
-
 PREFIX: Final = "provgate_workers"
 
 
@@ -32,10 +31,10 @@ class CallOutcome(StrEnum):
 
     Attributes:
         COMMITTED: the rows are stored.
-        CONFLICT: another writer was in the way; it is tried again at once.
+        CONFLICT: another writer was in the way; the call is repeated at once.
         TROUBLE: the storage cannot be written to for now.
-        REFUSED: the storage refuses some of the rows; they are looked for, or become a dead letter.
-        FAILED: something that is not known; it is tried again some times.
+        REFUSED: the storage refuses some of the rows; their package is searched for, or becomes a dead letter.
+        FAILED: an unknown error; the call is repeated some times.
     """
 
     COMMITTED = "committed"
@@ -58,11 +57,11 @@ class OperationMetrics:
 
     Attributes:
         deliveries: packages that the broker delivered.
-        redeliveries: of these, the ones that it had delivered before, but for those that this process deferred.
-        deferred: of these, the ones that went back until there is memory for them.
-        rows_stored: the rows of storage calls that were committed.
-        batch_rows, batch_bytes: of the packages that were stored together.
-        call_duration: of the storage calls.
+        redeliveries: of these, those that it had delivered before, packages that this process deferred left out.
+        deferred: of these, those that are requeued when there is memory for them.
+        rows_stored: the rows of committed storage calls.
+        batch_rows, batch_bytes: of the packages of each batch.
+        call_duration: of committed storage calls.
         calls: the storage calls by their outcome.
     """
 
@@ -86,37 +85,32 @@ class WorkerMetrics:
         operations: those of each operation.
         dead_letters: packages that became dead letters, by reason.
         quarantined: packages that were moved to quarantine.
-        replies: by what they say.
+        replies: the replies of each kind.
         replies_dropped: replies that were lost because too many waited for a blocked broker.
         stray_rows: rows that came for another range than their own, by exchange.
+        described: all of them, for the reference.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         made = MetricSet(PREFIX, registry)
-        of_operation = ("operation",)
-        self._deliveries = made.counter("deliveries", "Packages that the broker delivered.", of_operation)
-        self._redeliveries = made.counter(
-            "redeliveries", "Deliveries of packages not for the first time, deferred ones left out.", of_operation
+        label = ("operation",)
+        deliveries = made.counter("deliveries", "Packages that the broker delivered.", label)
+        redeliveries = made.counter(
+            "redeliveries", "Deliveries of packages that were delivered before, deferred ones left out.", label
         )
-        self._deferred = made.counter(
-            "deferred", "Deliveries that went back to the broker until there is memory for them.", of_operation
+        deferred = made.counter("deferred", "Deliveries that are requeued when there is memory for them.", label)
+        rows_stored = made.counter("rows_stored", "Rows of storage calls that were committed.", label)
+        batch_rows = made.histogram("batch_rows", "Rows of each batch.", COUNT_BUCKETS, label)
+        batch_bytes = made.histogram("batch_bytes", "Size of the bodies of each batch.", SIZE_BUCKETS_BYTES, label)
+        call_duration = made.histogram(
+            "commit_seconds", "From the start of a storage call to its commit.", DURATION_BUCKETS_S, label
         )
-        self._rows_stored = made.counter("rows_stored", "Rows of storage calls that were committed.", of_operation)
-        self._batch_rows = made.histogram("batch_rows", "Rows that were stored together.", COUNT_BUCKETS, of_operation)
-        self._batch_bytes = made.histogram(
-            "batch_bytes", "Size of the bodies of what was stored together.", SIZE_BUCKETS_BYTES, of_operation
-        )
-        self._call_duration = made.histogram(
-            "commit_seconds", "From the start of a storage call to its commit.", DURATION_BUCKETS_S, of_operation
-        )
-        self._calls = made.counter(
-            "storage_calls",
-            f"Storage calls by how they ended: {', '.join(CallOutcome)}.",
-            ("operation", "outcome"),
+        calls = made.counter(
+            "storage_calls", f"Storage calls by how they ended: {', '.join(CallOutcome)}.", ("operation", "outcome")
         )
         dead_letters = made.counter("dead_letters", "Packages that became dead letters.", ("reason",))
         self.quarantined = made.counter("quarantined", "Packages that were moved to quarantine.")
-        replies = made.counter("replies", "Replies by what they say: ack or nack.", ("kind",))
+        replies = made.counter("replies", "Replies of each kind: ack or nack.", ("kind",))
         self.replies_dropped = made.counter("replies_dropped", "Replies lost: too many waited for a blocked broker.")
         stray_rows = made.counter("stray_rows", "Rows that came for another range than their own.", ("exchange",))
         connected = made.gauge(
@@ -127,8 +121,20 @@ class WorkerMetrics:
         self._troubled = made.gauge("storage_troubled_processes", "Processes that do not write to the storage for now.")
         self._stalled = made.gauge("stalled_operations", "Operations whose writes stall, of each process.")
         self.described = made.described
-        # All of them at once, so that they are there, and 0, before anything has happened.
-        self.operations = {operation: self._of_operation(operation.label) for operation in OPERATIONS}
+        # Made at once, so that each is there, and 0, before anything has happened.
+        self.operations = {
+            operation: OperationMetrics(
+                deliveries=deliveries.labels(operation.label),
+                redeliveries=redeliveries.labels(operation.label),
+                deferred=deferred.labels(operation.label),
+                rows_stored=rows_stored.labels(operation.label),
+                batch_rows=batch_rows.labels(operation.label),
+                batch_bytes=batch_bytes.labels(operation.label),
+                call_duration=call_duration.labels(operation.label),
+                calls={outcome: calls.labels(operation.label, outcome.value) for outcome in CallOutcome},
+            )
+            for operation in OPERATIONS
+        }
         self.dead_letters = {reason: dead_letters.labels(reason.value) for reason in DeadLetterReason}
         self.replies = {kind: replies.labels(kind.value) for kind in ReplyKind}
         self.stray_rows = {exchange: stray_rows.labels(exchange.value) for exchange in Exchange}
@@ -144,25 +150,13 @@ class WorkerMetrics:
         in_hand_bytes: int,
         bound_bytes: int,
     ) -> None:
-        """Sets what is as it is now: both connections, how the storage is written to, and what is in hand."""
+        """Sets the gauges: both connections, the state of the storage, and the memory in hand."""
         for gauge, connected in zip(self._connected, (delivering, replying), strict=True):
             gauge.set(connected)
         self._troubled.set(not writing)
         self._stalled.set(stalled_count)
         self._in_hand_bytes.set(in_hand_bytes)
         self._in_hand_bound_bytes.set(bound_bytes)
-
-    def _of_operation(self, name: str) -> OperationMetrics:
-        return OperationMetrics(
-            deliveries=self._deliveries.labels(name),
-            redeliveries=self._redeliveries.labels(name),
-            deferred=self._deferred.labels(name),
-            rows_stored=self._rows_stored.labels(name),
-            batch_rows=self._batch_rows.labels(name),
-            batch_bytes=self._batch_bytes.labels(name),
-            call_duration=self._call_duration.labels(name),
-            calls={outcome: self._calls.labels(name, outcome.value) for outcome in CallOutcome},
-        )
 
 
 class ProgramMetrics:
@@ -183,28 +177,25 @@ class ProgramMetrics:
         self.described = made.described
 
 
-_OPERATIONS: Final = {storage_name_of(operation): operation for operation in OPERATIONS}
-
-
 class MeasuredStorage:
-    """Writes rows to a storage, and tells how that went. Thread-safe as the storage is.
+    """Writes rows to a storage, and counts and times the calls. Thread-safe if the storage is.
 
     Args:
         storage: an open storage.
-        metrics: what counts.
-        durations: is told how long each call took, however it ended.
+        metrics: counts the calls.
+        durations: called with the duration of each call, however it ended.
     """
 
     def __init__(self, storage: LocalStorage, metrics: WorkerMetrics, durations: Durations) -> None:
         self._storage = storage
         self._durations = durations
-        self._of_names = {
-            name: (metrics.operations[operation], operation.label) for name, operation in _OPERATIONS.items()
+        self._operations = {
+            storage_name_of(operation): (operation.label, metrics.operations[operation]) for operation in OPERATIONS
         }
 
     def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
         """Writes as the storage does."""
-        of_operation, label = self._of_names[name]
+        label, counted = self._operations[name]
         outcome = CallOutcome.FAILED
         began_at = time.perf_counter()
         try:
@@ -217,10 +208,10 @@ class MeasuredStorage:
             return stored
         finally:
             duration_s = time.perf_counter() - began_at
-            of_operation.calls[outcome].inc()
+            counted.calls[outcome].inc()
             if outcome is CallOutcome.COMMITTED:
-                of_operation.rows_stored.inc(len(rows))
-                of_operation.call_duration.observe(duration_s)
+                counted.rows_stored.inc(len(rows))
+                counted.call_duration.observe(duration_s)
             self._durations(label, duration_s)
 
     def probe(self) -> None:

@@ -38,24 +38,24 @@ class WorkerConfiguration:
 
     @property
     def batch_size(self) -> int:
-        """How many waiting entries are stored in one call."""
+        """The entries that are stored in one call at most, if that many wait."""
         return max(self.settings.batch_size, _BATCH_SIZE_MIN)
 
     @property
     def prefetch_count(self) -> int:
-        """How many packages of each queue are in hand at most."""
+        """The most packages of each queue that are in hand."""
         return max(self.settings.prefetch_count, _PREFETCH_COUNT_MIN)
 
     @property
     def process_in_hand_bytes(self) -> int:
-        """How many bytes of packages each process holds at most."""
+        """The most bytes of packages that each process holds."""
         return self.settings.max_in_hand_bytes // len(self.assignments)
 
     def storage(self) -> LocalStorage:
         """Returns the storage that the workers write to, not yet open.
 
         Raises:
-            ConfigurationError: the settings name none that can be written to.
+            ConfigurationError: the settings name no storage that workers can write to.
         """
         return local_storage(
             self.settings.storage_config,
@@ -69,7 +69,7 @@ def configuration_of(settings: RabbitMqSettings) -> WorkerConfiguration:
     """Returns checked settings.
 
     Raises:
-        ConfigurationError: they cannot be worked with.
+        ConfigurationError: workers cannot use them.
     """
     if settings.topology != "own":
         raise ConfigurationError(

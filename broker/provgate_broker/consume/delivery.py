@@ -19,7 +19,7 @@ DELIVERY_COUNT_HEADER: Final = "x-delivery-count"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """One delivery of a message. Nothing in it is trusted: whoever may publish can have written any of it.
+    """One delivery of a message. Trust nothing in it: its publisher can have written any of it.
 
     Belongs to the event loop of its channel.
 
@@ -28,9 +28,9 @@ class Delivery:
         exchange: the exchange that it was published to; "" is the default one.
         routing_key: the routing key that it was published with.
         body: the body.
-        amqp_channel: the channel that it came in: what a delivery ack is for.
-        delivery_tag: tells the delivery apart from others of its channel.
-        redelivered: whether the broker has delivered it before.
+        amqp_channel: the channel that it came in. Its delivery ack goes out on that channel.
+        delivery_tag: identifies the delivery on its channel.
+        redelivered: whether the broker delivered it before.
         content_type, correlation_id, reply_to, message_id: properties; None where missing or not UTF-8.
         headers: AMQP headers.
     """
@@ -50,23 +50,23 @@ class Delivery:
 
     @property
     def redelivery_count(self) -> int:
-        """How often it was delivered before, as the broker counts."""
+        """How often the broker delivered it before, by the broker's count."""
         count = self.headers.get(DELIVERY_COUNT_HEADER)
         return count if isinstance(count, int) and count > 0 else 0
 
     @property
     def in_hand(self) -> bool:
-        """Whether it is still here alone: once its channel is gone the broker delivers it again."""
+        """Whether this process alone has it. Once its channel is lost the broker delivers it again."""
         return not self.amqp_channel.lost.done()
 
     def ack(self) -> None:
-        """Tells the broker to forget it. Where the channel is gone the broker delivers it again: nothing is done."""
+        """Lets the broker forget it. Does nothing if the channel is lost: the broker delivers it again."""
         # pika refuses to write to a channel that is closing.
         with suppress(AMQPError):
             self.amqp_channel.raw.basic_ack(self.delivery_tag)
 
     def requeue(self) -> None:
-        """Gives it back to its queue. Where the channel is gone that has happened already."""
+        """Gives it back to its queue. Does nothing if the channel is lost: the queue has it already."""
         with suppress(AMQPError):
             self.amqp_channel.raw.basic_nack(self.delivery_tag, requeue=True)
 
@@ -78,7 +78,7 @@ def delivery_of(
     properties: BasicProperties,
     body: bytes,
 ) -> Delivery:
-    """Returns what pika hands over as a delivery."""
+    """Returns the delivery for the arguments that pika passes to a consumer."""
     return Delivery(
         queue=queue,
         exchange=method.exchange or "",
@@ -96,5 +96,5 @@ def delivery_of(
 
 
 def _text(value: object) -> str | None:
-    # pika gives a property that is not UTF-8 as bytes.
+    # pika returns a property that is not UTF-8 as bytes.
     return value if isinstance(value, str) else None

@@ -16,7 +16,7 @@ from provgate_runtime.outage import Outage
 
 logger = logging.getLogger(__name__)
 
-FORGED = "refused\n2026-11-24 12:00:00,000 ERROR provgate_workers.consume.host[1] package.bury: forged"
+FORGED = "refused\n2026-11-24 12:00:00,000 ERROR provgate_workers.consume.host[1] package.deadletter: forged"
 
 
 def record(message: str, *arguments: object, error: BaseException | None = None, **fields: object) -> logging.LogRecord:

@@ -1,7 +1,7 @@
-"""A broker in memory, and the seams at which the range workers of a process meet it.
+"""A broker in memory, with stand-ins for the consumer, the getter and the publisher of a worker process.
 
-It is strict where a broker is: each delivery is acked or requeued once, over the channel that it came in. It asks, at
-every delivery ack, whether anything would be lost by it.
+It is strict where a broker is: each delivery is acked or requeued once, over the channel that it came in. At every
+delivery ack it asks whether anything would be lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pika.exceptions import ChannelWrongStateError
 
 from provgate_broker.amqp.connection import AmqpChannel
 from provgate_broker.consume.delivery import DELIVERY_COUNT_HEADER, Delivery
-from provgate_broker.consume.work_consumer import WorkConsumerListener
+from provgate_broker.consume.work_consumer import ConsumerEvent, Registered, Suspended, TakenBack
 from provgate_broker.errors import ConnectionLostError
 from provgate_broker.publish.publisher import Message, PublisherListener
 from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
@@ -184,72 +184,86 @@ class SimulatedBroker:
 
 
 class SimulatedConsumer:
-    """Stands for `WorkConsumer`: what is wanted of queues takes effect a moment later, as with a broker."""
+    """Stands for `WorkConsumer`: a wish takes effect a moment later, as with a broker."""
 
     def __init__(
         self,
         broker: SimulatedBroker,
-        listener: WorkConsumerListener,
         delays_s: Mapping[str, float],
         prefetch_count: int,
+        emit: Callable[[ConsumerEvent], None],
     ) -> None:
         self.getter = SimulatedGetter(broker)
+        self.connected = True
         self._broker = broker
-        self._listener = listener
         self._prefetch_count = prefetch_count
+        self._emit = emit
         self._consuming = dict.fromkeys(delays_s, False)
         self._channels: dict[str, SimulatedChannel] = {}
         broker.consumer = self
 
+    def is_consuming(self) -> bool:
+        """Whether the queues are consumed."""
+        return all(self._consuming.values())
+
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    def register(self, queue: str) -> None:
-        self._consuming[queue] = True
-        asyncio.get_running_loop().call_soon(self._listener.registered, queue)
+    def register(self) -> None:
+        for queue in self._consuming:
+            self._consuming[queue] = True
+            asyncio.get_running_loop().call_soon(self._emit, Registered(queue))
 
-    def suspend(self, queue: str) -> None:
-        asyncio.get_running_loop().call_soon(self._cancel, queue)
+    def suspend(self) -> None:
+        for queue in self._consuming:
+            asyncio.get_running_loop().call_soon(self._cancel, queue)
 
-    def release(self, queue: str) -> None:
-        self._consuming[queue] = False
-        asyncio.get_running_loop().call_soon(self._close, queue)
+    def release(self) -> None:
+        for queue in self._consuming:
+            self._consuming[queue] = False
+            asyncio.get_running_loop().call_soon(self._close, queue)
 
     def deliver(self, queue: str) -> None:
-        """Delivers what waits in a queue, as far as it is consumed and the prefetch count lets it."""
+        """Delivers what waits in a queue, if it is consumed and as far as the prefetch count allows."""
         while self._consuming[queue] and self._broker.queues[queue]:
             channel = self._channels.get(queue)
             if channel is None or channel.is_lost:
                 channel = self._channels[queue] = self._broker.new_channel(queue)
             if len(channel.unsettled) >= self._prefetch_count:
                 return
-            self._listener.delivered(channel.deliver(self._broker.queues[queue].popleft()))
+            self._emit(channel.deliver(self._broker.queues[queue].popleft()))
 
     def connection_lost(self) -> None:
-        """Tells that everything in hand was taken back, and that the queues are consumed again where they should be."""
+        """Reports that the broker took everything back, and that queues are consumed again if they should be."""
         for queue, consuming in self._consuming.items():
-            asyncio.get_running_loop().call_soon(self._listener.taken_back, queue)
+            asyncio.get_running_loop().call_soon(self._emit, TakenBack(queue))
             if consuming:
-                asyncio.get_running_loop().call_soon(self._listener.registered, queue)
+                asyncio.get_running_loop().call_soon(self._emit, Registered(queue))
 
     def _cancel(self, queue: str) -> None:
         self._consuming[queue] = False
-        self._listener.suspended(queue)
+        self._emit(Suspended(queue))
 
     def _close(self, queue: str) -> None:
         channel = self._channels.pop(queue, None)
         if channel is not None and not channel.is_lost:
             channel.lose()
-            self._listener.taken_back(queue)
+            self._emit(TakenBack(queue))
 
 
 class SimulatedGetter:
-    """Stands for `Getter`."""
+    """Stands for `Getter`.
+
+    Attributes:
+        connected: whether there is a connection.
+        loses_next: whether the connection is lost while the next message is on its way.
+    """
 
     def __init__(self, broker: SimulatedBroker) -> None:
         self._broker = broker
         self._channel: SimulatedChannel | None = None
         self.connected = True
+        self.loses_next = False
 
     async def message_count(self, queue: str) -> int:
         self._check_connected()
@@ -261,7 +275,12 @@ class SimulatedGetter:
             return None
         if self._channel is None or self._channel.is_lost:
             self._channel = self._broker.new_channel(queue)
-        return self._channel.deliver(self._broker.queues[queue].popleft())
+        delivery = self._channel.deliver(self._broker.queues[queue].popleft())
+        if self.loses_next:
+            self.loses_next = False
+            self._channel.lose()
+            raise ConnectionLostError("lost while the message was on its way")
+        return delivery
 
     def _check_connected(self) -> None:
         if not self.connected:
@@ -273,7 +292,7 @@ class SimulatedPublisher:
 
     def __init__(self, broker: SimulatedBroker, listener: PublisherListener) -> None:
         self.blocked = False
-        self.last_loss: ConnectionLostError | None = None
+        self.connected = True
         self.underway: deque[Message] = deque()
         self._broker = broker
         self._listener = listener

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from enum import Enum
-from typing import Any, cast
+from typing import Any, TypeVar
 from unittest import mock
 
 from prometheus_client import CollectorRegistry
 
 from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.settings import RabbitMqSettings
-from provgate_broker.topology.policy import Operation, RangePolicy, WriteMethod
-from provgate_storage.database.local import LocalStorage
+from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, WriteMethod
 from provgate_storage.errors import DataRefusedError, StorageConflictError, StorageTimeoutError, StorageUnavailableError
-from provgate_storage.model import EntityType, Id, Path, RelationData, RelationType, RevisionData
+from provgate_storage.model import EntityType, RelationData, RevisionData
+from provgate_storage.rows.rows import Row
 from provgate_workers.consume import host
 from provgate_workers.metrics import WorkerMetrics
 from provgate_workers.program.assignment import Assignment, all_ranges
+from provgate_workers.program.messages import ChildReport
 from provgate_workers.settings import WorkerConfiguration
 from provgate_workers.settle import outbox
-from provgate_workers.store import batch
-from provgate_workers.store import batch_scheduler as writer
+from provgate_workers.store import batch, batch_scheduler
 from tests.support.entries import Entry
 from tests.support.reference import InMemoryProvenanceStorage
 from tests.unit.workers.simulated_broker import SimulatedBroker, SimulatedConsumer, SimulatedPublisher
 
-# How often the loop turns until everything has happened that waits for nothing else.
-_TURN_COUNT = 60
+T = TypeVar("T")
 
 REFUSED_ID = b"\xee" * 20
 UNEXPECTED_ID = b"\xdd" * 20
@@ -46,47 +45,43 @@ class Trouble(Enum):
     LOST_COMMIT = "committed, and the connection lost before it said so"
 
 
+_ERRORS = {
+    Trouble.AWAY: StorageUnavailableError("away"),
+    Trouble.CONFLICT: StorageConflictError("deadlock"),
+    Trouble.TIMEOUT: StorageTimeoutError("too slow"),
+}
+
+
 class SimulatedStorage(InMemoryProvenanceStorage):
-    """Stores as the reference does, unless it is in trouble; refuses one id, and fails at another in an unknown way."""
+    """Stores as the reference does, unless it is in trouble; refuses one id, and fails at another in an unknown way.
+
+    Attributes:
+        trouble: what all writes end with.
+        failure: returns what a write ends with, from its name and rows; None for success.
+        calls: the name and row count of each write.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.trouble = Trouble.NONE
+        self.failure: Callable[[str, Sequence[Row]], Exception | None] = lambda _name, _rows: None
+        self.calls: list[tuple[str, int]] = []
 
     def probe(self) -> None:
         if self.trouble is Trouble.AWAY:
-            raise StorageUnavailableError("away")
+            raise _ERRORS[Trouble.AWAY]
 
-    def content_add(self, cnts: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        return self._write(cnts, lambda: super(SimulatedStorage, self).content_add(cnts))
-
-    def directory_add(self, dirs: Iterable[Id] | Mapping[Id, datetime | None]) -> bool:
-        return self._write(dirs, lambda: super(SimulatedStorage, self).directory_add(dirs))
-
-    def location_add(self, paths: Iterable[Path]) -> bool:
-        return self._write(paths, lambda: super(SimulatedStorage, self).location_add(paths))
-
-    def origin_add(self, orgs: Mapping[Id, str]) -> bool:
-        return self._write(orgs, lambda: super(SimulatedStorage, self).origin_add(orgs))
-
-    def revision_add(self, revs: Iterable[Id] | Mapping[Id, RevisionData]) -> bool:
-        return self._write(revs, lambda: super(SimulatedStorage, self).revision_add(revs))
-
-    def relation_add(self, relation: RelationType, data: Mapping[Id, set[RelationData]]) -> bool:
-        return self._write(data, lambda: super(SimulatedStorage, self).relation_add(relation, data))
-
-    def _write(self, keys: Iterable[bytes], store: Callable[[], bool]) -> bool:
-        if self.trouble is Trouble.AWAY:
-            raise StorageUnavailableError("away")
-        if self.trouble is Trouble.CONFLICT:
-            raise StorageConflictError("deadlock")
-        if self.trouble is Trouble.TIMEOUT:
-            raise StorageTimeoutError("too slow")
-        if REFUSED_ID in keys:
+    def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
+        self.calls.append((name, len(rows)))
+        error = _ERRORS.get(self.trouble) or self.failure(name, rows)
+        if error is not None:
+            raise error
+        ids = {row[0] for row in rows}
+        if REFUSED_ID in ids:
             raise DataRefusedError("this id")
-        if UNEXPECTED_ID in keys:
+        if UNEXPECTED_ID in ids:
             raise ZeroDivisionError
-        store()
+        super().write_rows(name, rows)
         if self.trouble is Trouble.LOST_COMMIT:
             raise StorageUnavailableError("gone")
         return True
@@ -131,62 +126,80 @@ class _Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now_s
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no callback is ready and no timer is due."""
+        ready: Any = getattr(self, "_ready")  # noqa: B009  # asyncio has nothing public that says so
+        timers: Any = getattr(self, "_scheduled")  # noqa: B009
+        return not ready and not any(timer.when() <= self.now_s for timer in timers if not timer.cancelled())
+
 
 class _Threads:
     """Stands for a `ThreadPoolExecutor`: a job is done when the test says so."""
 
-    def __init__(self, _thread_count: int, **_: object) -> None:
-        self.jobs: list[tuple[Future[Any], Callable[[], Any]]] = []
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self.jobs.append((future, lambda: function(*arguments)))
+        self.jobs.append((future, function, arguments))
         return future
 
     def finish(self, index: int) -> None:
-        future, job = self.jobs.pop(index)
+        future, function, arguments = self.jobs.pop(index)
         try:
-            future.set_result(job())
+            future.set_result(function(*arguments))
         except Exception as error:  # noqa: BLE001 - as an executor does
             future.set_exception(error)
 
 
 class SimulatedProcess:
-    """Hosts all ranges, of which each exchange has one, on a simulated broker.
+    """Hosts all ranges of a simulated broker.
 
     Args:
         broker: the broker.
         storage: the storage.
+        range_count: the ranges of each exchange.
+        settings: of the program, where they are not the defaults.
 
     Attributes:
-        loop_errors: what the loop was told of that nobody caught.
+        loop_errors: what the loop reports as not caught.
+        registry: where its metrics are.
     """
 
-    def __init__(self, broker: SimulatedBroker, storage: SimulatedStorage) -> None:
+    def __init__(
+        self, broker: SimulatedBroker, storage: SimulatedStorage, range_count: int = 1, **settings: Any
+    ) -> None:
         self.loop_errors: list[object] = []
+        self.registry = CollectorRegistry()
         self._loop = _Loop()
         self._loop.set_exception_handler(lambda _, context: self.loop_errors.append(context))
-        self._threads: list[_Threads] = []
+        self._threads = _Threads()
         self._seams = (
             mock.patch.object(batch, "_CONFLICT_WAIT_MAX_S", 0.0),
             mock.patch.object(batch, "_UNEXPECTED_WAIT_MAX_S", 0.0),
-            # That a package is given up while others are stored is for other tests.
-            mock.patch.object(writer, "_TIMEOUTS_MAX_COUNT", 1_000_000),
-            mock.patch.object(writer, "ThreadPoolExecutor", self._new_threads),
+            mock.patch.object(batch, "ThreadPoolExecutor", return_value=self._threads),
             mock.patch.object(outbox, "Publisher", lambda _parameters, _name, told: SimulatedPublisher(broker, told)),
             mock.patch.object(
                 host,
                 "WorkConsumer",
-                lambda _parameters, _name, told, delays_s, prefetch_count: SimulatedConsumer(
-                    broker, told, delays_s, prefetch_count
+                lambda _parameters, _name, delays_s, prefetch_count, emit: SimulatedConsumer(
+                    broker, delays_s, prefetch_count, emit
                 ),
             ),
         )
         for seam in self._seams:
             seam.start()
-        metrics = WorkerMetrics(CollectorRegistry())
+        policy = RangePolicy(dict.fromkeys(Exchange, range_count))
+        assignment = Assignment(tuple(all_ranges(policy)), ())
+        configuration = WorkerConfiguration(
+            RabbitMqSettings(**settings), AmqpParameters("amqp://localhost", 10), policy, (assignment,)
+        )
+        self.news = asyncio.Event()
         self._host = self.run(
-            lambda: host.RangeHost(*_arguments(storage), name="simulated", metrics=metrics, on_ready=lambda: None)
+            lambda: host.RangeHost(
+                configuration, assignment, storage, "simulated", WorkerMetrics(self.registry), self.news
+            )
         )
         self._stop = asyncio.Event()
         self._task = self._loop.create_task(self._host.run(self._stop))
@@ -195,12 +208,25 @@ class SimulatedProcess:
     @property
     def job_count(self) -> int:
         """The jobs that storage threads have begun."""
-        return sum(len(threads.jobs) for threads in self._threads)
+        return len(self._threads.jobs)
 
-    def run(self, act: Callable[[], Any]) -> Any:
+    @property
+    def batches(self) -> list[tuple[Operation, list[int]]]:
+        """The batches that storage threads have begun: the operation, and the range of each package."""
+        return [
+            (arguments[2], [range_number for range_number, _ in arguments[3]])
+            for _, _, arguments in self._threads.jobs
+            if arguments
+        ]
+
+    def report(self) -> ChildReport:
+        """Returns what the process reports, when its gauges are set."""
+        return self.run(self._host.report)
+
+    def run(self, act: Callable[[], T]) -> T:
         """Returns what a function returns that is called on the loop, when everything that follows has happened."""
 
-        async def on_loop() -> Any:
+        async def on_loop() -> T:
             return act()
 
         result = self._loop.run_until_complete(on_loop())
@@ -211,16 +237,16 @@ class SimulatedProcess:
         """Lets everything happen that waits for nothing else."""
 
         async def turn() -> None:
-            for _ in range(_TURN_COUNT):
+            await asyncio.sleep(0)
+            while not self._loop.is_quiet:  # noqa: ASYNC110 - nothing says when the loop has no more to do
                 await asyncio.sleep(0)
 
         self._loop.run_until_complete(turn())
 
-    def finish_job(self, number: int) -> None:
-        """Has a storage thread do one of the jobs, where there is one."""
-        busy = [threads for threads in self._threads if threads.jobs]
-        if busy:
-            busy[0].finish(number % len(busy[0].jobs))
+    def finish_job(self, number: int = 0) -> None:
+        """Has a storage thread do one of the jobs, if there is one."""
+        if self.job_count:
+            self._threads.finish(number % self.job_count)
             self.settle()
 
     def pass_time(self, seconds: float) -> None:
@@ -229,7 +255,7 @@ class SimulatedProcess:
         self.settle()
 
     def check_alive(self) -> None:
-        """Fails where the process has ended, or an error went to nobody."""
+        """Fails if the process has ended, or if an error was not caught."""
         assert not self._task.done(), f"the process ended: {self._task}"
         assert not self.loop_errors, self.loop_errors
 
@@ -240,32 +266,24 @@ class SimulatedProcess:
     def end(self) -> None:
         """Ends it in whatever state it is."""
         self._task.cancel()
-        for threads in self._threads:
-            for future, _ in threads.jobs:
-                future.cancel()
+        for future, _, _ in self._threads.jobs:
+            future.cancel()
         self.settle()
         self._loop.run_until_complete(asyncio.gather(self._task, return_exceptions=True))
         self._loop.close()
         for seam in self._seams:
             seam.stop()
 
-    @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it has returned."""
         return self._task.done() and self._task.exception() is None
 
-    def _new_threads(self, thread_count: int, **options: object) -> _Threads:
-        self._threads.append(_Threads(thread_count, **options))
-        return self._threads[-1]
+    @property
+    def failure(self) -> BaseException | None:
+        """What it has ended with; None if it has not ended, or ended well."""
+        return self._task.exception() if self._task.done() else None
 
 
-POISON_AFTER = 1
-
-
-def _arguments(storage: SimulatedStorage) -> tuple[WorkerConfiguration, Assignment, LocalStorage]:
-    policy = RangePolicy.of(dict.fromkeys(("content", "directory", "location", "origin", "revision"), 1))
-    # Some of the packages do not fit in hand beside each other.
-    settings = RabbitMqSettings(max_in_hand_bytes=400, poison_after=POISON_AFTER, storage_threads=2)
-    assignment = Assignment(tuple(all_ranges(policy)), ())
-    configuration = WorkerConfiguration(settings, AmqpParameters("amqp://localhost", 10), policy, (assignment,))
-    return configuration, assignment, cast("LocalStorage", storage)
+def many_timeouts() -> Any:
+    """Patches the number of timeouts after which a package is refused: it is tried without end."""
+    return mock.patch.object(batch_scheduler, "_TIMEOUTS_MAX_COUNT", 1_000_000)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +19,9 @@ from provgate_storage.errors import (
     StorageLockedError,
     StorageUnavailableError,
 )
-from provgate_storage.model import RelationData, RelationType, RevisionData
+from provgate_workers.package import Refused, Stored
 from provgate_workers.store import batch as batch_module
-from provgate_workers.store.batch import BatchReport, Refused, Stored, store_batch
+from provgate_workers.store.batch import BatchReport, store_batch
 from tests.support.entries import encode_package
 from tests.support.reference import InMemoryProvenanceStorage
 
@@ -202,69 +202,3 @@ def test_a_location_belongs_to_the_range_of_its_digest() -> None:
     for range_number in range(16):
         report = store_batch(reference(), POLICY, operation, [(range_number, encode_package([(path,)]))])
         assert report.stray_row_counts == ({} if range_number == home else {range_number: 1})
-
-
-OPERATIONS: Mapping[
-    str, tuple[Operation, list[list[tuple[Any, ...]]], Callable[[InMemoryProvenanceStorage], object], object]
-] = {
-    "dates: the earliest, and None replaces none": (
-        CONTENT_ADD,
-        [[(id_of(1), LATER), (id_of(2),)], [(id_of(1), DATE)], [(id_of(1), None)]],
-        lambda storage: storage.content_get([id_of(1), id_of(2)]),
-        {id_of(1): DATE},
-    ),
-    "directories": (
-        Operation(WriteMethod.DIRECTORY_ADD),
-        [[(id_of(1), LATER)], [(id_of(1), DATE), (id_of(3),)]],
-        lambda storage: storage.directory_get([id_of(1)]),
-        {id_of(1): DATE},
-    ),
-    "urls: the first": (
-        Operation(WriteMethod.ORIGIN_ADD),
-        [[(id_of(1), "https://a")], [(id_of(1), "https://b"), (id_of(2), "https://c")]],
-        lambda storage: storage.origin_get([id_of(1), id_of(2)]),
-        {id_of(1): "https://a", id_of(2): "https://c"},
-    ),
-    "revisions: the earliest date and the last origin": (
-        Operation(WriteMethod.REVISION_ADD),
-        [
-            [(id_of(1), RevisionData(LATER, id_of(8)))],
-            [(id_of(1), RevisionData(DATE, None)), (id_of(1),)],
-            [(id_of(1), RevisionData(None, id_of(9)))],
-        ],
-        lambda storage: storage.revision_get([id_of(1)]),
-        {id_of(1): RevisionData(DATE, id_of(9))},
-    ),
-    "locations": (
-        Operation(WriteMethod.LOCATION_ADD),
-        [[(b"a",), (b"b",)], [(b"a",), (b"",)]],
-        lambda storage: storage.location_get_all(),
-        {b"", b"a", b"b"},
-    ),
-    "relations with paths": (
-        Operation(WriteMethod.RELATION_ADD, RelationType.CNT_IN_DIR),
-        [[(id_of(1), id_of(2), b"a")], [(id_of(1), id_of(2), b"b"), (id_of(1), id_of(2), b"a")]],
-        lambda storage: storage.relation_get_all(RelationType.CNT_IN_DIR),
-        {id_of(1): {RelationData(id_of(2), b"a"), RelationData(id_of(2), b"b")}},
-    ),
-    "relations without": (
-        Operation(WriteMethod.RELATION_ADD, RelationType.REV_BEFORE_REV),
-        [[(id_of(1), id_of(2), None)], [(id_of(1), id_of(3), None)]],
-        lambda storage: storage.relation_get_all(RelationType.REV_BEFORE_REV),
-        {id_of(1): {RelationData(id_of(2), None), RelationData(id_of(3), None)}},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", OPERATIONS.values(), ids=OPERATIONS.keys())
-def test_packages_are_merged_as_if_they_were_stored_one_after_another(
-    case: tuple[Operation, list[list[tuple[Any, ...]]], Callable[[InMemoryProvenanceStorage], object], object],
-) -> None:
-    operation, packages, read, expected = case
-    bodies = [encode_package(entries) for entries in packages]
-    together, apart = reference(), reference()
-    report = store_batch(together, POLICY, operation, [(0, body) for body in bodies])
-    for body in bodies:
-        store_batch(apart, POLICY, operation, [(0, body)])
-    assert report.outcomes == [Stored(len(entries)) for entries in packages]
-    assert read(together) == read(apart) == expected

@@ -1,4 +1,4 @@
-"""Whatever comes, in whatever order, a package is never let go before it is stored or its copy is safe."""
+"""A process of range workers, whole: no package is acked before it is stored or its copy is safe, whatever happens."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from provgate_broker.publish.publisher import Message
 from provgate_broker.topology.declaration import QUARANTINE_QUEUE
 from provgate_broker.topology.policy import OPERATIONS, Operation, WriteMethod, binding_key, exchange_of
 from provgate_broker.wire.package import NACK_HEADER, Nack, decode_reply
+from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.model import RevisionData
 from provgate_workers.settle.outbox import Outbox
 from tests.support.entries import Entry, decode_entries, encode_package
+from tests.unit.workers.scenario import CONTENT_ADD, DIRECTORY_ADD, Scenario, scenario
 from tests.unit.workers.simulated_broker import NUMBER_HEADER, Held, SimulatedBroker
 from tests.unit.workers.simulated_process import (
     REFUSED_ID,
@@ -28,6 +30,7 @@ from tests.unit.workers.simulated_process import (
     SimulatedStorage,
     Trouble,
     holds,
+    many_timeouts,
 )
 
 IDS = st.sampled_from([bytes([number]) * 20 for number in range(6)])
@@ -128,7 +131,14 @@ class HostMachine(RuleBasedStateMachine):
         self.storage.open()
         queues = [binding_key(operation, 0) for operation in OPERATIONS]
         self.broker = SimulatedBroker(queues, self.may_be_forgotten, self.check_reply)
-        self.process = SimulatedProcess(self.broker, self.storage)
+        # Other tests show that a package is refused that times out each time while others are stored.
+        self.timeouts = many_timeouts()
+        self.timeouts.start()
+        self.process = self.new_process()
+
+    def new_process(self) -> SimulatedProcess:
+        # Some of the packages do not fit in memory beside each other.
+        return SimulatedProcess(self.broker, self.storage, max_in_hand_bytes=400, poison_after=1, storage_threads=2)
 
     def is_stored(self, number: int) -> bool:
         package = self.sent[number]
@@ -231,7 +241,7 @@ class HostMachine(RuleBasedStateMachine):
         self.kept.clear()
         for channel in self.broker.channels:
             channel.lose()
-        self.process = SimulatedProcess(self.broker, self.storage)
+        self.process = self.new_process()
 
     @invariant()
     def it_lives(self) -> None:
@@ -251,9 +261,10 @@ class HostMachine(RuleBasedStateMachine):
             self._heal()
             self._check_the_end()
             self.process.stop()
-            assert self.process.ended
+            assert self.process.has_ended()
         finally:
             self.process.end()
+            self.timeouts.stop()
 
     def _awaits_reply(self, number: int) -> bool:
         return self.sent[number].is_answered and number not in self.replied | self.reply_lost
@@ -306,7 +317,7 @@ TestHost: Any = HostMachine.TestCase
 
 def test_a_reply_that_is_lost_after_the_broker_blocked_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(box: Outbox, sending: Any) -> None:
-        box._finish(sending)
+        box._finish(sending)  # as confirmed, though it is not published
 
     machine = HostMachine()
     machine.start()
@@ -320,3 +331,172 @@ def test_a_reply_that_is_lost_after_the_broker_blocked_is_noticed(monkeypatch: p
         machine.work()
     with pytest.raises(AssertionError, match="no reply came to package 0"):
         machine.teardown()
+
+
+def deferred_count(running: Scenario) -> float:
+    return running.value("deferred_total", operation="content_add")
+
+
+def test_a_package_is_committed_then_answered_then_acked() -> None:
+    with scenario() as running:
+        number = running.send(row_count=3)
+        assert not running.is_stored(number)
+        running.store()
+        assert (running.is_stored(number), running.replies, running.broker.acked_count) == (True, {}, 0)
+        running.confirm()
+        assert (running.replies, running.broker.acked_count) == ({number: 3}, 1)
+
+
+def test_readiness_is_news_when_every_queue_is_registered() -> None:
+    with scenario() as running:
+        assert running.process.news.is_set()
+        assert running.process.report().registered
+
+
+def test_a_body_that_is_too_large_becomes_a_dead_letter_unread() -> None:
+    with scenario(package_max_bytes=1000) as running:
+        number = running.send(row_count=100)
+        assert running.process.job_count == 0
+        running.confirm()
+        assert running.broker.dead_letters() == {number}
+        assert running.broker.acked_count == 1
+
+
+def test_a_package_that_was_redelivered_too_often_is_stored_alone_from_quarantine() -> None:
+    with scenario(poison_after=2) as running:
+        often, less = running.publish(delivery_count=3), running.publish(delivery_count=2)
+        running.deliver()
+        assert running.process.batches == [(CONTENT_ADD, [0])]
+        running.confirm()
+        # It waits until nothing else is being stored.
+        assert len(running.broker.queues[QUARANTINE_QUEUE]) == 1
+        running.store()
+        running.work()
+        assert running.stored_count([often, less]) == 2
+        assert running.value("quarantined_total") == 1
+        assert running.replies == {often: 1, less: 1}
+
+
+def test_rows_of_other_ranges_are_stored_and_counted_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with scenario(range_count=16) as running:
+        for _ in range(2):
+            stray = running.send(body=encode_package([(b"\xff" * 20,)]))
+            running.work()
+            assert running.is_stored(stray)
+        assert running.value("stray_rows_total", exchange="content") == 2
+    assert caplog.text.count("rows of other ranges come to queue content_add.unknown.0") == 1
+
+
+def test_a_database_of_another_schema_ends_the_process() -> None:
+    with scenario() as running:
+        running.storage.failure = lambda _name, _rows: SchemaMismatchError("version 2")
+        running.send()
+        running.store()
+        ended_with = running.process.failure
+        assert isinstance(ended_with, ExceptionGroup)
+        assert ended_with.subgroup(SchemaMismatchError) is not None
+
+
+# The bodies of packages of 3 rows: one fits in the quarter of 400 bytes that an operation may use, two do not.
+def test_what_finds_no_memory_is_requeued_once_when_memory_is_free() -> None:
+    with scenario(max_in_hand_bytes=400) as running:
+        first, second, third = (running.publish(row_count=3) for _ in range(3))
+        running.deliver()
+        # Both are in the prefetch window, without their bodies.
+        assert (running.broker.unsettled_count, deferred_count(running)) == (3, 2)
+        running.store()
+        running.confirm()
+        assert running.broker.unsettled_count == 1
+        running.deliver()
+        assert running.process.batches == [(CONTENT_ADD, [0])]
+        running.work()
+        running.work()
+        assert running.stored_count([first, second, third]) == 3
+        assert deferred_count(running) == 2
+        assert running.value("redeliveries_total", operation="content_add") == 0
+
+
+def test_what_is_deferred_goes_back_when_its_queue_is_suspended() -> None:
+    with scenario(max_in_hand_bytes=400) as running:
+        stored, deferred = running.publish(row_count=3), running.publish(row_count=3)
+        running.deliver()
+        running.process.stop()
+        assert running.broker.unsettled_count == 1
+        running.store()
+        running.confirm()
+        running.process.settle()
+        assert running.process.has_ended()
+        assert (running.is_stored(stored), running.is_stored(deferred)) == (True, False)
+        assert running.broker.copies(deferred) == 1
+
+
+def test_memory_of_packages_that_the_broker_took_back_is_free_again() -> None:
+    with scenario(max_in_hand_bytes=400) as running:
+        for operation in (CONTENT_ADD, DIRECTORY_ADD):
+            running.publish(operation, row_count=3)
+            running.publish(operation, row_count=3)
+        running.deliver()
+        running.process.run(running.broker.lose_channels)
+        for _ in range(3):
+            running.work()
+        assert running.stored_count([0, 1, 2, 3]) == 4
+        assert running.value("in_hand_bytes") == 0
+
+
+def test_packages_that_wait_or_are_stored_when_the_broker_takes_them_back_are_in_hand_no_more() -> None:
+    with scenario() as running:
+        running.send()
+        waiting = running.send()
+        assert running.process.batches == [(CONTENT_ADD, [0])]
+        running.process.run(running.broker.lose_channels)
+        # The one that waited is not stored from here; what is being stored goes on, and its ack has no effect.
+        running.store()
+        running.confirm()
+        assert (running.value("in_hand_bytes"), running.broker.acked_count) == (0, 0)
+        assert not running.is_stored(waiting)
+        running.work()
+        assert (running.stored_count([0, waiting]), running.broker.acked_count) == (2, 2)
+
+
+def test_memory_that_is_reserved_for_a_package_which_went_elsewhere_is_for_others_later() -> None:
+    with scenario(max_in_hand_bytes=400) as running:
+        running.publish(row_count=3)
+        running.publish(row_count=3)
+        running.deliver()
+        running.store()
+        running.confirm()
+        # The second one is requeued, and another process gets it.
+        queue = running.broker.queues[binding_key(CONTENT_ADD, 0)]
+        queue.clear()
+        other = running.send(row_count=3)
+        assert running.process.job_count == 0
+        running.process.pass_time(11.0)
+        running.process.pass_time(11.0)
+        running.work()
+        assert running.is_stored(other)
+
+
+def test_a_process_that_stops_ends_its_batches_sends_its_replies_and_gives_the_rest_back() -> None:
+    with scenario() as running:
+        running.send()
+        waiting = running.send()
+        running.process.stop()
+        assert not running.process.has_ended()
+        running.store()
+        # The batch has ended, and its reply is not confirmed.
+        assert not running.process.has_ended()
+        running.confirm()
+        running.process.settle()
+        assert running.process.has_ended()
+        assert (running.stored_count([0, waiting]), running.broker.acked_count) == (1, 1)
+        assert running.broker.copies(waiting) == 1
+
+
+def test_a_process_that_stops_waits_some_seconds_for_replies() -> None:
+    with scenario() as running:
+        running.send()
+        running.process.stop()
+        running.store()
+        running.process.pass_time(5.1)
+        assert running.process.has_ended()
+        assert running.broker.acked_count == 0

@@ -29,26 +29,26 @@ def package(queue: str, size_bytes: int, *, redelivered: bool = False) -> Delive
 
 def take(budget: MemoryBudget, package: Delivery) -> bool:
     """Does what a process does with a delivery."""
-    if budget.admit(package, promised=budget.redeems(package)):
+    if budget.admit(package, reserved=budget.claim_reservation(package)):
         return True
     budget.defer(package)
     return False
 
 
-def test_what_leaves_is_promised_once() -> None:
+def test_memory_that_is_free_is_reserved_once() -> None:
     budget = new_budget()
     held = [package(queue, 100) for queue in (A, B)]
     assert all(take(budget, each) for each in held)
     assert not any(take(budget, package(queue, 60)) for queue in (A, OTHER_OF_A, B))
     granted: list[str] = []
     for each in held:
-        budget.leave(each)
-        granted += [deferred.queue for deferred in budget.grant(0.0)]
+        budget.free(each)
+        granted += [deferred.queue for deferred in budget.requeues(0.0)]
     # The second package of the first operation has to wait until the first one is stored.
     assert granted == [A, B]
-    assert (budget.held_bytes, budget.promised_bytes) == (0, 120)
+    assert (budget.held_bytes, budget.reserved_bytes) == (0, 120)
     assert take(budget, package(A, 60, redelivered=True))
-    assert budget.grant(0.0) == []
+    assert budget.requeues(0.0) == []
 
 
 def test_others_do_not_overtake_what_waits() -> None:
@@ -58,15 +58,8 @@ def test_others_do_not_overtake_what_waits() -> None:
     assert not take(budget, package(B, 20))
     # It would fit.
     assert not take(budget, package(QUEUES[4], 5))
-    budget.leave(large)
-    assert [deferred.queue for deferred in budget.grant(0.0)] == [B, QUEUES[4]]
-
-
-def test_an_operation_leaves_memory_to_the_others() -> None:
-    budget = new_budget()
-    assert take(budget, package(A, 60))
-    assert not take(budget, package(OTHER_OF_A, 60))
-    assert take(budget, package(B, 100))
+    budget.free(large)
+    assert [deferred.queue for deferred in budget.requeues(0.0)] == [B, QUEUES[4]]
 
 
 def test_a_package_larger_than_the_bound_is_held_alone() -> None:
@@ -74,25 +67,25 @@ def test_a_package_larger_than_the_bound_is_held_alone() -> None:
     small, large = package(A, 1), package(B, 1000)
     assert take(budget, small)
     assert not take(budget, large)
-    budget.leave(small)
-    assert [deferred.queue for deferred in budget.grant(0.0)] == [B]
+    budget.free(small)
+    assert [deferred.queue for deferred in budget.requeues(0.0)] == [B]
     assert not take(budget, package(A, 1))
     assert take(budget, package(B, 1000, redelivered=True))
-    budget.leave(large)
-    assert [deferred.queue for deferred in budget.grant(0.0)] == [A]
+    budget.free(large)
+    assert [deferred.queue for deferred in budget.requeues(0.0)] == [A]
 
 
-def test_a_promise_to_a_package_that_does_not_come_is_broken() -> None:
+def test_a_reservation_for_a_package_that_does_not_come_expires() -> None:
     budget = new_budget()
     held = package(A, 100)
     assert take(budget, held)
     assert not take(budget, package(A, 100))
-    budget.leave(held)
-    assert len(budget.grant(5.0)) == 1
-    budget.break_promises(5.0)
-    assert budget.promised_bytes == 100
-    budget.break_promises(5.1)
-    assert budget.promised_bytes == 0
+    budget.free(held)
+    assert len(budget.requeues(5.0)) == 1
+    budget.expire_reservations(5.0)
+    assert budget.reserved_bytes == 100
+    budget.expire_reservations(5.1)
+    assert budget.reserved_bytes == 0
     assert take(budget, package(A, 100))
 
 
@@ -116,8 +109,8 @@ def test_no_package_goes_back_more_than_once() -> None:
         for package in held:
             unacked[package.queue] -= 1
             stored_count += 1
-            budget.leave(package)
-            for granted in budget.grant(0.0):
+            budget.free(package)
+            for granted in budget.requeues(0.0):
                 requeued[granted.queue, granted.delivery_tag] += 1
                 unacked[granted.queue] -= 1
                 queues[granted.queue].appendleft(replace(granted, body=body, redelivered=True))
@@ -141,7 +134,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self.deferred.append((package.queue, len(package.body)))
 
     def grant(self) -> None:
-        for granted in self.budget.grant(0.0):
+        for granted in self.budget.requeues(0.0):
             assert granted.body == b""
             size_bytes = next(size_bytes for queue, size_bytes in self.deferred if queue == granted.queue)
             self.deferred.remove((granted.queue, size_bytes))
@@ -158,7 +151,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.requeued.remove((queue, size_bytes))
         held_count = len(self.held)
         self.take(package(queue, size_bytes, redelivered=True))
-        assert len(self.held) == held_count + 1, "memory was promised to it"
+        assert len(self.held) == held_count + 1, "memory was reserved for it"
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), count=st.integers(1, 10))
@@ -166,27 +159,27 @@ class BudgetMachine(RuleBasedStateMachine):
         # As many as one confirm may cover.
         for _ in range(min(count, len(self.held))):
             package = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
-            self.budget.leave(package)
+            self.budget.free(package)
             self.grant()
 
     @rule(queue=st.sampled_from(QUEUES))
     def take_back(self, queue: str) -> None:
-        taken = self.budget.take_deferred(queue)
+        taken = self.budget.drop_deferred(queue)
         assert len(taken) == sum(of_queue == queue for of_queue, _ in self.deferred)
         for package in [each for each in self.held if each.queue == queue]:
             self.held.remove(package)
-            self.budget.leave(package)
+            self.budget.free(package)
         self.deferred = [each for each in self.deferred if each[0] != queue]
         self.requeued = [each for each in self.requeued if each[0] != queue]
         self.grant()
 
     @invariant()
-    def admitted_and_promised_never_exceed_the_bound(self) -> None:
+    def held_and_reserved_never_exceed_the_bound(self) -> None:
         admitted = [(package.queue, len(package.body)) for package in self.held]
         everything = admitted + self.requeued
         total = sum(size_bytes for _, size_bytes in everything)
-        assert total == self.budget.held_bytes + self.budget.promised_bytes
-        assert total <= BOUND or len(everything) == 1, f"{total} bytes are admitted or promised, {BOUND} may be"
+        assert total == self.budget.held_bytes + self.budget.reserved_bytes
+        assert total <= BOUND or len(everything) == 1, f"{total} bytes are held or reserved, the bound is {BOUND}"
         counts, sizes = Counter[Operation](), Counter[Operation]()
         for queue, size_bytes in everything:
             counts[OPERATION_OF[queue]] += 1

@@ -1,10 +1,14 @@
+"""When a reply or a copy counts as safe, and what is published again."""
+
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest import mock
 
 import pytest
+from prometheus_client import Counter
 
 from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.publish.publisher import Message
@@ -28,13 +32,19 @@ class FakePublisher:
 
 
 class Bench:
-    """An outbox, its publisher, and what it has said to be done."""
+    """An outbox, its publisher, and the messages that it reports as safe."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox(AmqpParameters("amqp://localhost", 10), "test")
+        self.safe: list[str] = []
+        self.dropped = Counter("dropped_replies", "", registry=None)
         self.publisher = FakePublisher()
-        self.outbox._publisher = self.publisher  # type: ignore[assignment]
-        self.done: list[str] = []
+        with mock.patch.object(outbox_module, "Publisher", return_value=self.publisher):
+            self.outbox = Outbox(
+                AmqpParameters("amqp://localhost", 10),
+                "test",
+                self.dropped,
+                lambda event: self.safe.append(event.token),
+            )
 
     def connect(self) -> None:
         self.publisher.ready, self.publisher.blocked = True, False
@@ -49,10 +59,10 @@ class Bench:
         self.outbox.publisher_lost()
 
     def reply(self, token: str) -> None:
-        self.outbox.send_reply(Message(token, "", "queue", b""), lambda: self.done.append(token))
+        self.outbox.send(Message(token, "", "queue", b""), expendable=True)
 
     def copy(self, token: str) -> None:
-        self.outbox.send_copy(Message(token, "", "queue", b""), lambda: self.done.append(token))
+        self.outbox.send(Message(token, "", "queue", b""), expendable=False)
 
 
 def on_a_loop(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
@@ -62,17 +72,17 @@ def on_a_loop(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     run_virtually(run())
 
 
-def test_nothing_is_done_before_it_is_confirmed() -> None:
+def test_nothing_is_safe_before_it_is_confirmed() -> None:
     async def test(bench: Bench) -> None:
         bench.reply("early")
         bench.connect()
         bench.reply("r")
         bench.copy("c")
         assert bench.publisher.published == ["early", "r", "c"]
-        assert bench.done == []
+        assert bench.safe == []
         for token in ("r", "c", "early", "r", "unknown"):
             bench.outbox.confirmed(token)
-        assert bench.done == ["r", "c", "early"]
+        assert bench.safe == ["r", "c", "early"]
         await asyncio.wait_for(bench.outbox.drained(), 1)
 
     on_a_loop(test)
@@ -86,12 +96,12 @@ def test_while_publishes_are_blocked_replies_count_as_sent_and_copies_do_not() -
         bench.block()
         bench.reply("kept")
         bench.copy("copy")
-        assert bench.done == ["under way", "kept"]
+        assert bench.safe == ["under way", "kept"]
         bench.connect()
         assert bench.publisher.published == ["under way", "copy under way", "kept", "copy"]
         for token in ("under way", "copy under way", "kept", "copy"):
             bench.outbox.confirmed(token)
-        assert bench.done == ["under way", "kept", "copy under way", "copy"]
+        assert bench.safe == ["under way", "kept", "copy under way", "copy"]
 
     on_a_loop(test)
 
@@ -103,7 +113,7 @@ def test_without_a_connection_all_wait_and_are_published_again() -> None:
         bench.copy("c")
         bench.lose()
         bench.reply("later")
-        assert bench.done == []
+        assert bench.safe == []
         bench.connect()
         assert bench.publisher.published == ["r", "c", "r", "c", "later"]
 
@@ -116,12 +126,12 @@ def test_a_returned_copy_is_not_safe_though_it_is_confirmed() -> None:
         bench.copy("c")
         bench.outbox.returned("c", "", "queue")
         bench.outbox.confirmed("c")
-        assert bench.done == []
+        assert bench.safe == []
         assert bench.publisher.published == ["c"]
         await asyncio.sleep(RETRIED_S)
         assert bench.publisher.published == ["c", "c"]
         bench.outbox.confirmed("c")
-        assert bench.done == ["c"]
+        assert bench.safe == ["c"]
 
     on_a_loop(test)
 
@@ -133,7 +143,7 @@ def test_a_refused_copy_is_sent_again_and_a_refused_reply_given_up() -> None:
         bench.reply("r")
         bench.outbox.nacked("c")
         bench.outbox.nacked("r")
-        assert bench.done == ["r"]
+        assert bench.safe == ["r"]
         await asyncio.sleep(RETRIED_S)
         assert bench.publisher.published == ["c", "r", "c"]
 
@@ -151,7 +161,7 @@ def test_what_waits_for_its_next_try_is_published_once_over_a_new_connection() -
         await asyncio.sleep(RETRIED_S)
         assert bench.publisher.published == ["c", "c"]
         bench.outbox.confirmed("c")
-        assert bench.done == ["c"]
+        assert bench.safe == ["c"]
 
     on_a_loop(test)
 
@@ -165,8 +175,8 @@ def test_the_replies_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         bench.block()
         for token in "abcdef":
             bench.reply(token)
-        assert bench.done == list("abcdef")
-        assert bench.outbox.dropped_reply_count == 4
+        assert bench.safe == list("abcdef")
+        assert next(sample.value for metric in bench.dropped.collect() for sample in metric.samples) == 4
         bench.connect()
         assert bench.publisher.published == ["copy", "e", "f"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provgate_runtime.watch.port import LATE_AFTER_S
-from provgate_workers.program.child_order import ChildReport
+from provgate_workers.program.messages import ChildReport
 from provgate_workers.program.readiness import ProgramReadiness
 
 GOOD = ChildReport(registered=True)
@@ -71,7 +71,7 @@ def test_one_that_is_silent_is_not_alive() -> None:
     assert [each.name for each in readiness.alive()] == ["process_0_reports"]
 
 
-def test_a_program_that_was_told_to_stop_is_not_ready() -> None:
+def test_a_program_that_stops_is_not_ready() -> None:
     readiness = running()
     readiness.stopping()
     assert set(problems(readiness)) == {"stopping"}

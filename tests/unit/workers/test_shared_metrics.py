@@ -1,4 +1,4 @@
-"""The figures of several processes as one: real processes, some of them killed."""
+"""The metrics of several processes as one: real processes, some of them killed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from provgate_workers.program.shared_metrics import FILE_BYTES, SharedMetrics, s
 COUNTING = """
 import sys
 from prometheus_client import CollectorRegistry
-from provgate_workers.program.shared_metrics import share_figures
-share_figures(int(sys.argv[1]))
+from provgate_workers.program.shared_metrics import share_metrics
+share_metrics(int(sys.argv[1]))
 from provgate_workers.metrics import WorkerMetrics
 metrics = WorkerMetrics(CollectorRegistry())
 for operation in metrics.operations.values():
@@ -87,20 +87,20 @@ def test_files_have_room_for_all_series_and_do_not_grow_in_number() -> None:
     assert not directory.exists()
 
 
-def test_a_full_disk_leaves_figures_out(
+def test_a_full_disk_leaves_metrics_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # More than any disk has.
     monkeypatch.setattr(shared_metrics_module, "FILE_BYTES", {"counter": 2**62})
     assert SharedMetrics(tmp_path).environment(0) == {}
-    assert "the figures of worker process 0 are not shown" in caplog.text
+    assert "the metrics of worker process 0 are not shown" in caplog.text
 
 
-def test_without_a_directory_figures_are_left_out(
+def test_without_a_directory_metrics_are_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     with shared_metrics(CollectorRegistry()) as shared:
         assert shared.environment(0) == {}
         shared.ended(0)
-    assert "the figures of worker processes are not shown" in caplog.text
+    assert "the metrics of worker processes are not shown" in caplog.text

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from provgate_broker.settings import RabbitMqSettings
 from provgate_workers.errors import FatalError
+from provgate_workers.metrics import ProgramMetrics
 from provgate_workers.program import supervisor as supervisor_module
-from provgate_workers.program.child_order import FATAL_EXIT_CODE, ChildOrder
+from provgate_workers.program.messages import FATAL_EXIT_CODE, ChildOrder
+from provgate_workers.program.readiness import ProgramReadiness
+from provgate_workers.program.shared_metrics import shared_metrics
 from provgate_workers.program.supervisor import Supervisor
-from provgate_workers.program.watch import program_watch
 from provgate_workers.settings import configuration_of
 from tests.support.polling import until
 
@@ -49,8 +52,18 @@ def spawning(script: str, *arguments: str, first: Callable[[], Coroutine[Any, An
 @contextmanager
 def new_supervisor(ready_file: Path | None = None, processes: int = 2) -> Iterator[Supervisor]:
     settings = RabbitMqSettings(processes=processes, storage_config={"cls": "postgresql", "db": ""})
-    with program_watch(processes) as watch:
-        yield Supervisor(configuration_of(settings), "info", "text", ready_file, None, watch)
+    registry = CollectorRegistry()
+    with shared_metrics(registry) as shared:
+        yield Supervisor(
+            configuration_of(settings),
+            "info",
+            "text",
+            ready_file,
+            None,
+            ProgramReadiness(processes),
+            ProgramMetrics(registry),
+            shared,
+        )
 
 
 def test_it_is_ready_when_all_processes_are_and_ends_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

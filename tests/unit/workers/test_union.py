@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from provgate_broker.topology.policy import OPERATIONS, Exchange, Operation, RangePolicy, WriteMethod, parse_binding_key
 from provgate_gateway.write.splitting import Package, split
 from provgate_storage.model import RevisionData
-from provgate_workers.store.batch import Stored, store_batch
+from provgate_workers.package import Stored
+from provgate_workers.store.batch import store_batch
 from tests.support.entries import Entry, add_entries, rows_of
 from tests.support.examples import state_of
 from tests.support.reference import InMemoryProvenanceStorage

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import click
+from prometheus_client import CollectorRegistry
 
 from provgate_broker.configured import PATH
 from provgate_broker.settings import METRICS_LISTEN, RabbitMqSettings
@@ -16,13 +16,15 @@ from provgate_runtime import setting_options
 from provgate_runtime.options import keep_names_whole
 from provgate_runtime.watch.statsd import statsd_address
 from provgate_runtime.watch.watching import WatchAddress, WatchPortError, watched
-from provgate_workers.cli.dead_letters import dlq
+from provgate_workers.cli.dlq import dlq
 from provgate_workers.cli.options import ENV_PREFIX, loaded_settings, program_options
 from provgate_workers.errors import FatalError, StoppedError
+from provgate_workers.metrics import ProgramMetrics
 from provgate_workers.program.preparation import prepare, set_up
+from provgate_workers.program.readiness import ProgramReadiness
+from provgate_workers.program.shared_metrics import shared_metrics
 from provgate_workers.program.stopping import completed, run_until_signal
 from provgate_workers.program.supervisor import Supervisor
-from provgate_workers.program.watch import program_watch
 from provgate_workers.settings import configuration_of
 
 logger = logging.getLogger(__name__)
@@ -45,10 +47,10 @@ def main() -> None:
               cls: postgresql
               db: {host: localhost, dbname: provenance, user: provenance}
 
-    Environment variables go before the file, options before both.
+    Environment variables override the file, options override both.
 
-    Exit codes: 0 when done or stopped by a signal, 1 when the command cannot do its work (the message says why), 2 for
-    a wrong configuration.
+    Exit codes: 0 if done or stopped by a signal, 1 if the command cannot do its work (the message says why), 2 for a
+    wrong configuration.
     """  # noqa: D301  # click looks for the character, not for the two
 
 
@@ -56,12 +58,12 @@ def main() -> None:
 @program_options
 @setting_options(RabbitMqSettings, ENV_PREFIX)
 @click.pass_context
-def setup(context: click.Context, /, **_options: Any) -> None:
+def setup(context: click.Context, /, **_options: object) -> None:
     """Create the schema in the database, and exchanges and queues on the broker.
 
-    Can be run again at any time: what is there stays. A changed range count (`provenance.rabbitmq.ranges`) is put into
-    force here, and refused while queues of the old count hold packages or are consumed. Waits for a database or a
-    broker that cannot be reached.
+    You can run it again at any time: what exists stays. It puts a changed range count (`provenance.rabbitmq.ranges`)
+    into force, and refuses it while queues of the old count hold packages or have consumers. It waits for a database or
+    a broker that cannot be reached.
     """
     configuration = configuration_of(loaded_settings(context))
 
@@ -77,29 +79,35 @@ def setup(context: click.Context, /, **_options: Any) -> None:
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A file that is made when every consumer is registered, and removed at the end.",
+    help="A file that is written when every consumer is registered, and removed at the end.",
 )
 @program_options
 @setting_options(RabbitMqSettings, ENV_PREFIX)
 @click.pass_context
-def run(context: click.Context, /, ready_file: Path | None, log_level: str, log_format: str, **_options: Any) -> None:
+def run(
+    context: click.Context, /, ready_file: Path | None, log_level: str, log_format: str, **_options: object
+) -> None:
     """Run the range workers until SIGTERM or SIGINT.
 
-    Sets an empty database up, and declares what is missing on the broker. Several programs may run, on one machine or
-    on many: each queue is served by one of them at a time, and taken over by another when that one goes. The first
-    signal lets what is being stored end and gives the rest back; a second one ends the program at once.
+    The command sets an empty database up, and declares what is missing on the broker. Several programs may run, on one
+    machine or on many: one of them serves a queue at a time, and another takes over when that one ends. The first
+    signal finishes what is being stored and gives the rest back; a second signal ends the program at once.
     """
     configuration = configuration_of(loaded_settings(context))
     settings = configuration.settings
     address = WatchAddress(f"{PATH}.metrics_listen", settings.metrics_listen, METRICS_LISTEN)
     statsd = statsd_address(f"{PATH}.statsd", settings.statsd, os.environ)
-    with program_watch(len(configuration.assignments)) as watch:
-        supervisor = Supervisor(configuration, log_level, log_format, ready_file, statsd, watch)
+    readiness = ProgramReadiness(len(configuration.assignments))
+    registry = CollectorRegistry()
+    with shared_metrics(registry) as shared:
+        supervisor = Supervisor(
+            configuration, log_level, log_format, ready_file, statsd, readiness, ProgramMetrics(registry), shared
+        )
 
         async def work(stop: asyncio.Event) -> None:
-            async with watched(address, watch.registry, watch.readiness.alive, watch.readiness.ready):
-                if await completed(prepare(configuration, watch.readiness.waits), stop):
-                    watch.readiness.prepared()
+            async with watched(address, registry, readiness.alive, readiness.ready):
+                if await completed(prepare(configuration, readiness), stop):
+                    readiness.prepared()
                     await supervisor.run(stop)
 
         try:

@@ -1,4 +1,4 @@
-"""What all commands of `provgate-workers` have in common."""
+"""The options that all commands of `provgate-workers` share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def program_options(command: F) -> F:
-    """Gives a command the options that say where its settings are and what it logs."""
+    """Adds the options for the configuration file and the log to a command."""
     command = log_level_option(log_format_option(command))
     return click.option(
         "--config",
@@ -33,7 +33,7 @@ def program_options(command: F) -> F:
 
 
 def loaded_settings(context: click.Context) -> RabbitMqSettings:
-    """Sets the log up and returns the settings of a command that `program_options` and `setting_options` decorated.
+    """Sets the log up and returns the settings of a command with `program_options` and `setting_options`.
 
     Raises:
         ConfigurationError: they are wrong.

@@ -1,8 +1,8 @@
-"""Which ranges a program prefers, and which of its processes hosts which range."""
+"""Decides which ranges a program prefers, and which process hosts which range."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,8 +29,8 @@ class Assignment:
     """The ranges that one process hosts.
 
     Attributes:
-        preferred: those that are taken at once.
-        standby: those that are left to others first.
+        preferred: those that are consumed at once.
+        standby: those that are left to other programs first.
     """
 
     preferred: tuple[Range, ...]
@@ -43,41 +43,37 @@ def all_ranges(policy: RangePolicy) -> list[Range]:
 
 
 def preferred_ranges(texts: Sequence[str], policy: RangePolicy) -> frozenset[Range]:
-    """Returns the ranges that a setting prefers: all where it is empty.
+    """Returns the ranges that a setting prefers: all if it is empty.
 
     Args:
         texts: each `<exchange>`, `<exchange>.<number>` or `<exchange>.<first>-<last>`, numbers in hexadecimal.
         policy: says which ranges there are.
 
     Raises:
-        ConfigurationError: a text is not one of these, or names a range that there is not.
+        ConfigurationError: a text is not one of these, or names a range that does not exist.
     """
     if not texts:
         return frozenset(all_ranges(policy))
-    preferred: set[Range] = set()
-    for index, text in enumerate(texts):
-        preferred.update(_parsed(text, policy, f"{_PATH}[{index}]"))
-    return frozenset(preferred)
+    return frozenset(each for index, text in enumerate(texts) for each in _parsed(text, policy, f"{_PATH}[{index}]"))
 
 
 def deal(policy: RangePolicy, preferred: frozenset[Range], process_count: int) -> list[Assignment]:
     """Deals all ranges out to processes, so that no two processes differ by more than one range of either kind.
 
-    Fewer processes than `process_count` where there are fewer ranges.
+    There are fewer processes than `process_count` if there are fewer ranges.
     """
     ranges = all_ranges(policy)
     process_count = min(process_count, len(ranges))
-    # One after the other, so that what is left over of the first kind is made up for by the second.
+    # Dealt one after the other, so that the second kind makes up for an uneven end of the first.
     cards = [card for card in ranges if card in preferred] + [card for card in ranges if card not in preferred]
-    return [_assignment(cards[number::process_count], preferred) for number in range(process_count)]
-
-
-def _assignment(ranges: Iterable[Range], preferred: frozenset[Range]) -> Assignment:
-    hosted = tuple(ranges)
-    return Assignment(
-        preferred=tuple(card for card in hosted if card in preferred),
-        standby=tuple(card for card in hosted if card not in preferred),
-    )
+    hands = [cards[number::process_count] for number in range(process_count)]
+    return [
+        Assignment(
+            preferred=tuple(card for card in hand if card in preferred),
+            standby=tuple(card for card in hand if card not in preferred),
+        )
+        for hand in hands
+    ]
 
 
 def _parsed(text: str, policy: RangePolicy, path: str) -> list[Range]:
@@ -88,15 +84,12 @@ def _parsed(text: str, policy: RangePolicy, path: str) -> list[Range]:
     known = policy.ranges(exchange)
     if not dot:
         return [Range(exchange, number) for number in known]
-    first, last = _ends(numbers, path, text)
+    first_text, _, last_text = numbers.partition("-")
+    try:
+        first = int(first_text, 16)
+        last = int(last_text or first_text, 16)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {text!r} is not <exchange> or <exchange>.<first>-<last>") from error
     if first > last or last not in known:
         raise ConfigurationError(f"{path}: {text!r} is not in the ranges of {exchange}, 0-{known[-1]:x}")
     return [Range(exchange, number) for number in range(first, last + 1)]
-
-
-def _ends(numbers: str, path: str, text: str) -> tuple[int, int]:
-    first, _, last = numbers.partition("-")
-    try:
-        return int(first, 16), int(last or first, 16)
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: {text!r} is not <exchange> or <exchange>.<first>-<last>") from error

@@ -1,10 +1,10 @@
-"""What must be true before packages are taken: schema and topology are there, and everybody agrees on the ranges."""
+"""Prepares database and broker before packages are taken: schema, topology, and range counts that agree."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -25,6 +25,7 @@ from provgate_storage.errors import (
     StorageForbiddenError,
 )
 from provgate_workers.errors import FatalError
+from provgate_workers.program.readiness import ProgramReadiness
 from provgate_workers.settings import WorkerConfiguration
 
 logger = logging.getLogger(__name__)
@@ -39,21 +40,21 @@ _NOT_SET_UP: Final = (StorageForbiddenError, NotSetUpError, MissingTopologyError
 _AWAITED: Final = (RetryableStorageError, ConnectionLostError, *_NOT_SET_UP)
 
 
-async def prepare(configuration: WorkerConfiguration, on_wait: Callable[[str], None] = lambda _: None) -> None:
+async def prepare(configuration: WorkerConfiguration, readiness: ProgramReadiness) -> None:
     """Makes sure that packages can be taken: sets an empty database up, declares what is missing on the broker.
 
-    Waits for ever for a database or a broker that cannot be reached, and for set-up where the program's users may not
-    do it, since nobody starts all programs in order. A set-up of the database that fails is tried some times.
+    Programs may start in any order: it waits without end for a database or broker that cannot be reached, and for
+    set-up if the program's users may not do it. A set-up of the database that fails is tried some times.
 
     Args:
         configuration: of the program.
-        on_wait: is told why it waits, each time.
+        readiness: notes why it waits, each time.
 
     Raises:
         FatalError: the database or the broker is not what the program expects, or the database cannot be set up. The
             text says why.
     """
-    await _prepare_with(configuration, _check_database, _declare_or_check, on_wait, sets_up=False)
+    await _prepare(configuration, readiness)
 
 
 async def set_up(configuration: WorkerConfiguration) -> None:
@@ -64,59 +65,56 @@ async def set_up(configuration: WorkerConfiguration) -> None:
     Raises:
         FatalError: as `prepare`, or a range count cannot change because queues of the old one are in use.
     """
-    await _prepare_with(configuration, _set_up_database, _declare, sets_up=True)
+    await _prepare(configuration, None)
 
 
-async def _prepare_with(
-    configuration: WorkerConfiguration,
-    prepare_database: Callable[[WorkerConfiguration, LocalStorage, AmqpSession], Awaitable[None]],
-    prepare_broker: Callable[[WorkerConfiguration, AmqpSession], Awaitable[None]],
-    on_wait: Callable[[str], None] = lambda _: None,
-    *,
-    sets_up: bool,
-) -> None:
+async def _prepare(configuration: WorkerConfiguration, readiness: ProgramReadiness | None) -> None:
+    """Prepares database and broker until it succeeds: for a program with `readiness`, else as an explicit set-up."""
     outage = Outage(logger, action="workers.prepare")
     set_up_failure_count = 0
-
-    async def once() -> None:
-        nonlocal set_up_failure_count
-        try:
-            await attempt()
-        except _AWAITED as error:
-            if sets_up and isinstance(error, _NOT_SET_UP):
-                # Nobody else will.
-                raise FatalError(str(error)) from error
-            if isinstance(error, _SetUpError):
-                set_up_failure_count += 1
-                if set_up_failure_count == _SET_UP_TRIES:
-                    raise FatalError(f"the database cannot be set up, tried {_SET_UP_TRIES} times: {error}") from error
-            what = "database" if isinstance(error, StorageError) else "broker"
-            outage.failed(f"the {what} cannot be used yet", error)
-            on_wait(f"the {what} cannot be used yet: {error}")
-            raise
-
-    async def attempt() -> None:
-        storage = configuration.storage()
-        await asyncio.to_thread(storage.open)
-        try:
-            session = await open_session(configuration.parameters, _NAME)
-            try:
-                await prepare_database(configuration, storage, session)
-                await prepare_broker(configuration, session)
-            finally:
-                await session.close()
-        finally:
-            await asyncio.to_thread(storage.close)
-
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(_AWAITED),
         wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
     )
     try:
-        await retrying(once)
+        async for attempt in retrying:
+            with attempt:
+                try:
+                    await _prepare_once(configuration, sets_up=readiness is None)
+                except _AWAITED as error:
+                    if readiness is None and isinstance(error, _NOT_SET_UP):
+                        # Nobody else will set it up.
+                        raise FatalError(str(error)) from error
+                    set_up_failure_count += isinstance(error, _SetUpError)
+                    if set_up_failure_count == _SET_UP_TRIES:
+                        text = f"the database cannot be set up, tried {_SET_UP_TRIES} times: {error}"
+                        raise FatalError(text) from error
+                    what = "database" if isinstance(error, StorageError) else "broker"
+                    outage.failed(f"the {what} cannot be used yet", error)
+                    if readiness is not None:
+                        readiness.waits(f"the {what} cannot be used yet: {error}")
+                    raise
     except (SchemaMismatchError, TopologyError, NotPermittedError) as error:
         raise FatalError(str(error)) from error
     outage.ended("database and broker can be used")
+
+
+async def _prepare_once(configuration: WorkerConfiguration, *, sets_up: bool) -> None:
+    storage = configuration.storage()
+    await asyncio.to_thread(storage.open)
+    try:
+        session = await open_session(configuration.parameters, _NAME)
+        try:
+            if sets_up:
+                await _set_up_database(configuration, storage, session)
+                await _declare(configuration, session)
+            else:
+                await _check_database(configuration, storage)
+                await _declare_or_check(configuration, session)
+        finally:
+            await session.close()
+    finally:
+        await asyncio.to_thread(storage.close)
 
 
 async def _declare(configuration: WorkerConfiguration, session: AmqpSession) -> None:
@@ -153,12 +151,12 @@ def _check_complete(found: TopologyReport) -> None:
         )
 
 
-async def _check_database(configuration: WorkerConfiguration, storage: LocalStorage, _session: AmqpSession) -> None:
+async def _check_database(configuration: WorkerConfiguration, storage: LocalStorage) -> None:
     counts = _counts(configuration.policy)
     recorded = await asyncio.to_thread(storage.recorded_range_counts)
-    # In MongoDB they are written last.
+    # MongoDB's set-up writes them last.
     if not recorded:
-        # Of programs that see it empty at once one is first; the others have the counts of that one, or fail here.
+        # Of several programs that see it empty one is first; the others have its counts, or fail here.
         await _set_up_schema(storage, counts)
         logger.info("the database was empty: it is set up", extra={"action": "storage.setup"})
     elif recorded != counts:
@@ -189,7 +187,7 @@ async def _set_up_schema(storage: LocalStorage, counts: Mapping[str, int]) -> No
 
 
 class _SetUpError(RetryableStorageError):
-    """The database can be reached, and its set-up failed. Each further try keeps writers waiting: some are enough."""
+    """The database can be reached, and its set-up failed. Each try keeps writers waiting: the tries are bounded."""
 
 
 def _counts(policy: RangePolicy) -> dict[str, int]:

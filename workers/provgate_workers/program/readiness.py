@@ -1,34 +1,40 @@
-"""Whether a worker program lives and can store packages, from what its processes report. Pure bookkeeping."""
+"""Whether a worker program is alive and can store packages, from the reports of its processes. Pure bookkeeping."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from provgate_runtime.watch.conditions import Condition
 from provgate_runtime.watch.port import LATE_AFTER_S
-from provgate_workers.program.child_order import ChildReport
+from provgate_workers.program.messages import ChildReport
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
     report: ChildReport
-    heard_at: float
+    reported_at_s: float
     running: bool = True
+
+    @property
+    def problem(self) -> str | None:
+        if not self.running:
+            return "it has ended, and is to be started again"
+        return None if self.report.registered else "its consumers are not registered yet"
 
 
 class ProgramReadiness:
-    """What is known of the processes of a program. One thread changes it, any thread may ask.
+    """The state of a program and its processes. One thread changes it, any thread may ask.
 
     Args:
-        process_count: how many processes the program has.
-        clock: tells monotonic seconds.
+        process_count: the number of processes.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, process_count: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._preparation: str | None = "database and broker were not looked at yet"
+        self._preparation: str | None = "database and broker were not checked yet"
         self._stopping = False
         self._processes: list[_Process | None] = [None] * process_count
 
@@ -37,61 +43,55 @@ class ProgramReadiness:
         self._preparation = problem
 
     def prepared(self) -> None:
-        """Notes that database and broker are as they should be."""
+        """Notes that database and broker can be used."""
         self._preparation = None
 
     def stopping(self) -> None:
-        """Notes that the program was told to stop."""
+        """Notes that the program is to stop."""
         self._stopping = True
 
     def started(self, number: int) -> None:
         """Notes that a process was started."""
-        self._processes[number] = _Process(ChildReport(storage_problem="it is not open yet"), self._clock())
+        self.reported(number, ChildReport(storage_problem="it is not open yet"))
 
     def reported(self, number: int, report: ChildReport) -> None:
-        """Notes what a process reports."""
+        """Notes the report of a process."""
         self._processes[number] = _Process(report, self._clock())
 
     def ended(self, number: int) -> None:
         """Notes that a process has ended."""
         process = self._processes[number]
         if process is not None:
-            self._processes[number] = _Process(process.report, process.heard_at, running=False)
+            self._processes[number] = replace(process, running=False)
 
     def alive(self) -> list[Condition]:
-        """Returns, for each process that runs, whether it was heard of lately."""
-        now = self._clock()
+        """Returns, for each process that runs, whether it reported lately."""
+        silences_s = {number: self._clock() - process.reported_at_s for number, process in self._running().items()}
         return [
-            Condition(f"process_{number}_reports", self._silence(now - process.heard_at))
-            for number, process in enumerate(self._processes)
-            if process is not None and process.running
+            Condition(
+                f"process_{number}_reports", f"no report for {silence_s:.0f} s" if silence_s > LATE_AFTER_S else None
+            )
+            for number, silence_s in silences_s.items()
         ]
 
     def ready(self) -> list[Condition]:
         """Returns what must hold for packages to be stored."""
+        processes = [
+            Condition(f"process_{number}", process.problem if process else "it was not started yet")
+            for number, process in enumerate(self._processes)
+        ]
+        reports = {number: process.report for number, process in self._running().items()}
         return [
-            Condition("stopping", "the program was told to stop" if self._stopping else None),
+            Condition("stopping", "the program is to stop" if self._stopping else None),
             Condition("preparation", self._preparation),
-            *(Condition(f"process_{number}", _state(process)) for number, process in enumerate(self._processes)),
-            Condition("broker", self._joined(lambda report: report.broker_problem)),
-            Condition("storage", self._joined(lambda report: report.storage_problem)),
+            *processes,
+            Condition("broker", _joined({number: report.broker_problem for number, report in reports.items()})),
+            Condition("storage", _joined({number: report.storage_problem for number, report in reports.items()})),
         ]
 
-    def _silence(self, silent_s: float) -> str | None:
-        return f"nothing was heard of it for {silent_s:.0f} s" if silent_s > LATE_AFTER_S else None
-
-    def _joined(self, problem_of: Callable[[ChildReport], str | None]) -> str | None:
-        problems = {
-            number: problem_of(process.report)
-            for number, process in enumerate(self._processes)
-            if process is not None and process.running
-        }
-        return "; ".join(f"process {number}: {problem}" for number, problem in problems.items() if problem) or None
+    def _running(self) -> dict[int, _Process]:
+        return {number: process for number, process in enumerate(self._processes) if process and process.running}
 
 
-def _state(process: _Process | None) -> str | None:
-    if process is None:
-        return "it was not started yet"
-    if not process.running:
-        return "it has ended, and is to be started again"
-    return None if process.report.registered else "its consumers are not registered yet"
+def _joined(problems: dict[int, str | None]) -> str | None:
+    return "; ".join(f"process {number}: {problem}" for number, problem in problems.items() if problem) or None

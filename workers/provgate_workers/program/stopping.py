@@ -1,4 +1,4 @@
-"""Being told to stop."""
+"""Runs a program until a signal stops it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 def run_until_signal(
     work: Callable[[asyncio.Event], Coroutine[Any, Any, None]], kill: Callable[[], None] = lambda: None
 ) -> None:
-    """Runs a coroutine on a loop of its own; returns when it has ended.
+    """Runs a coroutine on its own event loop; returns when it has ended.
 
     Args:
-        work: is given an event that SIGTERM or SIGINT sets.
-        kill: is called at a second signal, before the process ends at once with exit code 1.
+        work: takes an event that SIGTERM or SIGINT sets.
+        kill: called at a second signal, before the process ends at once with exit code 1.
     """
 
     async def main() -> None:
@@ -37,7 +37,7 @@ def run_until_signal(
 
 
 async def completed(work: Awaitable[object], stop: asyncio.Event) -> bool:
-    """Awaits something; returns True when it is complete, False when `stop` was set before and it was cancelled."""
+    """Awaits `work` and returns True, or cancels it and returns False when `stop` is set first."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,171 +1,146 @@
-"""What follows for a package from what became of it, in the order that loses nothing: reply or dead letter, ack."""
+"""Settles packages: COMMIT, then the reply or dead letter, then the delivery ack. Every delivery ack is sent here."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from enum import Enum, auto
-from functools import partial
-from typing import Final
+from enum import Enum
+from typing import Final, assert_never
 from uuid import uuid4
 
 from provgate_broker.consume.delivery import Delivery
-from provgate_broker.dead_letters.messages import DeadLetterReason, Source, dead_letter, quarantined
+from provgate_broker.dead_letters.messages import DeadLetterReason, dead_letter, quarantined
 from provgate_broker.publish.publisher import Message
+from provgate_broker.topology.declaration import QUARANTINE_QUEUE
 from provgate_broker.wire.package import CONTENT_TYPE, NACK_HEADER, Nack, Reply, claimed_row_count, encode_reply
 from provgate_workers.metrics import ReplyKind, WorkerMetrics
+from provgate_workers.package import Outcome, Package, Quarantined, Refused, State, Stored
 from provgate_workers.settle.outbox import Outbox
-from provgate_workers.store.batch import Refused, Stored
 
 logger = logging.getLogger(__name__)
 
-_INTERVAL_S: Final = 60.0
-
-
-class RareWarning:
-    """Logs a text once a minute at most, with how often there was cause for it. Belongs to one thread."""
-
-    def __init__(self, logger: logging.Logger, text: str, *, action: str) -> None:
-        self._logger = logger
-        self._text = text
-        self._action = action
-        self._count = 0
-        self._silent_until = 0.0
-
-    def warn(self) -> None:
-        """Counts a cause, and logs where the last time is long enough ago."""
-        self._count += 1
-        now = time.monotonic()
-        if now >= self._silent_until:
-            self._silent_until = now + _INTERVAL_S
-            fields = {"count": self._count}
-            self._logger.warning("%s (%d so far)", self._text, self._count, extra={"action": self._action, **fields})
-
-
-# Reply queues that the broker named, and those that somebody named so on purpose. The name of any other queue in a
-# `reply_to` would have a worker write into whatever its sender likes: another range's queue, say.
-_ANSWERED_PREFIXES: Final = ("amq.gen-", "provgate.reply.")
+# Reply queues that the broker named, and those named so on purpose. Any other `reply_to` would make a worker publish
+# wherever the sender likes: into the queue of another range, for example.
+_REPLY_QUEUE_PREFIXES: Final = ("amq.gen-", "provgate.reply.")
 
 _NACK_MESSAGE_MAX_LENGTH: Final = 1000
+_WARNING_INTERVAL_S: Final = 60.0
 
 
 class Answer(Enum):
-    """Whether a sender is answered, and why not."""
+    """Whether the sender of a package gets a reply, and why not."""
 
-    EXPECTED = auto()
-    UNWANTED = auto()
-    NO_CORRELATION_ID = auto()
-    UNTRUSTED = auto()
+    EXPECTED = "a reply is expected"
+    UNWANTED = "no reply is wanted"
+    NO_CORRELATION_ID = "a package without correlation id is stored and not answered"
+    UNTRUSTED = "a package is stored and not answered: its reply_to is not a queue that the broker named"
 
 
 def answer_of(delivery: Delivery) -> Answer:
-    """Returns whether the sender of a package is answered."""
+    """Returns whether the sender of a package gets a reply."""
     if delivery.reply_to is None:
         return Answer.UNWANTED
-    if not delivery.reply_to.startswith(_ANSWERED_PREFIXES):
+    if not delivery.reply_to.startswith(_REPLY_QUEUE_PREFIXES):
         return Answer.UNTRUSTED
-    if not delivery.correlation_id:
-        return Answer.NO_CORRELATION_ID
-    return Answer.EXPECTED
+    return Answer.EXPECTED if delivery.correlation_id else Answer.NO_CORRELATION_ID
 
 
-def understands_nack(delivery: Delivery) -> bool:
-    """Returns whether the sender of a package understands a reply that refuses it."""
-    return delivery.headers.get(NACK_HEADER) is True
+def nack_of(delivery: Delivery, refused: Refused) -> Nack | None:
+    """Returns the reply that refuses a package; None if its sender does not understand one.
 
-
-def nack_of(delivery: Delivery, reason: DeadLetterReason, message: str) -> Nack:
-    """Returns the reply that refuses a package.
-
-    It counts no row of a poisonous one: the program that ended may have stored them before.
+    It counts no row of a poisonous package: the program that died may have stored them before.
     """
-    rejected_count = 0 if reason is DeadLetterReason.POISON else claimed_row_count(delivery.body)
-    return Nack(reason.value, message[:_NACK_MESSAGE_MAX_LENGTH], rejected_count)
-
-
-_UNANSWERED: Final = {
-    Answer.NO_CORRELATION_ID: "a package without correlation id is stored and not answered",
-    Answer.UNTRUSTED: "a package is stored and not answered: its reply_to is not one that a broker named",
-}
+    if delivery.headers.get(NACK_HEADER) is not True:
+        return None
+    rejected_count = 0 if refused.reason is DeadLetterReason.POISON else claimed_row_count(delivery.body)
+    return Nack(refused.reason.value, refused.message[:_NACK_MESSAGE_MAX_LENGTH], rejected_count)
 
 
 class Settlement:
-    """Settles deliveries. Belongs to one event loop.
+    """Settles packages. Belongs to one event loop.
 
-    A delivery is acked when its rows are committed and its reply is with the broker, or when the copy is safe that
-    takes its place. Until then the broker has it, and gives it to another program should this one die.
+    A delivery is acked when its rows are committed and its reply is with the broker, or when its copy is safe. Until
+    then the broker has it, and delivers it to another program if this one dies.
 
     Args:
-        outbox: takes replies and copies.
-        on_settled: is called once for each delivery, when it is not in hand any more.
-        metrics: counts replies, and what is put aside.
+        outbox: publishes replies and copies.
+        metrics: counts replies, dead letters and quarantined packages.
     """
 
-    def __init__(self, outbox: Outbox, on_settled: Callable[[Delivery], None], metrics: WorkerMetrics) -> None:
+    def __init__(self, outbox: Outbox, metrics: WorkerMetrics) -> None:
         self._outbox = outbox
-        self._on_settled = on_settled
         self._metrics = metrics
-        self._warnings = {
-            answer: RareWarning(logger, text, action="package.unanswered") for answer, text in _UNANSWERED.items()
-        }
+        # The packages that are COPYING or REPLYING, by the token of their message.
+        self._unconfirmed: dict[str, Package] = {}
+        self._unanswered_count = dict.fromkeys(Answer, 0)
+        self._silent_until = dict.fromkeys(Answer, 0.0)
 
-    def settle(self, delivery: Delivery, outcome: Stored | Refused, source: Source) -> None:
-        """Settles a package that is stored or refused.
+    def settle(self, package: Package, outcome: Outcome) -> None:
+        """Takes the first step after a package was stored, refused or quarantined. It may be ACKED afterwards."""
+        package.outcome = outcome
+        match outcome:
+            case Stored(row_count):
+                self._reply(package, row_count)
+            case Refused(reason, text):
+                logger.warning(
+                    "a package of %s becomes a dead letter, %s: %s",
+                    package.source[1],
+                    reason,
+                    text,
+                    extra={"action": "package.deadletter", "error": reason.value, "reason": text, **_fields(package)},
+                )
+                letter = dead_letter(uuid4().hex, package.delivery, package.source, reason, text)
+                self._send(package, letter, State.COPYING)
+            case Quarantined():
+                count = package.delivery.redelivery_count
+                logger.warning(
+                    "a package of %s was redelivered %d times: it is handled alone",
+                    package.source[1],
+                    count,
+                    extra={"action": "package.quarantine", "count": count, **_fields(package)},
+                )
+                self._send(package, quarantined(uuid4().hex, package.delivery, package.source), State.COPYING)
+            case _:
+                assert_never(outcome)
 
-        Args:
-            delivery: the package.
-            outcome: what became of it.
-            source: the exchange and routing key that it was first published to.
-        """
-        if isinstance(outcome, Stored):
-            self._reply(delivery, outcome.row_count)
-        else:
-            self._refuse(delivery, outcome, source)
-
-    def quarantine(self, delivery: Delivery, source: Source, then: Callable[[], None]) -> None:
-        """Moves a package to quarantine, and calls `then`."""
-        logger.warning(
-            "a package of %s was redelivered %d times: it is handled alone",
-            source[1],
-            delivery.redelivery_count,
-            extra={"action": "package.quarantine", "count": delivery.redelivery_count, **_fields(delivery, source)},
-        )
-
-        def moved() -> None:
-            self._metrics.quarantined.inc()
-            self._forget(delivery)
-            then()
-
-        self._outbox.send_copy(quarantined(uuid4().hex, delivery, source), moved)
-
-    def _refuse(self, delivery: Delivery, refused: Refused, source: Source) -> None:
-        fields = {"error": refused.reason.value, "reason": refused.message, **_fields(delivery, source)}
-        logger.warning(
-            "a package of %s goes to the dead letters, %s: %s",
-            source[1],
-            refused.reason,
-            refused.message,
-            extra={"action": "package.bury", **fields},
-        )
-
-        def buried() -> None:
-            self._metrics.dead_letters[refused.reason].inc()
-            if understands_nack(delivery):
-                self._reply(delivery, nack_of(delivery, refused.reason, refused.message))
+    def confirmed(self, token: str) -> Package | None:
+        """Takes the next step for the package whose message is safe. Returns the package if it is ACKED now."""
+        package = self._unconfirmed.pop(token, None)
+        if package is None:
+            return None
+        if package.state is State.REPLYING:
+            self._ack(package)
+        elif isinstance(package.outcome, Refused):
+            self._metrics.dead_letters[package.outcome.reason].inc()
+            nack = nack_of(package.delivery, package.outcome)
+            if nack is None:
+                self._ack(package)
             else:
-                self._forget(delivery)
+                self._reply(package, nack)
+        else:
+            self._metrics.quarantined.inc()
+            self._ack(package)
+        return package if package.state is State.ACKED else None
 
-        letter = dead_letter(uuid4().hex, delivery, source, refused.reason, refused.message)
-        self._outbox.send_copy(letter, buried)
+    def ack_quarantine(self) -> None:
+        """Acks the packages of the quarantine that wait only for their reply: the process ends now.
 
-    def _reply(self, delivery: Delivery, reply: Reply) -> None:
+        The next holder would take such a package for poison, since it cannot know that this process survived it. The
+        sender loses its reply. A package of a work queue needs no such ack: it is stored again, and answered then.
+        """
+        for package in list(self._unconfirmed.values()):
+            if package.delivery.queue == QUARANTINE_QUEUE and package.state is State.REPLYING:
+                self._ack(package)
+
+    def _reply(self, package: Package, reply: Reply) -> None:
+        delivery = package.delivery
         answer = answer_of(delivery)
-        if answer in self._warnings:
-            self._warnings[answer].warn()
         if answer is not Answer.EXPECTED:
-            self._forget(delivery)
+            if answer is not Answer.UNWANTED:
+                self._warn_unanswered(answer)
+            self._ack(package)
             return
+        self._metrics.replies[ReplyKind.NACK if isinstance(reply, Nack) else ReplyKind.ACK].inc()
         message = Message(
             token=uuid4().hex,
             exchange="",
@@ -173,18 +148,32 @@ class Settlement:
             body=encode_reply(reply),
             content_type=CONTENT_TYPE,
             correlation_id=delivery.correlation_id,
-            # A sender that is gone took its queue along; the reply has nowhere to go, and need not.
+            # The reply queue of a sender that is gone is gone too: its reply may be lost.
             mandatory=False,
             persistent=False,
         )
-        self._metrics.replies[ReplyKind.NACK if isinstance(reply, Nack) else ReplyKind.ACK].inc()
-        self._outbox.send_reply(message, partial(self._forget, delivery))
+        self._send(package, message, State.REPLYING)
 
-    def _forget(self, delivery: Delivery) -> None:
-        delivery.ack()
-        self._on_settled(delivery)
+    def _send(self, package: Package, message: Message, state: State) -> None:
+        package.state = state
+        self._unconfirmed[message.token] = package
+        self._outbox.send(message, expendable=state is State.REPLYING)
+
+    def _ack(self, package: Package) -> None:
+        package.state = State.ACKED
+        package.delivery.ack()
+
+    def _warn_unanswered(self, answer: Answer) -> None:
+        self._unanswered_count[answer] += 1
+        now = time.monotonic()
+        if now >= self._silent_until[answer]:
+            self._silent_until[answer] = now + _WARNING_INTERVAL_S
+            count = self._unanswered_count[answer]
+            logger.warning(
+                "%s (%d so far)", answer.value, count, extra={"action": "package.unanswered", "count": count}
+            )
 
 
-def _fields(delivery: Delivery, source: Source) -> dict[str, str | None]:
-    exchange, routing_key = source
-    return {"exchange": exchange, "routing_key": routing_key, "correlation_id": delivery.correlation_id}
+def _fields(package: Package) -> dict[str, str | None]:
+    exchange, routing_key = package.source
+    return {"exchange": exchange, "routing_key": routing_key, "correlation_id": package.delivery.correlation_id}

@@ -1,13 +1,15 @@
-"""Storing a batch: what a storage thread does, from bodies to a commit."""
+"""Stores a batch of packages: from their bodies to a commit, on a storage thread."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from tenacity import (
     RetryCallState,
@@ -35,6 +37,7 @@ from provgate_storage.errors import (
 )
 from provgate_storage.model import EntityType
 from provgate_storage.rows.rows import LOCATION, Row
+from provgate_workers.package import Refused, Stored
 
 logger = logging.getLogger(__name__)
 
@@ -53,47 +56,16 @@ _UNEXPECTED_WAIT_MAX_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A package is committed.
-
-    Attributes:
-        row_count: its rows, duplicates included.
-    """
-
-    row_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A package will never be stored."""
-
-    reason: DeadLetterReason
-    message: str
-
-
-def refusal_of_size(body: bytes, package_max_bytes: int) -> Refused | None:
-    """Returns the refusal of a body that is too large to be decoded; None for any other."""
-    if len(body) <= package_max_bytes:
-        return None
-    text = f"the body has {len(body)} bytes: more than package_max_bytes, {package_max_bytes}"
-    return Refused(DeadLetterReason.MALFORMED, text)
-
-
-Outcome: TypeAlias = Stored | Refused | None
-"""What became of a package; None where it is to be tried again."""
-
-
-@dataclass(frozen=True, slots=True)
 class BatchReport:
     """What became of a batch.
 
     Attributes:
-        outcomes: of each package, in their order.
-        trouble: why some are to be tried again; None where none is.
+        outcomes: of each package, in their order; None for one that is to be tried again.
+        trouble: why some are to be tried again; None if none is.
         stray_row_counts: the rows that belong to another range than they came for, by the range they came for.
     """
 
-    outcomes: list[Outcome]
+    outcomes: list[Stored | Refused | None]
     trouble: RetryableStorageError | None
     stray_row_counts: Mapping[int, int]
 
@@ -102,17 +74,49 @@ RangedBody: TypeAlias = tuple[int, bytes]
 """The range that a package came for, and its body."""
 
 
+class BatchStorage(RowStorage, Protocol):
+    """The storage that batches are written to."""
+
+    def probe(self) -> None:
+        """Makes one round trip to the database. Raises `StorageUnavailableError` if that fails."""
+
+
+class StorageThreads:
+    """The threads that make storage calls: none is made on an event loop. Belongs to one event loop.
+
+    Args:
+        storage: an open storage.
+        policy: the ranges.
+        thread_count: the most batches that are stored at once.
+    """
+
+    def __init__(self, storage: BatchStorage, policy: RangePolicy, thread_count: int) -> None:
+        self._storage = storage
+        self._policy = policy
+        # One more for probes.
+        self._threads = ThreadPoolExecutor(thread_count + 1, thread_name_prefix="storage")
+
+    def store(self, operation: Operation, bodies: Sequence[RangedBody]) -> asyncio.Future[BatchReport]:
+        """Starts `store_batch` on a thread."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._threads, store_batch, self._storage, self._policy, operation, bodies)
+
+    async def probe(self) -> None:
+        """Probes the storage. Raises `StorageUnavailableError` as it does."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._storage.probe)
+
+
 def store_batch(
     storage: RowStorage, policy: RangePolicy, operation: Operation, bodies: Sequence[RangedBody]
 ) -> BatchReport:
-    """Stores packages of one operation, in one storage call where the storage takes it.
+    """Stores packages of one operation, in one storage call if the storage accepts it.
 
-    A package that cannot be stored is found out and left out; the others are stored. Thread-safe as the storage is.
+    A package that cannot be stored is searched for and left out; the others are stored. Thread-safe if the storage is.
 
     Raises:
         SchemaMismatchError: the database is not what the program expects. Packages may have been stored.
     """
-    batch = _Batch(storage, operation, len(bodies))
+    batch = _BatchWrite(storage, operation, len(bodies))
     packages = batch.decode([body for _, body in bodies])
     trouble: RetryableStorageError | None = None
     try:
@@ -126,19 +130,19 @@ def store_batch(
     return BatchReport(batch.outcomes, trouble, +stray_row_counts)
 
 
-_Package: TypeAlias = tuple[int, list[Row]]
+_DecodedPackage: TypeAlias = tuple[int, list[Row]]
 """A decoded package, with its place in the batch."""
 
 
-class _Batch:
+class _BatchWrite:
     def __init__(self, storage: RowStorage, operation: Operation, package_count: int) -> None:
         self._storage = storage
         self._operation = operation
-        self.outcomes: list[Outcome] = [None] * package_count
+        self.outcomes: list[Stored | Refused | None] = [None] * package_count
 
-    def decode(self, bodies: Sequence[bytes]) -> list[_Package]:
-        """Returns the packages that can be decoded; the outcome of the others is set."""
-        packages: list[_Package] = []
+    def decode(self, bodies: Sequence[bytes]) -> list[_DecodedPackage]:
+        """Returns the packages that can be decoded, and refuses the others."""
+        packages: list[_DecodedPackage] = []
         for index, body in enumerate(bodies):
             try:
                 packages.append((index, decode_package(body, self._operation)))
@@ -146,38 +150,31 @@ class _Batch:
                 self.outcomes[index] = Refused(DeadLetterReason.MALFORMED, str(error))
         return packages
 
-    def store(self, packages: Sequence[_Package]) -> None:
-        """Stores packages and sets their outcomes, in one call or in as few as it takes to find what is refused.
+    def store(self, packages: Sequence[_DecodedPackage]) -> None:
+        """Stores packages and sets their outcomes: in one call, or in halves until the refused ones are alone.
 
         Raises:
-            RetryableStorageError: the storage is in trouble; the packages that have no outcome are not stored.
+            RetryableStorageError: the storage is in trouble; the packages without an outcome are not stored.
             SchemaMismatchError: as `store_batch`.
         """
         if not packages:
             return
         try:
-            self._add(packages)
+            self._write(packages)
         except (RetryableStorageError, SchemaMismatchError):
             raise
-        except (DataRefusedError, InvalidValueError) as error:
-            if not self._halve(packages):
+        except Exception as error:  # noqa: BLE001  # anything a storage raises: neither lose a row nor spin
+            middle = len(packages) // 2
+            if middle:
+                self.store(packages[:middle])
+                self.store(packages[middle:])
+            elif isinstance(error, DataRefusedError | InvalidValueError):
                 self.outcomes[packages[0][0]] = Refused(DeadLetterReason.REFUSED, str(error))
-        except Exception:  # noqa: BLE001  # what a storage raises of its own: neither lose a row nor spin
-            if not self._halve(packages):
+            else:
                 self._insist(packages)
-        else:
-            self._note_stored(packages)
 
-    def _halve(self, packages: Sequence[_Package]) -> bool:
-        middle = len(packages) // 2
-        if not middle:
-            return False
-        self.store(packages[:middle])
-        self.store(packages[middle:])
-        return True
-
-    def _insist(self, packages: Sequence[_Package]) -> None:
-        """Tries a package that fails in a way that is not known some more times, and refuses it then."""
+    def _insist(self, packages: Sequence[_DecodedPackage]) -> None:
+        """Tries a package that fails with an unknown error some more times, then refuses it."""
         retrying = Retrying(
             retry=retry_if_not_exception_type((RetryableStorageError, SchemaMismatchError)),
             stop=stop_after_attempt(_UNEXPECTED_TRIES),
@@ -185,7 +182,7 @@ class _Batch:
             reraise=True,
         )
         try:
-            retrying(self._add, packages)
+            retrying(self._write, packages)
         except (RetryableStorageError, SchemaMismatchError):
             raise
         except Exception as error:
@@ -196,27 +193,21 @@ class _Batch:
             )
             text = f"storing it fails with {type(error).__name__}, each time; the workers' log says more"
             self.outcomes[packages[0][0]] = Refused(DeadLetterReason.UNEXPECTED, text)
-        else:
-            self._note_stored(packages)
 
-    def _note_stored(self, packages: Sequence[_Package]) -> None:
-        for index, rows in packages:
-            self.outcomes[index] = Stored(len(rows))
-
-    def _add(self, packages: Sequence[_Package]) -> None:
+    def _write(self, packages: Sequence[_DecodedPackage]) -> None:
+        """Writes the rows of packages in one storage call, repeated after a conflict, and sets their outcomes."""
+        rows = list(chain.from_iterable(rows for _, rows in packages))
         retrying = Retrying(
             retry=retry_if_exception_type(StorageConflictError),
-            stop=_was_tried_enough,
+            stop=_is_tried_enough,
             wait=wait_random(0, _CONFLICT_WAIT_MAX_S),
             before_sleep=self._log_conflict,
             reraise=True,
         )
-        retrying(self._add_once, packages)
-
-    def _add_once(self, packages: Sequence[_Package]) -> None:
-        rows = list(chain.from_iterable(rows for _, rows in packages))
-        if not self._storage.write_rows(storage_name_of(self._operation), rows):
+        if not retrying(self._storage.write_rows, storage_name_of(self._operation), rows):
             raise StorageUnavailableError("the storage asks to be called again")
+        for index, own_rows in packages:
+            self.outcomes[index] = Stored(len(own_rows))
 
     def _log_conflict(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -230,14 +221,14 @@ class _Batch:
         )
 
 
-def _was_tried_enough(state: RetryCallState) -> bool:
-    # Each try waits for a lock as long as the storage lets it, and holds a storage thread meanwhile.
+def _is_tried_enough(state: RetryCallState) -> bool:
+    # Each try waits for a lock until the storage's limit, and holds a storage thread meanwhile.
     error = state.outcome.exception() if state.outcome else None
     return state.attempt_number >= (2 if isinstance(error, StorageLockedError) else _CONFLICT_TRIES)
 
 
 def storage_name_of(operation: Operation) -> str:
-    """Returns the name under which a storage takes the rows of an operation."""
+    """Returns the name by which a storage knows the rows of an operation."""
     return operation.relation or _NAMES[operation.method]
 
 

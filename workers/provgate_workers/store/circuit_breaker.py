@@ -1,73 +1,151 @@
-"""Whether the storage can be written to: what one writer finds out is known to all writers of a process."""
+"""Stops writes while the storage is in trouble, and finds out when it works again."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final, TypeAlias
 
-from provgate_storage.errors import RetryableStorageError
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from provgate_runtime.outage import Outage
+from provgate_storage.errors import (
+    RetryableStorageError,
+    StorageConflictError,
+    StorageForbiddenError,
+    StorageTimeoutError,
+)
+from provgate_workers.store.batch import StorageThreads
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF_FIRST_S: Final = 0.2
+_BACKOFF_MAX_S: Final = 5.0
+
+
+def is_of_operation(trouble: RetryableStorageError | None) -> bool:
+    """Returns whether a failure concerns one operation: others can be stored meanwhile.
+
+    A lock that is not granted, conflicts without end, a time limit, a missing right: the storage answered.
+    """
+    return isinstance(trouble, StorageConflictError | StorageForbiddenError | StorageTimeoutError)
 
 
 class _State(Enum):
-    OPEN = auto()
+    """As of a circuit breaker: CLOSED lets writes start, OPEN none, HALF_OPEN one that decides."""
+
     CLOSED = auto()
-    ON_TRIAL = auto()
+    OPEN = auto()
+    HALF_OPEN = auto()
 
 
-class StorageGate:
-    """Lets writes start, or not. Belongs to one event loop.
+@dataclass(frozen=True, slots=True)
+class StorageAway:
+    """The storage has not answered for the pause limit: leave the ranges to programs that may reach it."""
 
-    Open at first. A write in trouble closes it; on trial a single write decides whether it opens again: a
-    database that answers a probe may still refuse every write, when its disk is full for example.
+
+@dataclass(frozen=True, slots=True)
+class StorageAnswers:
+    """A probe succeeded: consume the ranges, and try one write."""
+
+
+BreakerEvent: TypeAlias = StorageAway | StorageAnswers
+
+
+class CircuitBreaker:
+    """Decides whether a write may start. Belongs to one event loop.
+
+    Closed at first. A write in trouble opens it for all writes of the process. Then the storage is probed, with backoff
+    and jitter. After a successful probe one write decides whether it closes: a database that answers may still refuse
+    every write, when its disk is full for example.
+
+    The ranges are given up only while the storage does not answer at all. A storage that answers and refuses writes
+    refuses those of other programs too: handing its packages round would only count redeliveries until they look like
+    poison.
+
+    Args:
+        threads: probe the storage.
+        pause_limit_s: the time without an answer after which `StorageAway` is emitted, once an outage.
+        emit: called with events, on the event loop.
     """
 
-    def __init__(self) -> None:
-        self._state = _State.OPEN
-        self._verdict: asyncio.Future[None] | None = None
-        self._trouble = ""
+    def __init__(self, threads: StorageThreads, pause_limit_s: float, emit: Callable[[BreakerEvent], None]) -> None:
+        self._threads = threads
+        self._pause_limit_s = pause_limit_s
+        self._emit = emit
+        self._state = _State.CLOSED
+        self._trouble: RetryableStorageError | None = None
+        self._opened = asyncio.Event()
+        # Set when a write has decided whether a half-open breaker closes.
+        self._decided = asyncio.Event()
+        self._away: asyncio.TimerHandle | None = None
+        self._outage = Outage(logger, action="storage.write")
 
     @property
     def problem(self) -> str | None:
-        """Why writes do not start freely; None where they do."""
-        return None if self._state is _State.OPEN else self._trouble
+        """Why writes do not start freely; None if they do."""
+        return None if self._trouble is None else str(self._trouble)
 
     @property
-    def is_open(self) -> bool:
-        """Whether writes start freely."""
-        return self._state is _State.OPEN
+    def awaits_write(self) -> bool:
+        """Whether one write decides whether others may start."""
+        return self._state is _State.HALF_OPEN
 
-    def admits(self, running_count: int) -> bool:
+    def allows(self, running_count: int) -> bool:
         """Returns whether another write may start beside those that run."""
-        return self._state is _State.OPEN or (self._state is _State.ON_TRIAL and running_count == 0)
+        return self._state is _State.CLOSED or (self._state is _State.HALF_OPEN and running_count == 0)
 
-    def note_success(self) -> None:
-        """Tells of a write that went well. It counts when the gate is on trial: others may have begun before."""
-        if self._state is _State.ON_TRIAL:
-            self._state = _State.OPEN
-            self._decide(None)
-
-    def note_trouble(self, trouble: RetryableStorageError) -> bool:
-        """Tells of a write in trouble. Returns whether the gate was open until now: somebody has to open it again."""
-        was_open = self._state is _State.OPEN
-        self._state = _State.CLOSED
-        self._trouble = str(trouble)
-        self._decide(trouble)
-        return was_open
-
-    def begin_trial(self) -> asyncio.Future[None]:
-        """Lets one write start. The future is done when it has ended: the gate is open then.
-
-        It raises `RetryableStorageError` where the write was in trouble; the gate is closed again then.
-        """
-        self._state = _State.ON_TRIAL
-        self._verdict = asyncio.get_running_loop().create_future()
-        return self._verdict
-
-    def _decide(self, trouble: RetryableStorageError | None) -> None:
-        verdict, self._verdict = self._verdict, None
-        if verdict is None or verdict.done():
+    def note(self, trouble: RetryableStorageError | None) -> None:
+        """Notes how a write ended: None or a failure of one operation closes a half-open breaker, others open it."""
+        if trouble is None or is_of_operation(trouble):
+            # A write that ends while it is open may have begun before the trouble.
+            if self._state is _State.HALF_OPEN:
+                self._state, self._trouble = _State.CLOSED, None
+                self._decided.set()
             return
-        if trouble is None:
-            verdict.set_result(None)
-        else:
-            verdict.set_exception(trouble)
+        self._outage.failed("the storage is in trouble, packages wait", trouble)
+        if self._state is _State.CLOSED:
+            self._opened.set()
+        self._state, self._trouble = _State.OPEN, trouble
+        self._decided.set()
+
+    async def run(self) -> None:
+        """Probes whenever it is opened until it is closed again. Runs until it is cancelled."""
+        while True:
+            await self._opened.wait()
+            retrying = AsyncRetrying(
+                retry=retry_if_exception_type(RetryableStorageError),
+                wait=wait_random_exponential(multiplier=_BACKOFF_FIRST_S, max=_BACKOFF_MAX_S),
+            )
+            await retrying(self._try_to_close)
+            self._outage.ended("the storage is written to again")
+
+    async def _try_to_close(self) -> None:
+        self._opened.clear()
+        if self._away is None:
+            self._away = asyncio.get_running_loop().call_later(self._pause_limit_s, self._on_pause_limit)
+        try:
+            await self._threads.probe()
+        except RetryableStorageError as error:
+            self._outage.failed("the storage is in trouble, packages wait", error)
+            raise
+        # The limit counts no longer: the storage answered, and a write to try may not come for a long time.
+        self._away.cancel()
+        self._away = None
+        self._state = _State.HALF_OPEN
+        self._decided.clear()
+        self._emit(StorageAnswers())
+        await self._decided.wait()
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _on_pause_limit(self) -> None:
+        logger.warning(
+            "the storage does not answer for %.0f s: the ranges are given up",
+            self._pause_limit_s,
+            extra={"action": "ranges.release", "after_s": self._pause_limit_s},
+        )
+        self._emit(StorageAway())

@@ -1,4 +1,4 @@
-"""`provgate-workers dlq`: dead letters, for operators."""
+"""`provgate-workers dlq`: lists, shows, replays and drops dead letters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from provgate_broker.amqp.connection import AmqpParameters
 from provgate_broker.configured import amqp_parameters
 from provgate_broker.dead_letters.messages import DeadLetter
 from provgate_broker.dead_letters.queue import DeadLetterQueue, Replayer, ReplayError, open_dead_letter_queue
@@ -26,8 +25,8 @@ from provgate_workers.cli.options import ENV_PREFIX, loaded_settings, program_op
 from provgate_workers.errors import WorkerError
 
 
-def summary(letter: DeadLetter) -> dict[str, Any]:
-    """Returns what tells a dead letter apart from others."""
+def summary(letter: DeadLetter) -> dict[str, object]:
+    """Returns the fields by which an operator recognizes a dead letter."""
     return {
         "id": letter.id,
         "time": letter.time,
@@ -41,29 +40,25 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def details(letter: DeadLetter) -> dict[str, Any]:
-    """Returns all that there is of a dead letter. Ids are hexadecimal, paths text with what is not UTF-8 escaped."""
+def details(letter: DeadLetter) -> dict[str, object]:
+    """Returns all of a dead letter. Ids are hexadecimal, paths text in which bytes that are not UTF-8 are escaped."""
     delivery = letter.delivery
-    return summary(letter) | {
+    properties = {
         "content_type": delivery.content_type,
         "correlation_id": delivery.correlation_id,
         "reply_to": delivery.reply_to,
         "headers": _plain(delivery.headers),
-        **_content(letter),
     }
-
-
-def _content(letter: DeadLetter) -> dict[str, Any]:
     try:
         operation, _ = parse_binding_key(letter.routing_key)
-        rows = decode_package(letter.delivery.body, operation)
+        rows = decode_package(delivery.body, operation)
     except BrokerError as error:
-        return {"fault": str(error), "body_hex": letter.delivery.body.hex()}
-    return {"rows": [_plain(_with_names(row, operation)) for row in rows]}
+        return summary(letter) | properties | {"fault": str(error), "body_hex": delivery.body.hex()}
+    return summary(letter) | properties | {"rows": [_plain(_with_dates(row, operation)) for row in rows]}
 
 
-def _with_names(row: Row, operation: Operation) -> Any:
-    """Returns a row with its dates as dates, and what is known of a revision by name."""
+def _with_dates(row: Row, operation: Operation) -> tuple[object, ...]:
+    """Returns a row with dates in place of microseconds, and the fields of a revision by name."""
     match operation.method:
         case WriteMethod.CONTENT_ADD | WriteMethod.DIRECTORY_ADD:
             entry_id, date = row
@@ -78,7 +73,8 @@ def _date(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else to_date(microseconds)
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
+    """Returns a value as JSON has it."""
     if isinstance(value, bytes):
         return value.hex() if len(value) == 20 else value.decode("utf-8", "backslashreplace")
     if isinstance(value, datetime):
@@ -91,26 +87,28 @@ def _plain(value: object) -> Any:
 
 
 _BROKER_OPTIONS: Final = (*BROKER_FIELDS, "heartbeat")
+_some_ids = click.argument("ids", nargs=-1, metavar="[ID...]")
+_all_letters = click.option("--all", "all_letters", is_flag=True, help="All that wait now, instead of IDs.")
 
 
 @click.group()
 def dlq() -> None:
     """List, show, replay and drop dead letters.
 
-    A dead letter is a package that could not be stored. Its reason is one of: malformed (the body is no package of its
-    queue), refused (the database refuses it as data), poison (a program died while it handled it alone), unexpected
-    (storing it fails in an unknown way, each time).
+    A dead letter is a package that could not be stored. Its reason is one of: malformed (its body is not a package
+    of its queue), refused (the database refuses it as data), poison (a program died while it handled it alone),
+    unexpected (storing it fails with an unknown error, each time).
 
-    While one of these commands runs, another does not see the letters that it looks at.
+    While one of these commands runs, others do not see the letters that it reads.
     """
 
 
 @dlq.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, in place of a table.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @program_options
 @setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
 @click.pass_context
-def list_letters(context: click.Context, /, as_json: bool, **_options: Any) -> None:
+def list_letters(context: click.Context, /, as_json: bool, **_options: object) -> None:
     """List the dead letters, oldest first. They stay where they are."""
 
     async def work(queue: DeadLetterQueue) -> None:
@@ -125,7 +123,7 @@ def list_letters(context: click.Context, /, as_json: bool, **_options: Any) -> N
 @program_options
 @setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
 @click.pass_context
-def show(context: click.Context, /, ids: tuple[str, ...], **_options: Any) -> None:
+def show(context: click.Context, /, ids: tuple[str, ...], **_options: object) -> None:
     """Show dead letters in full, as JSON: where from, why, properties, headers, and the rows or else the raw body.
 
     An ID is what `list` shows, or the start of it.
@@ -139,12 +137,12 @@ def show(context: click.Context, /, ids: tuple[str, ...], **_options: Any) -> No
 
 
 @dlq.command()
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all", "all_letters", is_flag=True, help="All that wait now, in place of IDs.")
+@_some_ids
+@_all_letters
 @program_options
 @setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
 @click.pass_context
-def drop(context: click.Context, /, ids: tuple[str, ...], all_letters: bool, **_options: Any) -> None:
+def drop(context: click.Context, /, ids: tuple[str, ...], all_letters: bool, **_options: object) -> None:
     """Delete dead letters for good."""
 
     async def work(queue: DeadLetterQueue) -> None:
@@ -157,8 +155,8 @@ def drop(context: click.Context, /, ids: tuple[str, ...], all_letters: bool, **_
 
 
 @dlq.command()
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all", "all_letters", is_flag=True, help="All that wait now, in place of IDs.")
+@_some_ids
+@_all_letters
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds for each."
 )
@@ -166,13 +164,12 @@ def drop(context: click.Context, /, ids: tuple[str, ...], all_letters: bool, **_
 @setting_options(RabbitMqSettings, ENV_PREFIX, only=_BROKER_OPTIONS)
 @click.pass_context
 def replay(
-    context: click.Context, /, ids: tuple[str, ...], all_letters: bool, timeout_s: float, **_options: Any
+    context: click.Context, /, ids: tuple[str, ...], all_letters: bool, timeout_s: float, **_options: object
 ) -> None:
     """Send dead letters to the workers again.
 
-    A letter leaves the dead letters only when a worker says that it is committed. One that is refused again comes back
-    as a new letter. One that no worker answers in time stays, and may be stored all the same. Exit code 1 unless all
-    are stored.
+    A letter is deleted only when a worker has committed it. One that is refused again comes back as a new letter. One
+    that no worker answers in time stays, and may be stored all the same. The exit code is 1 unless all are stored.
     """
 
     async def work(queue: DeadLetterQueue) -> None:
@@ -227,18 +224,18 @@ def _line(letter: DeadLetter) -> str:
     size = counted(row_count, "row") if row_count else counted(len(letter.delivery.body), "byte")
     message = " ".join(letter.message.split())
     line = f"{letter.id}  {letter.time}  {letter.reason:10}  {letter.routing_key}  {size}  {message}"
-    # A stranger may have put it there: what moves a terminal's cursor is not passed on.
+    # Anybody may have put it there: characters that control a terminal are not printed.
     return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _run(context: click.Context, work: Callable[[DeadLetterQueue], Awaitable[None]]) -> None:
     parameters = amqp_parameters(loaded_settings(context))
+
+    async def with_queue() -> None:
+        async with open_dead_letter_queue(parameters) as queue:
+            await work(queue)
+
     try:
-        asyncio.run(_with_queue(parameters, work))
+        asyncio.run(with_queue())
     except BrokerError as error:
         raise WorkerError(f"the broker at {parameters.address}: {error}") from error
-
-
-async def _with_queue(parameters: AmqpParameters, work: Callable[[DeadLetterQueue], Awaitable[None]]) -> None:
-    async with open_dead_letter_queue(parameters) as queue:
-        await work(queue)

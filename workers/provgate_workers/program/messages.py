@@ -1,8 +1,8 @@
-"""What a program tells one of its processes to do, and how the two speak to each other.
+"""The messages between a worker program and its processes, a line of JSON each.
 
-A process gets its order as one line of JSON on its standard input, which stays open: its end, however it comes about,
-tells the process to stop, so that none outlives its program. On its standard output it reports how it is, a line of
-JSON every second and when it becomes ready. A report replaces the ones before it: one that is lost does no harm.
+A process reads its order from standard input, which stays open: its end tells the process to stop, however it comes
+about, so that no process outlives its program. The process writes reports to standard output, every second and when it
+becomes ready. A report replaces the ones before it: losing one does no harm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REPORT_INTERVAL_S: Final = 1.0
 
 _PROBLEM_MAX_LENGTH: Final = 300
 
-# A process that ends so would end so again: the program ends too.
+# Exit code of a process that would end the same way again: the program ends too.
 FATAL_EXIT_CODE: Final = 3
 
 
@@ -26,7 +26,7 @@ class ChildOrder(msgspec.Struct, frozen=True):
 
     Attributes:
         settings: of the program. They may hold secrets, which is why they come through a pipe.
-        number: which of the program's processes it is; says what ranges it hosts.
+        number: of the process in its program; it decides which ranges the process hosts.
         log_level, log_format: what `set_up_logging` takes.
         statsd: the address that durations are sent to; None for none.
     """
@@ -43,11 +43,7 @@ class ChildOrder(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_line(cls, line: bytes) -> ChildOrder:
-        """Returns the order that a line holds.
-
-        Raises:
-            msgspec.MsgspecError: it holds none.
-        """
+        """Returns the order that a line holds. Raises `msgspec.MsgspecError` if it holds none."""
         return msgspec.json.decode(line, type=cls)
 
 
@@ -56,8 +52,8 @@ class ChildReport(msgspec.Struct, frozen=True):
 
     Attributes:
         registered: whether every consumer was registered, now or before.
-        broker_problem: which connection to the broker it lacks; None where it has both.
-        storage_problem: why it does not write to the storage; None where it does.
+        broker_problem: which connection to the broker it lacks; None if it has both.
+        storage_problem: why it does not write to the storage; None if it does.
     """
 
     registered: bool = False
@@ -65,22 +61,16 @@ class ChildReport(msgspec.Struct, frozen=True):
     storage_problem: str | None = None
 
     def line(self) -> bytes:
-        """Returns the report as a line; short enough that a pipe takes it whole or not at all."""
+        """Returns the report as a line, short enough that a pipe takes it whole or not at all."""
+        # A pipe takes up to 4096 bytes at once (PIPE_BUF), and JSON up to 6 for a character.
         cut = msgspec.structs.replace(
-            self, broker_problem=_cut(self.broker_problem), storage_problem=_cut(self.storage_problem)
+            self,
+            broker_problem=self.broker_problem and self.broker_problem[:_PROBLEM_MAX_LENGTH],
+            storage_problem=self.storage_problem and self.storage_problem[:_PROBLEM_MAX_LENGTH],
         )
         return msgspec.json.encode(cut) + b"\n"
 
     @classmethod
     def of_line(cls, line: bytes) -> ChildReport:
-        """Returns the report that a line holds.
-
-        Raises:
-            msgspec.MsgspecError: it holds none.
-        """
+        """Returns the report that a line holds. Raises `msgspec.MsgspecError` if it holds none."""
         return msgspec.json.decode(line, type=cls)
-
-
-def _cut(problem: str | None) -> str | None:
-    # A pipe takes up to 4096 bytes at once (PIPE_BUF), and JSON up to 6 for a character.
-    return None if problem is None else problem[:_PROBLEM_MAX_LENGTH]
