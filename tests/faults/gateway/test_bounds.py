@@ -1,4 +1,4 @@
-"""Calls over the bounds of a gateway: they are shed or wait, and those within go on."""
+"""Calls over the bounds of a gateway are refused or wait, and the calls within the bounds go on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_stack.processes.programs import GatewayProgram
-from provgate_stack.stack import Stack
 from tests.faults.footprint import MIB, Footprint
+from tests.faults.system import System
 from tests.integration.gateway_calls import (
     OpenWrite,
     check_turned_away,
@@ -37,8 +37,8 @@ FIRST = pb2.ContentFindFirstRequest(id=b"\x01" * 20)
 
 
 @pytest.fixture(scope="module")
-def gateway(workerless_stack: Stack) -> Iterator[ProvenanceStorageStub]:
-    program = workerless_stack.start_gateway(
+def gateway(scripted_system: System) -> Iterator[ProvenanceStorageStub]:
+    program = scripted_system.stack.start_gateway(
         batch_size=10,
         max_calls=MAX_CALLS,
         max_unacked_entries=MAX_UNACKED,
@@ -52,8 +52,8 @@ def gateway(workerless_stack: Stack) -> Iterator[ProvenanceStorageStub]:
 
 @pytest.fixture
 def stub(gateway: ProvenanceStorageStub, scripted_workers: ScriptedWorkers) -> ProvenanceStorageStub:
-    # The calls of the test before may have been cancelled only just now.
-    eventually(lambda: outcome_of_unary(lambda: gateway.ContentFindFirst(FIRST, timeout=5)).ok, "a call is taken")
+    # The calls of the test before may still be ending.
+    eventually(lambda: outcome_of_unary(lambda: gateway.ContentFindFirst(FIRST, timeout=5)).ok, "a call is admitted")
     return gateway
 
 
@@ -67,7 +67,7 @@ def test_one_call_too_many_is_turned_away(stub: ProvenanceStorageStub) -> None:
     assert outcome.counts == (0, 0, 0)
     # Reads have bounds of their own.
     assert outcome_of_unary(lambda: stub.ContentFindFirst(FIRST, timeout=5)).ok
-    # The calls in flight are not disturbed, and what they leave is for others.
+    # The calls in flight go on, and their places are free again when they end.
     assert all(call.end().ok for call in calls)
     assert write(stub.ContentAdd, [contents(1)]).ok
 
@@ -145,15 +145,15 @@ MAX_UNACKED_BYTES = 16 * MIB
 LARGE = contents(43_500)
 CALLS = 100
 
-# What is being taken apart, what gRPC has received and nobody asked for, caches.
+# Beside the bound: messages that are being decoded, what gRPC has received and nobody has read, caches.
 GROWTH_MAX_BYTES = MAX_UNACKED_BYTES + 64 * MIB
 
 
 @pytest.fixture
-def narrow_gateway(workerless_stack: Stack, scripted_workers: ScriptedWorkers) -> Iterator[GatewayProgram]:
-    """A gateway that takes many calls and few bytes."""
+def narrow_gateway(scripted_system: System, scripted_workers: ScriptedWorkers) -> Iterator[GatewayProgram]:
+    """A gateway that admits many calls and few bytes."""
     scripted_workers.script = silent
-    program = workerless_stack.start_gateway(max_unacked_bytes=MAX_UNACKED_BYTES)
+    program = scripted_system.stack.start_gateway(max_unacked_bytes=MAX_UNACKED_BYTES)
     yield program
     assert program.terminate() == 0
 
