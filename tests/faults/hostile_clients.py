@@ -15,9 +15,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -35,14 +35,8 @@ _CHANNELS: Final = 10
 _CONTENT_BYTES: Final = 24
 
 
-@contextmanager
-def _program(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.faults.hostile_clients", *map(str, arguments)]
-    with subprocess.Popen(command, cwd=_CLONE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.faults.hostile_clients", *map(str, arguments)]
 
 
 def group(seed: int, number: int) -> list[bytes]:
@@ -58,13 +52,17 @@ def kill_client(address: str, seed: int, call_count: int) -> tuple[set[int], set
         The numbers of the groups that it had begun, and of those that were acked.
     """
     begun, acked = set[int](), set[int]()
-    with _program("endless", address, seed, call_count) as process:
+    command = _command("endless", address, seed, call_count)
+    with subprocess.Popen(command, cwd=_CLONE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            what, number = line.split()
-            (begun if what == "begun" else acked).add(int(number))
-            if len(acked) >= call_count and len(begun - acked) == call_count:
-                process.kill()
+        try:
+            for line in process.stdout:
+                what, number = line.split()
+                (begun if what == "begun" else acked).add(int(number))
+                if len(acked) >= call_count and len(begun - acked) == call_count:
+                    process.kill()
+        finally:
+            process.kill()
     assert begun - acked
     return begun, acked
 
@@ -89,29 +87,20 @@ def _print_line(what: str, number: int) -> None:
     sys.stdout.flush()
 
 
-class HeavyWrites:
-    """A client of `call_count` writes that each send one message of a load and half-close.
+def write_heavily(address: str, load: str, call_count: int) -> Counter[str]:
+    """Makes writes that each send one message and half-close, from a process of their own.
 
     Args:
-        process: the program.
+        address: of the gateway.
+        load: what the message is: "contents", "long paths" or "empty paths".
+        call_count: how many writes there are at once.
+
+    Returns:
+        How many calls ended in which way: "OK", or status code and reason.
     """
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._outcomes: Counter[str] | None = None
-
-    def outcomes(self) -> Counter[str]:
-        """Waits for the end, and returns how many calls ended in which way: "OK", or status code and reason."""
-        if self._outcomes is None:
-            self._outcomes = Counter(json.loads(self._process.communicate()[0]))
-        return self._outcomes
-
-
-@contextmanager
-def heavy_writes(address: str, load: str, call_count: int) -> Iterator[HeavyWrites]:
-    """Starts the heavy writes of a load: "contents", "long paths" or "empty paths"."""
-    with _program("heavy", address, load, call_count) as process:
-        yield HeavyWrites(process)
+    command = _command("heavy", address, load, call_count)
+    ended = subprocess.run(command, cwd=_CLONE, stdout=subprocess.PIPE, check=True, timeout=280)
+    return Counter(json.loads(ended.stdout))
 
 
 def _heavy_message(load: str) -> tuple[str, bytes]:
@@ -121,7 +110,7 @@ def _heavy_message(load: str) -> tuple[str, bytes]:
     return "LocationAdd", pb2.LocationAddRequest(paths=paths).SerializeToString()
 
 
-def _write_heavily(address: str, load: str, call_count: int) -> None:
+def _make_heavy_writes(address: str, load: str, call_count: int) -> None:
     # A thread that waits for gRPC wakes up ten times a second: a thousand of them take two cores.
     waits: Any = import_module("grpc._common")
     waits.MAXIMUM_WAIT_TIMEOUT = 10.0
@@ -223,4 +212,4 @@ if __name__ == "__main__":
     if mode == "endless":
         _write_without_end(gateway, int(argument), int(calls))
     else:
-        _write_heavily(gateway, argument, int(calls))
+        _make_heavy_writes(gateway, argument, int(calls))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,7 +16,7 @@ import pytest
 from provgate.v1 import provenance_storage_pb2 as pb2
 from provgate_stack.processes.programs import GatewayProgram
 from tests.faults.footprint import MIB, Footprint, peak_bytes
-from tests.faults.hostile_clients import HeavyWrites, heavy_writes
+from tests.faults.hostile_clients import write_heavily
 from tests.faults.system import System
 from tests.integration.gateway_calls import connected, eventually
 from tests.watching import value
@@ -62,12 +63,13 @@ def reading(address: str) -> Iterator[list[float]]:
 
 
 @contextmanager
-def loaded(program: GatewayProgram, name: str, call_count: int) -> Iterator[HeavyWrites]:
+def loaded(program: GatewayProgram, name: str, call_count: int) -> Iterator[Future[Counter[str]]]:
     """Puts a load on a gateway; at the end, checks what has to hold meanwhile and afterwards."""
     before = Footprint.of(program.pid)
-    with reading(program.address) as took_s, heavy_writes(program.address, name, call_count) as writes:
+    with reading(program.address) as took_s, ThreadPoolExecutor(1) as thread:
+        writes = thread.submit(write_heavily, program.address, name, call_count)
         yield writes
-        outcomes = writes.outcomes()
+        outcomes = writes.result()
     peak, reads = peak_bytes(program.pid), sorted(took_s)
     figures = f"{call_count} calls of {name}: {before.memory_bytes // MIB} to {peak // MIB} MiB; {dict(outcomes)}; "
     figures += f"{len(reads)} reads, slowest {reads[-1]:.2f} s"
@@ -88,7 +90,7 @@ def test_300_calls_of_a_message_of_4_mib(system: System) -> None:
     system.stack.start_workers()
     with loaded(system.stack.start_gateway(), "contents", 300) as writes:
         # As many as are in hand at once.
-        assert writes.outcomes()["OK"] >= 10
+        assert writes.result()["OK"] >= 10
 
 
 def test_1000_calls_while_workers_are_suspended(system: System) -> None:
@@ -100,7 +102,7 @@ def test_1000_calls_while_workers_are_suspended(system: System) -> None:
             unacked = "provgate_gateway_unacked_bytes"
             eventually(lambda: value(program.metrics_address, unacked) > 240 * MIB, "the budget is used up", 60)
             workers.cont()
-            assert writes.outcomes()["OK"] >= 60
+            assert writes.result()["OK"] >= 60
     finally:
         workers.cont()
 
@@ -108,4 +110,4 @@ def test_1000_calls_while_workers_are_suspended(system: System) -> None:
 def test_12_calls_of_2000000_empty_paths(system: System) -> None:
     system.stack.start_workers()
     with loaded(system.stack.start_gateway(), "empty paths", 12) as writes:
-        assert writes.outcomes() == {"INVALID_ARGUMENT TOO_MANY_ENTRIES": 12}
+        assert writes.result() == {"INVALID_ARGUMENT TOO_MANY_ENTRIES": 12}
