@@ -36,12 +36,13 @@ TIMEOUTS: Final = {
 }
 POSTGRESQL_TIMEOUTS: Final = {**TIMEOUTS, "tcp_timeout_s": 4, "lock_timeout_s": 3}
 
-DATABASE_LINKS: Final = ["gateway to database", "workers to database"]
-LINKS: Final = ["gateway to broker", "workers to broker", *DATABASE_LINKS]
+LINKS: Final = ["gateway to broker", "workers to broker", "gateway to PostgreSQL", "workers to PostgreSQL"]
+MONGODB_LINKS: Final = ["gateway to MongoDB", "workers to MongoDB"]
 
-# How each program tells that it has lost a server.
-SERVICES: Final = {"broker": "provgate.broker", "database": "provgate.storage"}
-SIGNS: Final = {"broker": " lost: ", "database": "the storage is in trouble"}
+on_each_link = pytest.mark.parametrize(
+    "name",
+    [*LINKS, *(pytest.param(name, marks=(pytest.mark.long, pytest.mark.timeout(900))) for name in MONGODB_LINKS)],
+)
 
 
 @dataclass
@@ -76,12 +77,13 @@ class LinkedSystem:
         if not name.startswith("gateway"):
             return self.is_logged(name)
         with grpc.insecure_channel(self.system.stack.address) as channel:
-            return health(channel, SERVICES[name.rpartition(" ")[2]]) == "NOT_SERVING"
+            service = "provgate.broker" if name.endswith("broker") else "provgate.storage"
+            return health(channel, service) == "NOT_SERVING"
 
     def is_logged(self, name: str) -> bool:
         """Returns whether the owner of a broken link has logged that it lost the server."""
         logged = self.owner(name).log_path.read_bytes()[self._log_bytes[name] :].decode()
-        return SIGNS[name.rpartition(" ")[2]] in logged
+        return (" lost: " if name.endswith("broker") else "the storage is in trouble") in logged
 
     def mend(self) -> None:
         """Has every link pass everything again."""
@@ -96,11 +98,9 @@ def module_linked(
     """A system on PostgreSQL, over four links."""
     with ExitStack() as opened:
         dsn = opened.enter_context(fresh_database(postgres_cluster))
-        ports = {"broker": rabbitmq_node.port, "database": postgres_cluster.port}
+        ports = {"broker": rabbitmq_node.port, "PostgreSQL": postgres_cluster.port}
         links = {name: opened.enter_context(Link(LOOPBACK, ports[name.rpartition(" ")[2]])) for name in LINKS}
-        gateway, workers = (
-            postgresql_storage(over(links[name], dsn), **POSTGRESQL_TIMEOUTS) for name in DATABASE_LINKS
-        )
+        gateway, workers = (postgresql_storage(over(links[name], dsn), **POSTGRESQL_TIMEOUTS) for name in LINKS[2:])
         system = opened.enter_context(
             system_on(
                 rabbitmq_node,
@@ -125,8 +125,8 @@ def module_linked_to_mongodb(
     # Without `directConnection` a client leaves the link for the address that the server tells it.
     url = mongodb_server.url(f"{name}?directConnection=true")
     with ExitStack() as opened:
-        links = {link: opened.enter_context(Link(LOOPBACK, mongodb_server.port)) for link in DATABASE_LINKS}
-        gateway, workers = (mongodb_storage(over(links[name], url), **TIMEOUTS) for name in DATABASE_LINKS)
+        links = {link: opened.enter_context(Link(LOOPBACK, mongodb_server.port)) for link in MONGODB_LINKS}
+        gateway, workers = (mongodb_storage(over(links[name], url), **TIMEOUTS) for name in MONGODB_LINKS)
         system = opened.enter_context(
             system_on(rabbitmq_node, mongodb_server.storage_config(name), stack_directory, heartbeat=HEARTBEAT_S)
         )
@@ -135,23 +135,16 @@ def module_linked_to_mongodb(
 
 
 @pytest.fixture
-def linked(module_linked: LinkedSystem) -> Iterator[LinkedSystem]:
-    yield module_linked
-    module_linked.mend()
+def linked(request: pytest.FixtureRequest, name: str) -> Iterator[LinkedSystem]:
+    """The system that a link belongs to."""
+    fixture = "module_linked_to_mongodb" if name.endswith("MongoDB") else "module_linked"
+    linked: LinkedSystem = request.getfixturevalue(fixture)
+    yield linked
+    linked.mend()
 
 
-@pytest.fixture
-def linked_to_mongodb(module_linked_to_mongodb: LinkedSystem) -> Iterator[LinkedSystem]:
-    yield module_linked_to_mongodb
-    module_linked_to_mongodb.mend()
-
-
-on_each_link = pytest.mark.parametrize("name", LINKS)
-on_each_link_to_mongodb = pytest.mark.parametrize("name", DATABASE_LINKS)
-
-
-def check_black_hole(linked: LinkedSystem, name: str) -> None:
-    """Makes a link a black hole, and checks that its owner notices and no call hangs."""
+@on_each_link
+def test_a_black_hole_is_noticed(linked: LinkedSystem, name: str) -> None:
     with linked.under_load() as stub:
         linked.links[name].mode = Mode.BLACK_HOLE
         # No call takes longer than its deadline, whether it needs the link or not.
@@ -162,6 +155,16 @@ def check_black_hole(linked: LinkedSystem, name: str) -> None:
             assert outcome.code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             assert outcome.elapsed_s < 4
         eventually(lambda: linked.is_noticed(name), "the black hole is noticed", NOTICED_S)
+
+
+@on_each_link
+def test_a_link_that_is_reset_is_made_again(linked: LinkedSystem, name: str) -> None:
+    check_broken_link(linked, name, Link.reset)
+
+
+@on_each_link
+def test_a_link_that_is_half_closed_is_made_again(linked: LinkedSystem, name: str) -> None:
+    check_broken_link(linked, name, Link.half_close)
 
 
 def check_broken_link(linked: LinkedSystem, name: str, break_all: Callable[[Link], int]) -> None:
@@ -178,8 +181,9 @@ def check_broken_link(linked: LinkedSystem, name: str, break_all: Callable[[Link
             eventually(lambda: linked.is_logged(name), "the loss is in the log", NOTICED_S)
 
 
-def check_cut_link(linked: LinkedSystem, name: str) -> None:
-    """Cuts the connections of a link anywhere: in a handshake, in a statement, in a reply."""
+@on_each_link
+def test_a_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedSystem, name: str) -> None:
+    # Anywhere: in a handshake, in a statement, in a reply.
     link = linked.links[name]
     cut_before = link.cut_count
     with linked.under_load() as stub:
@@ -193,7 +197,7 @@ def check_cut_link(linked: LinkedSystem, name: str) -> None:
         link.cut_after_bytes = None
         wait_made_again(link, stub, made_before)
         # A gateway replaces a connection that broke while nobody read without a word.
-        if name != "gateway to database":
+        if name not in ("gateway to PostgreSQL", "gateway to MongoDB"):
             eventually(lambda: linked.is_logged(name), "the loss is in the log", NOTICED_S)
 
 
@@ -208,28 +212,8 @@ def is_made_again(link: Link, stub: ProvenanceStorageStub, made_before: int) -> 
     return link.made_count > made_before
 
 
-@on_each_link
-def test_a_black_hole_is_noticed(linked: LinkedSystem, name: str) -> None:
-    check_black_hole(linked, name)
-
-
-@on_each_link
-def test_a_link_that_is_reset_is_made_again(linked: LinkedSystem, name: str) -> None:
-    check_broken_link(linked, name, Link.reset)
-
-
-@on_each_link
-def test_a_link_that_is_half_closed_is_made_again(linked: LinkedSystem, name: str) -> None:
-    check_broken_link(linked, name, Link.half_close)
-
-
-@on_each_link
-def test_a_link_that_breaks_after_some_bytes_is_made_again(linked: LinkedSystem, name: str) -> None:
-    check_cut_link(linked, name)
-
-
 @pytest.mark.long
-@on_each_link
+@pytest.mark.parametrize("name", LINKS)
 def test_a_slow_link_is_used_as_it_is(linked: LinkedSystem, name: str) -> None:
     with linked.under_load() as stub:
         linked.links[name].delay_s = 0.1
@@ -240,32 +224,3 @@ def test_a_slow_link_is_used_as_it_is(linked: LinkedSystem, name: str) -> None:
         for _ in range(4):
             assert outcome_of_unary(lambda: stub.ContentFindFirst(FIND_FIRST, timeout=20)).ok
         assert not linked.is_noticed(name)
-
-
-@pytest.mark.long
-@on_each_link_to_mongodb
-def test_a_black_hole_to_mongodb_is_noticed(linked_to_mongodb: LinkedSystem, name: str) -> None:
-    check_black_hole(linked_to_mongodb, name)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@on_each_link_to_mongodb
-def test_a_link_to_mongodb_that_is_reset_is_made_again(linked_to_mongodb: LinkedSystem, name: str) -> None:
-    check_broken_link(linked_to_mongodb, name, Link.reset)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@on_each_link_to_mongodb
-def test_a_link_to_mongodb_that_is_half_closed_is_made_again(linked_to_mongodb: LinkedSystem, name: str) -> None:
-    check_broken_link(linked_to_mongodb, name, Link.half_close)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@on_each_link_to_mongodb
-def test_a_link_to_mongodb_that_breaks_after_some_bytes_is_made_again(
-    linked_to_mongodb: LinkedSystem, name: str
-) -> None:
-    check_cut_link(linked_to_mongodb, name)

@@ -143,9 +143,9 @@ def write_one(stub: ProvenanceStorageStub) -> Outcome:
     return write(stub.ContentAdd, [contents(1)], timeout_s=ANSWER_S)
 
 
-def check_answered(*calls: Callable[[], Outcome], times: int = 4) -> None:
+def check_answered(stub: ProvenanceStorageStub, *calls: Callable[[ProvenanceStorageStub], Outcome]) -> None:
     """Makes calls of a second client again and again, and checks that all are answered."""
-    ended = [call() for _ in range(times) for call in calls]
+    ended = [call(stub) for _ in range(4) for call in calls]
     codes = Counter(outcome.code.name for outcome in ended)
     figures = f"of a second client {dict(codes)}, the slowest {max(outcome.elapsed_s for outcome in ended):.2f} s"
     logger.info(figures)
@@ -153,14 +153,13 @@ def check_answered(*calls: Callable[[], Outcome], times: int = 4) -> None:
 
 
 @contextmanager
-def looping(call: Callable[[], object], count: int) -> Iterator[Counter[str]]:
-    """Makes calls on so many threads for the time of a block; gives how they ended."""
+def looping(call: Callable[[], Outcome], count: int) -> Iterator[Counter[str]]:
+    """Makes calls on this many threads during the block; gives how they ended."""
     stopping, ended = threading.Event(), Counter[str]()
 
     def loop() -> None:
         while not stopping.is_set():
-            outcome = call()
-            ended[outcome.code.name if isinstance(outcome, Outcome) else "made"] += 1
+            ended[call().code.name] += 1
 
     with ThreadPoolExecutor(count) as threads:
         running = [threads.submit(loop) for _ in range(count)]
@@ -177,10 +176,10 @@ def test_slow_listings_hold_up_neither_reads_by_id_nor_the_listings_of_others(
 ) -> None:
     with grpc.insecure_channel(gateway.address, NARROW) as channel:
         slow = [ProvenanceStorageStub(channel).RelationGetAll(LARGE) for _ in range(16)]
-        eventually(lambda: transaction_count(database, "stream") >= 8, "they have all turns that they may", 30)
+        eventually(lambda: transaction_count(database, "stream") >= 8, "they have all turns that they may have", 30)
         with connected(gateway.address) as (_, same_host):
-            check_answered(lambda: get_by_id(same_host), lambda: find_first(same_host), lambda: write_one(same_host))
-        check_answered(lambda: get_by_id(other), lambda: find_first(other), lambda: list_occurrences(other))
+            check_answered(same_host, get_by_id, find_first, write_one)
+        check_answered(other, get_by_id, find_first, list_occurrences)
         for call in slow:
             call.cancel()
 
@@ -194,8 +193,8 @@ def test_listings_of_a_hot_content_hold_up_neither_reads_by_id_nor_the_listings_
         with looping(lambda: outcome_of(stub.ContentFindAll(request, timeout=30)), 24) as ended:
             eventually(lambda: ended.total() > 0, "they have begun", 60)
             with connected(gateway.address) as (_, same_host):
-                check_answered(lambda: get_by_id(same_host))
-            check_answered(lambda: get_by_id(other), lambda: find_first(other), lambda: list_occurrences(other))
+                check_answered(same_host, get_by_id)
+            check_answered(other, get_by_id, find_first, list_occurrences)
 
 
 def test_first_occurrences_of_a_hot_content_hold_one_thread(
@@ -207,12 +206,12 @@ def test_first_occurrences_of_a_hot_content_hold_one_thread(
             eventually(lambda: ended.total() > 0, "they have begun", 60)
             running = [transaction_count(database, "read") for _ in range(20)]
             logger.info("queries at once: %s", running)
-            # One more is of the health service.
+            # The health service makes one more.
             assert max(running) <= 2, f"queries at once: {running}"
             with connected(gateway.address) as (_, same_host):
-                check_answered(lambda: find_first(same_host))
-            check_answered(lambda: find_first(other), lambda: get_by_id(other))
-            # Those who ask for the hot one are answered too, and all of them soon.
+                check_answered(same_host, find_first)
+            check_answered(other, find_first, get_by_id)
+            # The calls for the hot content are answered too, and soon.
             eventually(lambda: ended["OK"] >= 32, "each was answered", 120)
         assert set(ended) == {"OK"}
 
@@ -242,8 +241,8 @@ def test_writes_that_send_nothing_hold_up_nobody_and_end(gateway: GatewayProgram
         eventually(are_running, "they and the write of the other client run", FIRST_WAIT_S)
         with connected(gateway.address) as (_, same_host):
             check_turned_away(write_one(same_host), "TOO_MANY_CALLS")
-            check_answered(lambda: find_first(same_host), lambda: get_by_id(same_host), times=3)
-        check_answered(lambda: find_first(other), lambda: get_by_id(other), lambda: write_one(other), times=3)
+            check_answered(same_host, find_first, get_by_id)
+        check_answered(other, find_first, get_by_id, write_one)
         assert opened.end().ok
 
     opened = OpenWrite(other)
@@ -293,7 +292,7 @@ def test_a_client_that_always_reads_too_slowly_loses_its_turn(strict_gateway: Ga
 
 
 async def plain_calls(address: str, count: int) -> Counter[str]:
-    """Makes so many ContentFindFirst at once, of contents of their own, and returns how they ended."""
+    """Makes this many ContentFindFirst at once, of different contents, and returns how they ended."""
     async with grpc.aio.insecure_channel(address, options=OF_ITS_OWN) as channel:
         stub = ProvenanceStorageStub(channel)
 
@@ -326,7 +325,9 @@ def test_beside_a_client_that_resets_its_calls_the_others_are_answered(
     with Resetter(gateway.address, f"/{SERVICE}/ContentFindFirst", body) as resetter:
         eventually(lambda: resetter.count > 10_000, "it resets calls", 60)
         with connected(gateway.address) as (_, same_host):
-            check_answered(lambda: find_first(same_host), lambda: find_first(other), times=10)
+            for _ in range(3):
+                check_answered(same_host, find_first)
+                check_answered(other, find_first)
         ended = asyncio.run(plain_calls(gateway.address, 500))
         logger.info("%s; %d reset", ended, resetter.count)
         assert set(ended) <= {"OK", "RESOURCE_EXHAUSTED"}, ended
