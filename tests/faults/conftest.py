@@ -10,24 +10,24 @@ import pytest
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK
 from provgate_stack.servers.mongodb import MongoDbServer
-from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.amqp_sender import AmqpSender
 from tests.faults.link import Link
-from tests.faults.postgresql import fresh_database
-from tests.faults.system import System, system_on
+from tests.faults.system import System, postgresql_system_on, system_on
 from tests.integration.scripted_workers import ScriptedWorkers, set_up
 
 
 @pytest.fixture
 def system(
-    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
+    request: pytest.FixtureRequest,
+    rabbitmq_node: RabbitMqNode,
+    postgres_cluster: PostgreSqlCluster,
+    stack_directory: StackDirectory,
 ) -> Iterator[System]:
-    """A system on PostgreSQL, of which nothing is started yet."""
-    with (
-        fresh_database(postgres_cluster) as dsn,
-        system_on(rabbitmq_node, postgresql_storage(dsn), stack_directory) as system,
-    ):
+    """A system on PostgreSQL, of which nothing is started yet. An indirect parameter holds settings of `rabbitmq`."""
+    settings = getattr(request, "param", {})
+    with postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, **settings) as system:
         yield system
 
 
@@ -36,10 +36,7 @@ def shared_system(
     rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
 ) -> Iterator[System]:
     """A system on PostgreSQL for the tests of a module. They start its programs, and leave them whole."""
-    with (
-        fresh_database(postgres_cluster) as dsn,
-        system_on(rabbitmq_node, postgresql_storage(dsn), stack_directory) as system,
-    ):
+    with postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory) as system:
         yield system
 
 
@@ -50,8 +47,7 @@ def linked_system(
     """A system on PostgreSQL that reaches the broker over a link, and the link."""
     with (
         Link(LOOPBACK, rabbitmq_node.port) as link,
-        fresh_database(postgres_cluster) as dsn,
-        system_on(rabbitmq_node, postgresql_storage(dsn), stack_directory, link) as system,
+        postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, link) as system,
     ):
         yield system, link
 
@@ -61,10 +57,7 @@ def scripted_system(
     rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
 ) -> Iterator[System]:
     """A system of the default ranges for gateways in front of scripted workers. Its set-up takes some seconds."""
-    with (
-        fresh_database(postgres_cluster) as dsn,
-        system_on(rabbitmq_node, postgresql_storage(dsn), stack_directory, ranges={}) as system,
-    ):
+    with postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, ranges={}) as system:
         set_up(system.url, system.storage_config)
         yield system
 

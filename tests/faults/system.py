@@ -15,6 +15,7 @@ from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.programs import GatewayProgram, WorkerProgram
+from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_stack.stack import Stack, StorageConfig
 from provgate_storage import get_provenance_storage
@@ -23,6 +24,7 @@ from tests.faults.checker import Checker
 from tests.faults.link import Link
 from tests.faults.load import Load, WatchedWrite, Writing
 from tests.faults.packages import stored_count
+from tests.faults.postgresql import fresh_database
 from tests.faults.queues import Consumers, consumers, message_count, queue_names, unacked_count
 from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import (
@@ -179,6 +181,22 @@ def system_on(
     finally:
         stack.kill()
         node.delete_vhost(name)
+
+
+@contextmanager
+def postgresql_system_on(
+    node: RabbitMqNode,
+    cluster: PostgreSqlCluster,
+    directory: StackDirectory,
+    broker_link: Link | None = None,
+    **rabbitmq: Any,
+) -> Iterator[System]:
+    """Gives a system on a fresh database of PostgreSQL, as `system_on` does."""
+    with (
+        fresh_database(cluster) as dsn,
+        system_on(node, postgresql_storage(dsn), directory, broker_link, **rabbitmq) as system,
+    ):
+        yield system
 
 
 def over(link: Link, url: str) -> str:

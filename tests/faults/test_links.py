@@ -21,8 +21,17 @@ from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_stor
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.faults.checker import Call
 from tests.faults.link import Link, Mode
-from tests.faults.postgresql import fresh_database
-from tests.faults.system import CONTENTS, FIND_FIRST, NOTICED_S, RECOVERED_S, System, over, reads, system_on
+from tests.faults.system import (
+    CONTENTS,
+    FIND_FIRST,
+    NOTICED_S,
+    RECOVERED_S,
+    System,
+    over,
+    postgresql_system_on,
+    reads,
+    system_on,
+)
 from tests.integration.gateway_calls import content_id, contents, eventually, health, outcome_of, outcome_of_unary
 
 pytestmark = pytest.mark.faults
@@ -97,22 +106,14 @@ def module_linked(
 ) -> Iterator[LinkedSystem]:
     """A system on PostgreSQL, over four links."""
     with ExitStack() as opened:
-        dsn = opened.enter_context(fresh_database(postgres_cluster))
         ports = {"broker": rabbitmq_node.port, "PostgreSQL": postgres_cluster.port}
         links = {name: opened.enter_context(Link(LOOPBACK, ports[name.rpartition(" ")[2]])) for name in LINKS}
-        gateway, workers = (postgresql_storage(over(links[name], dsn), **POSTGRESQL_TIMEOUTS) for name in LINKS[2:])
+        to_broker, workers_to_broker, *to_database = links.values()
         system = opened.enter_context(
-            system_on(
-                rabbitmq_node,
-                postgresql_storage(dsn),
-                stack_directory,
-                links["gateway to broker"],
-                heartbeat=HEARTBEAT_S,
-            )
+            postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, to_broker, heartbeat=HEARTBEAT_S)
         )
-        system.start(
-            {"storage_config": gateway}, url=over(links["workers to broker"], system.url), storage_config=workers
-        )
+        gateway, workers = (postgresql_storage(over(link, system.dsn), **POSTGRESQL_TIMEOUTS) for link in to_database)
+        system.start({"storage_config": gateway}, url=over(workers_to_broker, system.url), storage_config=workers)
         yield LinkedSystem(system, links)
 
 
@@ -126,7 +127,7 @@ def module_linked_to_mongodb(
     url = mongodb_server.url(f"{name}?directConnection=true")
     with ExitStack() as opened:
         links = {link: opened.enter_context(Link(LOOPBACK, mongodb_server.port)) for link in MONGODB_LINKS}
-        gateway, workers = (mongodb_storage(over(links[name], url), **TIMEOUTS) for name in MONGODB_LINKS)
+        gateway, workers = (mongodb_storage(over(link, url), **TIMEOUTS) for link in links.values())
         system = opened.enter_context(
             system_on(rabbitmq_node, mongodb_server.storage_config(name), stack_directory, heartbeat=HEARTBEAT_S)
         )

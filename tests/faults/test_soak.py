@@ -28,10 +28,9 @@ from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_storage import ProvenanceStorageInterface
 from tests.faults.footprint import MemoryWatch
 from tests.faults.link import Link
-from tests.faults.postgresql import fresh_database
 from tests.faults.soak_clients import Client, Tally
 from tests.faults.soak_faults import Scene, draws
-from tests.faults.system import RECOVERED_S, over, system_on
+from tests.faults.system import RECOVERED_S, over, postgresql_system_on
 from tests.integration.gateway_calls import eventually
 
 MINUTES: Final = float(os.environ.get("SOAK_MINUTES") or 1)
@@ -61,13 +60,12 @@ def scene(
     with (
         Link(LOOPBACK, rabbitmq_node.port) as broker,
         Link(LOOPBACK, postgres_cluster.port) as database,
-        fresh_database(postgres_cluster) as dsn,
         # A short heartbeat and lock timeout, so that programs notice a fault of some seconds.
-        system_on(
-            rabbitmq_node, postgresql_storage(dsn), stack_directory, broker, ranges=RANGES, heartbeat=2
+        postgresql_system_on(
+            rabbitmq_node, postgres_cluster, stack_directory, broker, ranges=RANGES, heartbeat=2
         ) as system,
     ):
-        linked = postgresql_storage(over(database, dsn), lock_timeout_s=2)
+        linked = postgresql_storage(over(database, system.dsn), lock_timeout_s=2)
         system.start({"storage_config": linked}, storage_config=linked)
         system.stack.start_workers(storage_config=linked)
         system.stack.start_gateway(listen=f"{LOOPBACK}:{free_ports(1)[0]}", storage_config=linked)

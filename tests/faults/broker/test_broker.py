@@ -13,9 +13,7 @@ import pytest
 
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
 from provgate_client.errors import GatewayBusyError
-from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.programs import WorkerProgram
-from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
 from provgate_storage import RelationData, RelationType, get_provenance_storage
 from tests.amqp_sender import AmqpSender
@@ -23,8 +21,7 @@ from tests.broker_alarms import alarm, alarms
 from tests.faults.link import Link
 from tests.faults.outages import away_by_link_or_stopped, broker_away, line_count
 from tests.faults.packages import DATE
-from tests.faults.postgresql import fresh_database
-from tests.faults.system import CONTENTS, NOTICED_S, RECOVERED_S, System, system_on
+from tests.faults.system import CONTENTS, NOTICED_S, RECOVERED_S, System
 from tests.fix_stack import FEW_RANGES
 from tests.integration.gateway_calls import (
     OpenWrite,
@@ -228,28 +225,23 @@ def memory_is_given_back(node: RabbitMqNode) -> bool:
     return "memory" not in alarms(node)
 
 
-def test_a_full_queue_refuses_and_takes_more_once_there_is_room(
-    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
-) -> None:
-    with (
-        fresh_database(postgres_cluster) as dsn,
-        system_on(rabbitmq_node, postgresql_storage(dsn), stack_directory, queue_max_length_bytes=MIB) as system,
-    ):
-        system.start()
-        system.workers.terminate()
-        with system.writing() as writing:
-            refused = [writing.begin("relation_add", RelationType.CNT_IN_DIR, long_rows(n)) for n in range(4)]
-            error = refused[-1].exception(RECOVERED_S)
-            assert isinstance(error, GatewayBusyError)
-            assert error.status.reason == "QUEUE_FULL"
-            assert error.status.retry_delay_s is not None
-        with system.writing(retry_time_s=200) as writing:
-            begun = [writing.begin("relation_add", RelationType.CNT_IN_DIR, long_rows(n)) for n in range(4, 8)]
-            assert not any(each.done() for each in begun)
-            system.workers.start()
-            assert all(each.result(100) for each in begun)
-        system.check()
-        system.stack.stop()
+@pytest.mark.parametrize("system", [{"queue_max_length_bytes": MIB}], indirect=True)
+def test_a_full_queue_refuses_and_takes_more_once_there_is_room(system: System) -> None:
+    system.start()
+    system.workers.terminate()
+    with system.writing() as writing:
+        refused = [writing.begin("relation_add", RelationType.CNT_IN_DIR, long_rows(n)) for n in range(4)]
+        error = refused[-1].exception(RECOVERED_S)
+        assert isinstance(error, GatewayBusyError)
+        assert error.status.reason == "QUEUE_FULL"
+        assert error.status.retry_delay_s is not None
+    with system.writing(retry_time_s=200) as writing:
+        begun = [writing.begin("relation_add", RelationType.CNT_IN_DIR, long_rows(n)) for n in range(4, 8)]
+        assert not any(each.done() for each in begun)
+        system.workers.start()
+        assert all(each.result(100) for each in begun)
+    system.check()
+    system.stack.stop()
 
 
 def long_rows(number: int) -> dict[bytes, set[RelationData]]:

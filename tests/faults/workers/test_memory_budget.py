@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Final
 
 import psutil
 import pytest
 
 from provgate_broker.topology.policy import Exchange, Operation, RangePolicy, binding_key, operations_of
-from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.programs import WorkerProgram
-from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
-from provgate_stack.servers.rabbitmq import RabbitMqNode
 from tests.amqp_sender import AmqpSender
 from tests.entries import encode_package
 from tests.faults.footprint import MIB, Footprint
 from tests.faults.packages import DATE
-from tests.faults.postgresql import execute, fresh_database
-from tests.faults.system import System, system_on
+from tests.faults.postgresql import execute
+from tests.faults.system import System
 from tests.integration.gateway_calls import eventually
 from tests.watching import value
 
@@ -39,18 +35,6 @@ TABLES: Final = ("content", "content_in_revision", "content_in_directory", "dire
 SLOW_STATEMENTS: Final = """
     CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$;
     """ + ";".join(f"CREATE TRIGGER linger BEFORE INSERT ON {table} EXECUTE FUNCTION linger()" for table in TABLES)
-
-
-@pytest.fixture
-def wide_system(
-    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
-) -> Iterator[System]:
-    """A system with the queues of 16 ranges."""
-    with (
-        fresh_database(postgres_cluster) as dsn,
-        system_on(rabbitmq_node, postgresql_storage(dsn), stack_directory, ranges={}) as system,
-    ):
-        yield system
 
 
 def queues() -> list[tuple[Exchange, str, Operation]]:
@@ -76,25 +60,27 @@ def memory_bytes(program: WorkerProgram) -> int:
     return sum(Footprint.of(child.pid).memory_bytes for child in psutil.Process(program.pid).children())
 
 
+# With the queues of 16 ranges.
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_packages_that_find_no_memory_come_again_once_and_are_stored(wide_system: System) -> None:
+@pytest.mark.parametrize("system", [{"ranges": {}}], indirect=True)
+def test_packages_that_find_no_memory_come_again_once_and_are_stored(system: System) -> None:
     # With nothing to do; and then every package waits before the first one is taken.
-    idle = wide_system.stack.start_workers(max_in_hand_bytes=BOUND_BYTES, processes=1)
+    idle = system.stack.start_workers(max_in_hand_bytes=BOUND_BYTES, processes=1)
     before_bytes = peak_bytes = memory_bytes(idle)
     assert idle.terminate() == 0
-    execute(wide_system.dsn, SLOW_STATEMENTS)
+    execute(system.dsn, SLOW_STATEMENTS)
     assert len(queues()) * PACKAGES_PER_QUEUE == PACKAGE_COUNT
-    with AmqpSender(wide_system.url) as sender:
+    with AmqpSender(system.url) as sender:
         for exchange, key, operation in queues():
             for _ in range(PACKAGES_PER_QUEUE):
                 sender.publish(exchange.value, key, package_of_a_mebibyte(operation, key))
-        program = wide_system.stack.start_workers(max_in_hand_bytes=BOUND_BYTES, processes=1)
+        program = system.stack.start_workers(max_in_hand_bytes=BOUND_BYTES, processes=1)
 
         def all_are_stored() -> bool:
             nonlocal peak_bytes
             peak_bytes = max(peak_bytes, memory_bytes(program))
-            return wide_system.message_count() == 0
+            return system.message_count() == 0
 
         eventually(all_are_stored, "all are stored", timeout_s=300)
     deliveries, redeliveries, quarantined = (
@@ -103,7 +89,7 @@ def test_packages_that_find_no_memory_come_again_once_and_are_stored(wide_system
     )
     logger.info("%d packages: %d deliveries, of them %d redeliveries", PACKAGE_COUNT, deliveries, redeliveries)
     logger.info("idle %d MiB, at its peak %d MiB; %d quarantined", before_bytes / MIB, peak_bytes / MIB, quarantined)
-    wide_system.check_nothing_set_aside()
+    system.check_nothing_set_aside()
     assert quarantined == 0
     # Each is put back once at most.
     assert deliveries <= 2 * PACKAGE_COUNT
