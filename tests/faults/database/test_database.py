@@ -25,7 +25,7 @@ from tests.integration.gateway_calls import eventually
 pytestmark = pytest.mark.faults
 
 
-@pytest.mark.parametrize("pause_limit", [600, 1])
+@pytest.mark.parametrize("pause_limit", [pytest.param(600, marks=pytest.mark.long), 1])
 def test_a_restart_is_waited_for(system: System, postgres_cluster: PostgreSqlCluster, pause_limit: float) -> None:
     def served_count() -> int:
         return sum(queue.startswith("content_add") for queue in system.consumers())

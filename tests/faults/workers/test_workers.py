@@ -90,10 +90,11 @@ def pair(system: System) -> Iterator[Pair]:
         # A write that is held is not given up in the meantime.
         storage_config = postgresql_storage(system.dsn, lock_timeout_s=60)
         system.stack.start_workers(url=over(link, system.url), storage_config=storage_config)
-        system.stack.start_workers(storage_config=storage_config)
+        second = system.stack.start_workers(wait=False, storage_config=storage_config)
         system.stack.start_gateway(
             listen=system.stack.address, batch_size=PACKAGE_SIZE, wait_min=RECOVERED_S, wait_per_batch=0
         )
+        second.wait_ready()
         yield Pair(system, link)
         system.stack.kill()
 
