@@ -68,7 +68,7 @@ def refuse(dsn: str, id: bytes) -> None:
 
 
 def make_rows_slow(dsn: str, seconds: float, condition: str = "true") -> None:
-    """Has every content row that meets a condition take this long."""
+    """Makes every insert of a content row that meets a condition take this long."""
     execute(
         dsn,
         f"""CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$

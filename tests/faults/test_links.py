@@ -95,7 +95,7 @@ class LinkedSystem:
         return (" lost: " if name.endswith("broker") else "the storage is in trouble") in logged
 
     def mend(self) -> None:
-        """Has every link pass everything again."""
+        """Lets every link pass everything again."""
         for link in self.links.values():
             link.mode, link.delay_s, link.cut_after_bytes = Mode.PASS, 0.0, None
 

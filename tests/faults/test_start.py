@@ -39,7 +39,7 @@ pytestmark = pytest.mark.faults
 QUEUE: Final = "content_add.unknown.0"
 RIGHT: Final = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-single-active-consumer": True}
 
-# What a database may have become while no program watches: the statement, and what is said of it.
+# What a database may have become while no program watches: the statement, and the message.
 NEWER_SCHEMA: Final = (
     "UPDATE schema_version SET version = version + 1",
     r"newer than version \d+ of this program: upgrade",

@@ -55,7 +55,7 @@ def connections_closed(node: RabbitMqNode) -> None:
 
 @contextmanager
 def suspended(workers: WorkerProgram) -> Iterator[None]:
-    """Has what is published meanwhile wait for its acks."""
+    """Suspends the workers, so that nothing that is published is acked."""
     workers.stop()
     try:
         yield

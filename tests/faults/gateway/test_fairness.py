@@ -58,7 +58,7 @@ ANSWER_S = 10.0
 # The most ids of a request: 2.2 MB as they come, and some 10 MB more when they are taken apart.
 IDS = 100_000
 READS = 100
-# Eight that have their turn take all of that, those that wait and what is refused only what came.
+# The eight reads that have a turn take all of that; those that wait take their requests as they came.
 READS_GROWTH_MAX_BYTES = 300 * MIB
 
 LARGE = pb2.RelationGetAllRequest(relation=model_pb2.RELATION_TYPE_REV_BEFORE_REV)

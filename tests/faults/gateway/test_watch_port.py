@@ -48,7 +48,7 @@ def started_system(shared_system: System) -> System:
 
 @pytest.fixture
 def running(started_system: System) -> System:
-    """The same, once both programs are ready: a test may have left them a fault behind."""
+    """The same, once both programs are ready again after the test before."""
     for program in (started_system.gateway, started_system.workers):
         wait_ready(program.metrics_address)
     return started_system
@@ -244,7 +244,7 @@ def test_headers_without_end_take_no_memory_and_health_answers_meanwhile(running
         for _ in range(LARGE_REQUESTS):
             connection = stack.enter_context(closing(opened_connection(gateway.metrics_address)))
             connection.settimeout(5)
-            # Without the empty line that ends them: the server holds them for as long as it waits for it.
+            # Without the empty line that ends them: the server holds them while it waits for that line.
             with suppress(OSError):
                 connection.sendall(b"GET /healthz HTTP/1.1\r\n" + HEADERS)
         took_s = answered_in_s(gateway.metrics_address)
