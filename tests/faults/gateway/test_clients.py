@@ -32,9 +32,9 @@ from tests.integration.scripted_workers import Answer, Request, ScriptedWorkers,
 pytestmark = pytest.mark.faults
 
 FIRST_WAIT_S: Final = 1.5
-WAIT_MIN_S: Final = 3.0
+WAIT_MIN_S: Final = 4.0
 # Shorter than WAIT_MIN_S: the deadline of these calls comes first.
-DEADLINE_S: Final = 2.0
+DEADLINE_S: Final = 3.0
 MAX_CALLS: Final = 2
 MAX_UNACKED: Final = 50_000
 
