@@ -225,17 +225,21 @@ def reading(address: str) -> Iterator[list[float]]:
 def loaded(program: GatewayProgram, name: str, call_count: int) -> Iterator[Future[Counter[str]]]:
     """Puts a load on a gateway; at the end, checks what has to hold meanwhile and afterwards."""
     before = Footprint.of(program.pid)
+    with reading(program.address) as took_s:
+        eventually(lambda: len(took_s) >= 20, "reads are answered", 60)
+    # A machine that is busy with other things answers more slowly from the beginning.
+    read_max_s = max(READ_MAX_S, 10 * max(took_s))
     with reading(program.address) as took_s, ThreadPoolExecutor(1) as thread:
         writes = thread.submit(write_heavily, program.address, name, call_count)
         yield writes
         outcomes = writes.result()
     peak, reads = peak_bytes(program.pid), sorted(took_s)
     figures = f"{call_count} calls of {name}: {before.memory_bytes // MIB} to {peak // MIB} MiB; {dict(outcomes)}; "
-    figures += f"{len(reads)} reads, slowest {reads[-1]:.2f} s"
+    figures += f"{len(reads)} reads, slowest {reads[-1]:.2f} of {read_max_s:.2f} s"
     logger.info("%s", figures)
     assert all(outcome.startswith(EXPECTED) for outcome in outcomes), figures
     assert peak <= PEAK_MAX_BYTES, figures
-    assert reads[-1] < READ_MAX_S, figures
+    assert reads[-1] < read_max_s, figures
     assert "lost" not in program.log_path.read_text(encoding="utf-8")
     eventually(
         lambda: Footprint.of(program.pid).memory_bytes < before.memory_bytes + LEFT_MAX_BYTES,

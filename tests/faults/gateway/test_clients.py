@@ -162,8 +162,10 @@ def test_a_client_that_never_reads_loses_its_place(
 ) -> None:
     scripted_workers.script = answer_one_only
     with narrow_channel(gateway) as narrow:
-        calls = [OpenWrite(narrow, timeout_s) for _ in range(MAX_CALLS)]
-        for call in calls:
+        calls: list[OpenWrite] = []
+        for _ in range(MAX_CALLS):
+            # The time of its deadline begins here.
+            calls.append(call := OpenWrite(narrow, timeout_s))
             for part in range(5):
                 send_part(scripted_workers, call, part, 5_000)
             if half_closes:
