@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from statistics import median
 from typing import Final
 
 import grpc
@@ -228,7 +229,7 @@ def loaded(program: GatewayProgram, name: str, call_count: int) -> Iterator[Futu
     with reading(program.address) as took_s:
         eventually(lambda: len(took_s) >= 20, "reads are answered", 60)
     # A machine that is busy with other things answers more slowly from the beginning.
-    read_max_s = max(READ_MAX_S, 10 * max(took_s))
+    read_max_s = max(READ_MAX_S, 20 * median(took_s))
     with reading(program.address) as took_s, ThreadPoolExecutor(1) as thread:
         writes = thread.submit(write_heavily, program.address, name, call_count)
         yield writes
