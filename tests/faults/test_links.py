@@ -208,7 +208,7 @@ def wait_made_again(link: Link, stub: ProvenanceStorageStub, made_before: int) -
 
 def is_made_again(link: Link, stub: ProvenanceStorageStub, made_before: int) -> bool:
     # A gateway connects to the database when it is asked something.
-    outcome = outcome_of(stub.EntityGetAll(CONTENTS, timeout=5))
+    outcome = outcome_of(stub.EntityGetAll(CONTENTS, timeout=30))
     assert outcome.code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
     return link.made_count > made_before
 
