@@ -1,4 +1,4 @@
-"""A virtual host and a database of private servers, which a test may break, and a stack on them."""
+"""Systems on private servers, which a test may break."""
 
 from __future__ import annotations
 
@@ -8,70 +8,86 @@ from collections.abc import Iterator
 import pytest
 
 from provgate_stack.processes.directory import StackDirectory
+from provgate_stack.processes.process import LOOPBACK
 from provgate_stack.servers.mongodb import MongoDbServer
-from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
+from provgate_stack.servers.postgresql import PostgreSqlCluster
 from provgate_stack.servers.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack, StorageConfig
-from tests.support.fix_stack import FEW_RANGES
-from tests.support.loss_checker import Checker
+from tests.faults.system import System, postgresql_system_on, system_on
+from tests.support.link import Link
+from tests.support.packages import AmqpSender
+from tests.support.scripted_workers import ScriptedWorkers, set_up
 
 
 @pytest.fixture
-def checker() -> Checker:
-    """The checker of one test."""
-    return Checker()
+def system(
+    request: pytest.FixtureRequest,
+    rabbitmq_node: RabbitMqNode,
+    postgres_cluster: PostgreSqlCluster,
+    stack_directory: StackDirectory,
+) -> Iterator[System]:
+    """A system on PostgreSQL, of which nothing is started yet. An indirect parameter holds settings of `rabbitmq`."""
+    settings = getattr(request, "param", {})
+    with postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, **settings) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def shared_system(
+    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
+) -> Iterator[System]:
+    """A system on PostgreSQL for the tests of a module. They start its programs, and leave them whole."""
+    with postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory) as system:
+        yield system
 
 
 @pytest.fixture
-def broker_url(rabbitmq_node: RabbitMqNode) -> Iterator[str]:
-    """The URL of a fresh virtual host of the private node."""
-    name = f"faults-{secrets.token_hex(4)}"
-    rabbitmq_node.add_vhost(name)
-    yield rabbitmq_node.url(name)
-    rabbitmq_node.delete_vhost(name)
+def linked_system(
+    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
+) -> Iterator[tuple[System, Link]]:
+    """A system on PostgreSQL that reaches the broker over a link, and the link."""
+    with (
+        Link(LOOPBACK, rabbitmq_node.port) as link,
+        postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, link) as system,
+    ):
+        yield system, link
+
+
+@pytest.fixture(scope="session")
+def scripted_system(
+    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
+) -> Iterator[System]:
+    """A system of the default ranges for gateways in front of scripted workers. Its set-up takes some seconds."""
+    with postgresql_system_on(rabbitmq_node, postgres_cluster, stack_directory, ranges={}) as system:
+        set_up(system.url, system.storage_config)
+        yield system
+
+
+@pytest.fixture(scope="module")
+def module_scripted_workers(scripted_system: System) -> Iterator[ScriptedWorkers]:
+    """Scripted workers of `scripted_system`."""
+    with ScriptedWorkers(scripted_system.url) as workers:
+        yield workers
 
 
 @pytest.fixture
-def database_dsn(postgres_cluster: PostgreSqlCluster) -> Iterator[str]:
-    """The DSN of a fresh database of the private cluster."""
-    name = f"faults_{secrets.token_hex(4)}"
-    yield postgres_cluster.create_database(name)
-    postgres_cluster.drop_database(name)
+def scripted_workers(module_scripted_workers: ScriptedWorkers) -> ScriptedWorkers:
+    """The module's scripted workers, which answer in full and have seen nothing yet."""
+    module_scripted_workers.reset()
+    return module_scripted_workers
 
 
 @pytest.fixture
-def storage_config(database_dsn: str) -> StorageConfig:
-    """The storage configuration of that database."""
-    return postgresql_storage(database_dsn)
+def sender(system: System) -> Iterator[AmqpSender]:
+    """A sender past the gateway."""
+    with AmqpSender(system.url) as sender:
+        yield sender
 
 
 @pytest.fixture
-def small_stack(broker_url: str, storage_config: StorageConfig, stack_directory: StackDirectory) -> Iterator[Stack]:
-    """A stack with few queues on the private servers, of which nothing is started yet."""
-    name = f"faults-{secrets.token_hex(4)}"
-    stack = Stack(broker_url, storage_config, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
-    yield stack
-    stack.kill()
-
-
-@pytest.fixture
-def mongodb_name() -> str:
-    """The name of a fresh database of the private MongoDB server, which goes with the tests' directory."""
-    return f"faults_{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def mongodb_config(mongodb_server: MongoDbServer, mongodb_name: str) -> StorageConfig:
-    """The storage configuration of that database."""
-    return mongodb_server.storage_config(mongodb_name)
-
-
-@pytest.fixture
-def small_mongodb_stack(
-    broker_url: str, mongodb_config: StorageConfig, stack_directory: StackDirectory
-) -> Iterator[Stack]:
-    """As `small_stack`, on MongoDB."""
-    name = f"faults-{secrets.token_hex(4)}"
-    stack = Stack(broker_url, mongodb_config, stack_directory, {"rabbitmq": {"ranges": FEW_RANGES}}, name)
-    yield stack
-    stack.kill()
+def mongodb_system(
+    rabbitmq_node: RabbitMqNode, mongodb_server: MongoDbServer, stack_directory: StackDirectory
+) -> Iterator[System]:
+    """A system on MongoDB, of which nothing is started yet."""
+    storage_config = mongodb_server.storage_config(f"faults_{secrets.token_hex(4)}")
+    with system_on(rabbitmq_node, storage_config, stack_directory) as system:
+        yield system

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, Final, Self
 
 from provgate_client.adapter.progress import WriteProgress
 from provgate_client.errors import CallError, StorageClosedError
 from provgate_client.storage import ProvenanceStorageGrpc
-from provgate_stack.stack import StorageConfig
-from provgate_storage import RelationData, RelationType, RevisionData, get_provenance_storage
+from provgate_storage import RelationData, RelationType, RevisionData
 from tests.support.loss_checker import Checker
+from tests.support.polling import eventually
 
 _ENTRY_COUNT: Final = 100
 _PAUSE_S: Final = 0.03
@@ -26,39 +24,37 @@ _ORIGINS: Final = {
     hashlib.sha1(url).digest(): url.decode() for url in (b"https://example.org/%d" % n for n in range(50))
 }
 
-# Far more than any fault of the suite lasts: a test fails by its own bounds first.
+# Much longer than any fault of the suite: a test fails by its own bounds first.
 _NEVER_S: Final = 250.0
+_END_S: Final = 150.0
 
 
 class Load:
-    """Threads that write entries of every kind through one adapter. A context manager; it stops the threads.
+    """Three threads that write entries of every kind through one adapter. A context manager; it stops the threads.
 
-    Calls are not repeated by the adapter unless `retry_time_s` is given: a write that is acked is then one call that
-    ended with OK.
+    The adapter repeats no call: an acked write is one call that ended with OK.
 
     Args:
         address: of the gateway.
         checker: records every write.
-        thread_count: how many write at once.
-        **settings: of the adapter.
 
     Attributes:
         acked_count: the writes that are acked.
-        failures: what the others raised.
+        failures: what the others raised, or that they returned False.
     """
 
-    def __init__(self, address: str, checker: Checker, thread_count: int = 3, **settings: Any) -> None:
+    def __init__(self, address: str, checker: Checker) -> None:
         self.acked_count = 0
-        self.failures: list[CallError] = []
+        self.failures: list[object] = []
         self._checker = checker
         self._storage = ProvenanceStorageGrpc(
-            **{"url": address, "retry_time_s": 0.0, "raise_on_failure": True, "write_timeout_s": _NEVER_S, **settings}
+            url=address, retry_time_s=0.0, raise_on_failure=True, write_timeout_s=_NEVER_S
         )
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._write, args=(random_writes(number),), name=f"load-{number}")
-            for number in range(thread_count)
+            for number in range(3)
         ]
 
     def __enter__(self) -> Self:
@@ -67,28 +63,20 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        # Cancels what is under way, where a test has failed in between.
+        # Cancels the calls in flight if the test has failed.
         self._storage.close()
-        self._join()
+        self.stop()
 
     def wait_for_acks(self, timeout_s: float = 60.0) -> None:
-        """Returns when every thread has had a write acked that it began after this was called."""
+        """Returns when every thread has had a write acked that it began after this call."""
         wanted = self.acked_count + 2 * len(self._threads)
-        deadline = time.monotonic() + timeout_s
-        while self.acked_count < wanted:
-            assert time.monotonic() < deadline, f"no acks within {timeout_s} s; failures: {self.failures[-3:]}"
-            time.sleep(0.02)
+        eventually(lambda: self.acked_count >= wanted, f"writes are acked; failures: {self.failures[-3:]}", timeout_s)
 
     def stop(self) -> None:
-        """Begins no more writes, and returns when those under way have ended."""
+        """Begins no more writes, and returns when those in flight have ended."""
         self._stopping.set()
-        self._join()
-
-    def _join(self) -> None:
         for thread in self._threads:
             thread.join(_NEVER_S)
             assert not thread.is_alive(), "a write hangs"
@@ -105,6 +93,7 @@ class Load:
             else:
                 with self._lock:
                     self.acked_count += acked
+                    self.failures += [] if acked else [f"{method} returned False"]
             self._stopping.wait(_PAUSE_S)
 
 
@@ -115,10 +104,13 @@ class Writing:
         address: of the gateway.
         checker: records every write.
         **settings: of the adapter.
+
+    Attributes:
+        progress: how far the write has come that has come furthest.
     """
 
     def __init__(self, address: str, checker: Checker, **settings: Any) -> None:
-        self._published_count = 0
+        self.progress = WriteProgress()
         self._checker = checker
         self._storage = ProvenanceStorageGrpc(
             progress=self._on_progress, **{"url": address, "raise_on_failure": True, "retry_time_s": 0.0, **settings}
@@ -129,9 +121,7 @@ class Writing:
         self._storage.open()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._storage.close()
         self._threads.shutdown()
 
@@ -139,15 +129,57 @@ class Writing:
         """Begins a write."""
         return self._threads.submit(self._checker.write, self._storage, method, *arguments)
 
-    def wait_published(self, count: int, timeout_s: float = 30.0) -> None:
-        """Returns when the broker has so many entries of one write."""
-        deadline = time.monotonic() + timeout_s
-        while self._published_count < count:
-            assert time.monotonic() < deadline, f"{self._published_count} of {count} are published"
-            time.sleep(0.02)
+    def wait_published(self, count: int, timeout_s: float = 60.0) -> None:
+        """Returns when the broker has this many entries of one write."""
+        eventually(lambda: self.progress.published_count >= count, f"{count} entries are published", timeout_s)
 
     def _on_progress(self, method: str, progress: WriteProgress) -> None:
-        self._published_count = max(self._published_count, progress.published_count)
+        assert progress.received_count >= progress.published_count >= progress.acked_count
+        self.progress = max(self.progress, progress, key=lambda each: (each.acked_count, each.published_count))
+
+
+class WatchedWrite(Writing):
+    """One write, in one call that the adapter does not repeat. It begins when the context is entered.
+
+    Args:
+        address: of the gateway.
+        checker: records the write.
+        method: of the storage interface; one that takes a collection of entries.
+        entries: what is written.
+    """
+
+    def __init__(self, address: str, checker: Checker, method: str, entries: Sized) -> None:
+        super().__init__(address, checker)
+        self._method = method
+        self._entries = entries
+        self._result: Future[bool] = Future()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._result = self.begin(self._method, self._entries)
+        return self
+
+    @property
+    def done(self) -> bool:
+        """Whether the write has ended."""
+        return self._result.done()
+
+    def wait_all_published(self) -> None:
+        """Returns when the broker has all entries."""
+        self.wait_published(len(self._entries))
+
+    def wait_first_ack(self) -> None:
+        """Returns when an entry is acked."""
+        eventually(lambda: self.done or self.progress.acked_count > 0, "an entry is acked", 60)
+
+    def result(self) -> None:
+        """Waits for the end of the write, which must be acked, and each entry once. Raises what the write raised."""
+        assert self._result.result(_END_S)
+        assert self.progress == WriteProgress(*(len(self._entries),) * 3)
+
+    def error(self) -> BaseException | None:
+        """Waits for the end of the write, and returns what it raised."""
+        return self._result.exception(_END_S)
 
 
 def random_writes(seed: int) -> Iterator[tuple[Any, ...]]:
@@ -156,35 +188,21 @@ def random_writes(seed: int) -> Iterator[tuple[Any, ...]]:
     known = [draw.randbytes(20) for _ in range(1000)]
 
     def ids() -> list[bytes]:
-        # Some of them are new, some are met again and merged.
+        # Some are new, some come again and are merged.
         return [draw.choice(known) if draw.random() < 0.3 else draw.randbytes(20) for _ in range(_ENTRY_COUNT)]
 
     def date() -> datetime:
         return _EPOCH + timedelta(seconds=draw.randrange(10**9))
 
-    def rows(relation: RelationType) -> dict[bytes, set[RelationData]]:
-        path = draw.randbytes(30).replace(b"\0", b"/") if relation.has_path else None
-        return {id: {RelationData(draw.choice(known), path)} for id in ids()}
+    def path() -> bytes:
+        return draw.randbytes(30).replace(b"\0", b"/")
 
     while True:
         yield "content_add", {id: date() for id in ids()}
         yield "directory_add", {id: date() for id in ids()}
         yield "revision_add", {id: RevisionData(date(), draw.choice([*_ORIGINS])) for id in ids()}
         yield "origin_add", dict(draw.sample([*_ORIGINS.items()], 10))
-        yield "location_add", {draw.randbytes(20).replace(b"\0", b"/") for _ in range(_ENTRY_COUNT)}
+        yield "location_add", {path() for _ in range(_ENTRY_COUNT)}
         for relation in RelationType:
-            yield "relation_add", relation, rows(relation)
-
-
-def check(checker: Checker, storage_config: StorageConfig) -> None:
-    """Compares what a database holds with what the checker recorded."""
-    with get_provenance_storage(**storage_config) as held:
-        checker.check(held)
-
-
-def check_all_acked(load: Load, checker: Checker, storage_config: StorageConfig) -> None:
-    """Ends a load of which every call must have ended with OK, and compares what the database holds."""
-    load.stop()
-    assert not load.failures
-    assert load.acked_count == len(checker.calls)
-    check(checker, storage_config)
+            shared = path() if relation.has_path else None
+            yield "relation_add", relation, {id: {RelationData(draw.choice(known), shared)} for id in ids()}

@@ -17,25 +17,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from provgate_broker.topology.declaration import DEAD_LETTER_QUEUE, QUARANTINE_QUEUE
 from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.processes.process import LOOPBACK, free_ports
 from provgate_stack.servers.postgresql import PostgreSqlCluster, postgresql_storage
 from provgate_stack.servers.rabbitmq import RabbitMqNode
-from provgate_stack.stack import Stack, StorageConfig
-from provgate_storage import ProvenanceStorageInterface, get_provenance_storage
+from provgate_storage import ProvenanceStorageInterface
+from tests.faults.footprint import MemoryWatch
+from tests.faults.soak_clients import Client, Tally
 from tests.faults.soak_faults import Scene, draws
-from tests.faults.soak_load import Client, Tally
-from tests.faults.soak_memory import MemoryWatch
-from tests.support.broker import message_count
+from tests.faults.system import RECOVERED_S, over, postgresql_system_on
 from tests.support.link import Link
-from tests.support.loss_checker import Checker
-from tests.support.packages import AmqpSender
+from tests.support.polling import eventually
 
 MINUTES: Final = float(os.environ.get("SOAK_MINUTES") or 1)
 SEED: Final = int(os.environ.get("SOAK_SEED") or secrets.randbelow(10**9))
@@ -57,40 +53,30 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-def links(rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster) -> Iterator[tuple[Link, Link]]:
-    with Link(LOOPBACK, rabbitmq_node.port) as broker, Link(LOOPBACK, postgres_cluster.port) as database:
-        yield broker, database
-
-
-@pytest.fixture
-def soaked_stack(
-    broker_url: str, database_dsn: str, links: tuple[Link, Link], stack_directory: StackDirectory
-) -> Iterator[Stack]:
-    """Two worker programs and two gateways that reach their servers over the links."""
-    broker, database = links
-    # A short heartbeat and lock timeout, so that a fault of some seconds is one that is noticed.
-    storage_config = postgresql_storage(over(database, database_dsn), lock_timeout_s=2)
-    overrides = {"rabbitmq": {"ranges": RANGES, "heartbeat": 2}}
-    url, name = over(broker, broker_url), f"soak-{secrets.token_hex(4)}"
-    stack = Stack(url, storage_config, stack_directory, overrides, name)
-    stack.start()
-    stack.start_workers()
-    stack.start_gateway(listen=f"{LOOPBACK}:{free_ports(1)[0]}")
-    yield stack
-    stack.kill()
-
-
-def over(link: Link, url: str) -> str:
-    """Returns the URL of a server with the link in its place."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@{LOOPBACK}:{link.port}"))
+def scene(
+    rabbitmq_node: RabbitMqNode, postgres_cluster: PostgreSqlCluster, stack_directory: StackDirectory
+) -> Iterator[Scene]:
+    """Two worker programs and two gateways that reach their servers over links."""
+    with (
+        Link(LOOPBACK, rabbitmq_node.port) as broker,
+        Link(LOOPBACK, postgres_cluster.port) as database,
+        # A short heartbeat and lock timeout, so that programs notice a fault of some seconds.
+        postgresql_system_on(
+            rabbitmq_node, postgres_cluster, stack_directory, broker, ranges=RANGES, heartbeat=2
+        ) as system,
+    ):
+        linked = postgresql_storage(over(database, system.dsn), lock_timeout_s=2)
+        system.start({"storage_config": linked}, storage_config=linked)
+        system.stack.start_workers(storage_config=linked)
+        system.stack.start_gateway(listen=f"{LOOPBACK}:{free_ports(1)[0]}", storage_config=linked)
+        yield Scene(system, postgres_cluster, broker, database)
 
 
 class Soak:
     """One run."""
 
     def __init__(self, scene: Scene, storages: list[ProvenanceStorageInterface]) -> None:
-        self.checker = Checker()
+        self.checker = scene.system.checker
         self.tally = Tally()
         self.memory = MemoryWatch()
         self.faults: Counter[str] = Counter()
@@ -109,13 +95,14 @@ class Soak:
             client.start()
         try:
             self._be_steady()
-            for draw in draws(SEED, list(self._scene.faults)):
+            for draw in draws(SEED):
                 if self._elapsed_s > MINUTES * 60 - STEADY_S or self.tally.failures:
                     break
                 time.sleep(draw.after_s)
                 self._measure()
-                say(f"{self._elapsed_s:7.1f} s  {draw.kind}")
-                self.faults[draw.kind] += 1
+                kind = f"{draw.subject} {draw.fault}"
+                say(f"{self._elapsed_s:7.1f} s  {kind}")
+                self.faults[kind] += 1
                 self._scene.inflict(draw)
             self._wait_recovered()
             self._be_steady()
@@ -145,7 +132,7 @@ class Soak:
         """Waits until a write through each of the storages is acked."""
         deadline = time.monotonic() + RECOVERY_S
         for number, storage in enumerate(self._storages):
-            while not self.tally.run("write probe", lambda storage=storage: self._probe(storage)):  # type: ignore[misc]
+            while not self.tally.run("write probe", self._probe, storage):
                 assert time.monotonic() < deadline, f"storage {number} does not recover"
                 time.sleep(0.5)
 
@@ -178,20 +165,13 @@ def settings_of(address: str) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.long
 @pytest.mark.timeout(MINUTES * 60 + 600)
-def test_faults_at_random_lose_nothing(
-    soaked_stack: Stack,
-    rabbitmq_node: RabbitMqNode,
-    postgres_cluster: PostgreSqlCluster,
-    links: tuple[Link, Link],
-    broker_url: str,
-    storage_config: StorageConfig,
-) -> None:
+def test_faults_at_random_lose_nothing(scene: Scene) -> None:
     say(f"\nseed {SEED}: SOAK_MINUTES={MINUTES:g} SOAK_SEED={SEED}")
-    scene = Scene(soaked_stack, rabbitmq_node, postgres_cluster, *links)
+    system = scene.system
     with ExitStack() as opened:
         storages: list[ProvenanceStorageInterface] = [
             opened.enter_context(ProvenanceStorageGrpc(**settings))
-            for gateway in soaked_stack.gateways
+            for gateway in system.stack.gateways
             for settings in settings_of(gateway.address)
         ]
         soak = Soak(scene, storages)
@@ -200,13 +180,10 @@ def test_faults_at_random_lose_nothing(
         finally:
             soak.report()
     assert not soak.tally.failures
-
-    with AmqpSender(broker_url) as sender:
-        sender.wait_until(lambda: not message_count(rabbitmq_node, broker_url), 60)
-        assert sender.message_count(DEAD_LETTER_QUEUE) == sender.message_count(QUARANTINE_QUEUE) == 0
+    eventually(lambda: system.message_count() == 0, "all packages are stored", RECOVERED_S)
+    system.check_nothing_set_aside()
     assert [program.terminate() for program in scene.programs] == [0] * 4
-    with get_provenance_storage(**storage_config) as held:
-        soak.checker.check(held)
+    system.check()
     soak.memory.check()
     for program in scene.programs:
         unexpected = PIKA_RACE.sub("", program.log_path.read_text())

@@ -72,6 +72,16 @@ _EXCHANGES_OF_METHODS: Final = {
 }
 
 
+def exchanges() -> tuple[Exchange, ...]:
+    """Returns all exchanges."""
+    return tuple(Exchange)
+
+
+def is_write(method: str) -> bool:
+    """Returns whether a method of the storage interface is a write."""
+    return method in tuple(WriteMethod)
+
+
 def exchange_of(operation: Operation) -> Exchange:
     """Returns the exchange that handles an operation."""
     if operation.relation is not None:
@@ -148,10 +158,27 @@ class RangePolicy:
         """Returns the numbers of the ranges of an exchange."""
         return range(self.counts[exchange])
 
+    def range_of(self, exchange: Exchange, id: Id) -> int:
+        """Returns the range of an id."""
+        return self.ranges_by_first_byte[exchange][id[0]]
+
     @cached_property
     def ranges_by_first_byte(self) -> Mapping[Exchange, tuple[int, ...]]:
         """For each exchange, the range of an id by its first byte: contiguous slices of the id space."""
         return {exchange: tuple(byte * count // 256 for byte in range(256)) for exchange, count in self.counts.items()}
+
+    def binding_keys(self, exchange: Exchange, range_number: int) -> tuple[str, ...]:
+        """Returns the binding keys of a range: one for each operation of its exchange."""
+        return tuple(binding_key(operation, range_number) for operation in operations_of(exchange))
+
+    def routing_key(self, operation: Operation, id: Id) -> str:
+        """Returns the routing key of an entry.
+
+        Args:
+            operation: the operation that adds the entry.
+            id: the entry's id; for a relation row the id of its source, for a path its `location_id`.
+        """
+        return binding_key(operation, self.range_of(exchange_of(operation), id))
 
     def queues(self) -> Iterator[Queue]:
         """Yields all work queues."""

@@ -18,6 +18,8 @@ from provgate_broker.topology.policy import (
     WriteMethod,
     binding_key,
     exchange_of,
+    exchanges,
+    is_write,
     location_id,
     operations_of,
     parse_binding_key,
@@ -29,7 +31,7 @@ EARLY = Operation(WriteMethod.RELATION_ADD, RelationType.CNT_EARLY_IN_REV)
 
 
 def test_there_is_an_exchange_for_each_entity_and_for_locations() -> None:
-    assert list(Exchange) == ["content", "directory", "location", "origin", "revision"]
+    assert list(exchanges()) == ["content", "directory", "location", "origin", "revision"]
 
 
 @pytest.mark.parametrize(
@@ -101,10 +103,16 @@ def test_any_text_is_a_binding_key_or_refused(key: str) -> None:
     assert binding_key(operation, range_number) == key
 
 
+@given(st.binary(min_size=20, max_size=20))
+def test_with_16_ranges_the_range_is_the_first_digit(id: bytes) -> None:
+    assert RangePolicy().routing_key(CONTENT_ADD, id) == f"content_add.unknown.{id.hex()[0]}"
+    assert RangePolicy().routing_key(CONTENT_ADD, id) in RangePolicy().binding_keys(Exchange.CONTENT, id[0] // 16)
+
+
 @given(st.integers(0, 255), st.sampled_from(RANGE_COUNTS))
 def test_ranges_are_contiguous_slices_of_equal_size(first_byte: int, count: int) -> None:
     policy = RangePolicy.of({"content": count})
-    number = policy.ranges_by_first_byte[Exchange.CONTENT][first_byte]
+    number = policy.range_of(Exchange.CONTENT, bytes([first_byte]) * 20)
     assert number in policy.ranges(Exchange.CONTENT)
     assert number * 256 // count <= first_byte < (number + 1) * 256 // count
     # With 16 ranges, the default, the range is the first hexadecimal digit.
@@ -119,6 +127,13 @@ def test_a_row_of_a_relation_goes_to_the_exchange_of_its_source() -> None:
 
 def test_the_id_of_a_location_is_the_sha1_of_its_path() -> None:
     assert location_id(b"src/a.c") == hashlib.sha1(b"src/a.c").digest()
+    # The queue in which an existing deployment's client puts this path.
+    assert RangePolicy().routing_key(Operation(WriteMethod.LOCATION_ADD), location_id(b"src/a.c"))[-1] == "f"
+
+
+def test_methods_that_write() -> None:
+    assert all(is_write(method.value) for method in WriteMethod)
+    assert not any(is_write(name) for name in ("content_get", "relation_get_all", "with_path", "open", ""))
 
 
 @pytest.mark.parametrize("counts", [{"content": 3}, {"content": 0}, {"content": 512}, {"snapshot": 16}])
