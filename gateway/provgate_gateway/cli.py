@@ -24,8 +24,8 @@ from provgate_runtime import ConfigDocument, load_section, setting_options
 from provgate_runtime.logs import log_format_option, log_level_option, set_up_logging
 from provgate_runtime.options import keep_names_whole
 from provgate_runtime.program import collect_seldom, write_ready_file
+from provgate_runtime.watch.port import WatchPortError
 from provgate_runtime.watch.statsd import DurationSender, statsd_address
-from provgate_runtime.watch.watching import WatchPortError
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import SchemaMismatchError
 from provgate_storage.registry import local_storage

@@ -178,8 +178,8 @@ def queue_metrics(report: TopologyReport | None) -> list[Metric]:
     """Returns the gauges of an inspection; without samples if `report` is None."""
     depth = GaugeMetricFamily(f"{PREFIX}_queue_depth", "Packages that wait in a work queue.", labels=_RANGE_LABELS)
     consumers = GaugeMetricFamily(f"{PREFIX}_queue_consumers", "Consumers of a work queue.", labels=_RANGE_LABELS)
-    aside = GaugeMetricFamily(
-        f"{PREFIX}_aside_depth", "Packages in the dead-letter and the quarantine queue.", labels=("queue",)
+    dead_letters = GaugeMetricFamily(
+        f"{PREFIX}_dead_letter_depth", "Packages in the dead-letter and the quarantine queue.", labels=("queue",)
     )
     if report is not None:
         for queue, found in report.work.items():
@@ -187,7 +187,7 @@ def queue_metrics(report: TopologyReport | None) -> list[Metric]:
                 labels = (queue.exchange.value, queue.operation.label, f"{queue.range_number:x}")
                 depth.add_metric(labels, found.state.message_count)
                 consumers.add_metric(labels, found.state.consumer_count)
-        for found in report.aside.values():
+        for found in report.dead_letter_queues.values():
             if found.state is not None:
-                aside.add_metric((found.name,), found.state.message_count)
-    return [depth, consumers, aside]
+                dead_letters.add_metric((found.name,), found.state.message_count)
+    return [depth, consumers, dead_letters]

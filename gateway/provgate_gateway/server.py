@@ -42,10 +42,10 @@ from provgate_gateway.settings import METRICS_LISTEN, GatewaySettings
 from provgate_gateway.write.call import WriteCall, WritePolicy
 from provgate_gateway.write.flow_control import FlowControl, Load
 from provgate_gateway.write.memory_budget import MESSAGE_MAX_BYTES
-from provgate_gateway.write.splitting import Intake
+from provgate_gateway.write.splitting import Splitter
 from provgate_runtime.watch.conditions import Condition
+from provgate_runtime.watch.port import WatchAddress, watched
 from provgate_runtime.watch.statsd import Durations
-from provgate_runtime.watch.watching import WatchAddress, watched
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.model import ProvenanceResult
 
@@ -188,7 +188,7 @@ class Gateway:
             backends.parameters, backends.policy, backends.rabbitmq, settings.inspection_interval_s
         )
         self._registry.register(monitor)
-        intake = Intake(backends.policy, settings.batch_size)
+        splitter = Splitter(backends.policy, settings.batch_size)
         in_flight = CallsInFlight()
         unary_reads = UnaryReads[ProvenanceResult | None](
             CallLimit("unary reads", settings.max_calls, settings.unary_reads)
@@ -196,7 +196,7 @@ class Gateway:
         by_id_reads = self._streamed_reads("reads by id", settings.by_id_reads)
         listings = self._streamed_reads("listings", settings.listings)
         servicer = ProvenanceStorageServicer(
-            self._write_calls(dispatcher, intake),
+            self._write_calls(dispatcher, splitter),
             backends.storage,
             CallLimit("writes", settings.max_calls),
             unary_reads,
@@ -230,7 +230,7 @@ class Gateway:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            intake.close()
+            splitter.close()
             for reads in (unary_reads, by_id_reads, listings):
                 reads.close()
 
@@ -244,14 +244,14 @@ class Gateway:
         limit = CallLimit(kind, settings.max_calls, turns, settings.streamed_read_wait_s)
         return StreamedReads(limit, settings.streamed_read_idle_s, settings.streamed_read_rate)
 
-    def _write_calls(self, dispatcher: Dispatcher, intake: Intake) -> Callable[[str], WriteCall]:
+    def _write_calls(self, dispatcher: Dispatcher, splitter: Splitter) -> Callable[[str], WriteCall]:
         """Returns what makes the `WriteCall` of a caller, within the task of the call."""
         settings, access = self._settings, self._access
         bound = Load(settings.max_unacked_entries, settings.max_unacked_bytes)
         call_bound = Load(settings.max_unacked_entries_per_call, settings.max_unacked_bytes_per_call)
         flow_control = FlowControl(call_bound, bound)
         self._metrics.show_flow(flow_control, bound)
-        policy = WritePolicy(settings.wait_min_s, settings.wait_per_batch_s, settings.first_message_wait_s, intake)
+        policy = WritePolicy(settings.wait_min_s, settings.wait_per_batch_s, settings.first_message_wait_s, splitter)
 
         def write_call(caller: str) -> WriteCall:
             quota = None if access is None else access.limits.quota(current_principal())
@@ -274,7 +274,7 @@ class Gateway:
     def _bind(self, server: grpc.aio.Server) -> str:
         listen = self._settings.listen
         host, port = host_and_port(listen)
-        if is_taken(host, port):
+        if port_in_use(host, port):
             raise ListenError(f"{listen} cannot be served on: the port is taken")
         try:
             if self._credentials is None:
@@ -310,7 +310,7 @@ class Gateway:
         return [task for task in tasks if task.done()]
 
 
-def is_taken(host: str, port: int) -> bool:
+def port_in_use(host: str, port: int) -> bool:
     """Returns whether a port is in use on any of a host's addresses. gRPC is content with one that is free."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

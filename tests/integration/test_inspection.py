@@ -84,7 +84,7 @@ def test_what_set_up_made_is_as_it_should_be(declared_url: str) -> None:
     assert (report.missing, report.different, dict(report.exchanges), dict(report.range_counts)) == ([], {}, {}, {})
     assert report.compared
     assert len(report.work) == len(report.unconsumed) == 24
-    assert set(report.aside) == {DEAD_LETTER_QUEUE, QUARANTINE_QUEUE}
+    assert set(report.dead_letter_queues) == {DEAD_LETTER_QUEUE, QUARANTINE_QUEUE}
 
 
 def test_what_waits_and_who_consumes(declared_url: str, amqp_channel: Any) -> None:
@@ -96,7 +96,7 @@ def test_what_waits_and_who_consumes(declared_url: str, amqp_channel: Any) -> No
     report = inspected(declared_url)
     depths = {queue.name: queue.state.message_count for queue in report.work.values() if queue.state}
     assert {name: depth for name, depth in depths.items() if depth} == {"content_add.unknown.2": 3}
-    letters = report.aside[DEAD_LETTER_QUEUE].state
+    letters = report.dead_letter_queues[DEAD_LETTER_QUEUE].state
     assert letters is not None
     assert letters.message_count == 1
     assert len(report.unconsumed) == 23
@@ -143,7 +143,7 @@ def test_of_another_deployment_nothing_is_compared(declared_url: str) -> None:
     report = inspected(declared_url, settings=RabbitMqSettings(topology="existing"))
     assert not report.compared
     assert report.missing == []
-    assert not report.aside
+    assert not report.dead_letter_queues
 
 
 def test_a_probe_goes_nowhere(declared_url: str) -> None:

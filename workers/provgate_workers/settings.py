@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from provgate_broker.amqp.connection import AmqpParameters
-from provgate_broker.configured import PATH, amqp_parameters, range_policy
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import PATH, RabbitMqSettings, amqp_parameters, range_policy
 from provgate_broker.topology.policy import RangePolicy
 from provgate_runtime import ConfigurationError
 from provgate_storage.database.local import LocalStorage

@@ -52,7 +52,7 @@ class TopologyReport:
 
     Attributes:
         work: the work queues.
-        aside: the dead-letter and the quarantine queue; empty for another deployment's broker.
+        dead_letter_queues: the dead-letter and the quarantine queue; empty for another deployment's broker.
         exchanges: the exchanges that are wrong, with what is wrong.
         range_counts: the exchanges whose queues show another range count than the configured one, with that count; None
             for more ranges than the configured ones.
@@ -60,7 +60,7 @@ class TopologyReport:
     """
 
     work: Mapping[Queue, InspectedQueue]
-    aside: Mapping[str, InspectedQueue]
+    dead_letter_queues: Mapping[str, InspectedQueue]
     exchanges: Mapping[Exchange, str]
     range_counts: Mapping[Exchange, int | None]
     compared: bool
@@ -84,7 +84,7 @@ class TopologyReport:
 
     def _all(self) -> Iterator[InspectedQueue]:
         yield from self.work.values()
-        yield from self.aside.values()
+        yield from self.dead_letter_queues.values()
 
 
 async def inspect_topology(
@@ -129,7 +129,7 @@ async def inspect_topology(
     exchanges = {exchange: await _exchange_problem(session, exchange) for exchange in Exchange}
     return TopologyReport(
         work=work,
-        aside=found,
+        dead_letter_queues=found,
         exchanges={exchange: problem for exchange, problem in exchanges.items() if problem is not None},
         range_counts=_different_range_counts(policy, work, outgrown),
         compared=comparing,

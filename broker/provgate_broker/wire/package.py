@@ -20,9 +20,20 @@ from provgate_broker.wire.fixed_layout import read_fixed_layout
 from provgate_runtime.counted import counted
 from provgate_storage.errors import InvalidValueError
 from provgate_storage.model import RelationType
-from provgate_storage.rows.bulk import are_ids, are_paths, are_urls, check_each, check_relation_paths, microseconds_of
 from provgate_storage.rows.rows import Row
-from provgate_storage.rows.values import PATH_MAX_BYTES, URL_MAX_BYTES, check_id, check_path, check_url
+from provgate_storage.rows.values import (
+    PATH_MAX_BYTES,
+    URL_MAX_BYTES,
+    are_ids,
+    are_paths,
+    are_urls,
+    check_each,
+    check_id,
+    check_path,
+    check_relation_paths,
+    check_url,
+    microseconds_of,
+)
 
 CONTENT_TYPE: Final = "application/msgpack"
 

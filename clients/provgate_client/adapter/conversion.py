@@ -14,8 +14,7 @@ from provgate.v1 import model_pb2
 from provgate.v1 import provenance_storage_pb2 as service
 from provgate_client.adapter.progress import WriteProgress
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.rows.bulk import microseconds_of
-from provgate_storage.rows.values import EPOCH
+from provgate_storage.rows.values import EPOCH, microseconds_of
 from provgate_storage.rows.values import to_date as date_of
 
 E = TypeVar("E")

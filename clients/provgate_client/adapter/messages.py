@@ -13,8 +13,18 @@ from google.protobuf.message import Message
 
 from provgate_client.adapter import conversion
 from provgate_storage.model import Id, Path, RelationData, RelationType, RevisionData
-from provgate_storage.rows.bulk import are_ids, are_paths, are_urls, are_utc_dates, check_each, check_relation_paths
-from provgate_storage.rows.values import check_date, check_id, check_path, check_url
+from provgate_storage.rows.values import (
+    are_ids,
+    are_paths,
+    are_urls,
+    are_utc_dates,
+    check_date,
+    check_each,
+    check_id,
+    check_path,
+    check_relation_paths,
+    check_url,
+)
 
 E = TypeVar("E")
 

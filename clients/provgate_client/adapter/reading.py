@@ -15,8 +15,7 @@ from provgate.v1 import provenance_storage_pb2 as service
 from provgate_client.adapter import conversion
 from provgate_client.adapter.channel import GatewaySession
 from provgate_storage.model import EntityType, Id, Path, ProvenanceResult, RelationData, RelationType, RevisionData
-from provgate_storage.rows.bulk import are_ids, check_each
-from provgate_storage.rows.values import check_entity, check_id, check_limit, check_relation
+from provgate_storage.rows.values import are_ids, check_each, check_entity, check_id, check_limit, check_relation
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)

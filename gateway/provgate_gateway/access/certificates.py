@@ -16,8 +16,7 @@ from provgate_gateway.access.watched_files import WatchedFiles
 from provgate_gateway.settings import GatewaySettings
 from provgate_runtime import ConfigurationError
 from provgate_runtime.addresses import is_loopback
-from provgate_runtime.certificates import load_authorities, load_key_pair, read_pem
-from provgate_runtime.expiry import certificate_expiry
+from provgate_runtime.certificates import certificate_expiry, load_authorities, load_key_pair, read_pem
 
 _PATH: Final = "provenance.gateway"
 _PORT_MAX: Final = 65535

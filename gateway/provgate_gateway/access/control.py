@@ -16,7 +16,7 @@ from provgate_gateway.access.roles import Role, needed_role
 from provgate_gateway.access.tokens import TokenLine, read_token_file
 from provgate_gateway.access.watched_files import WatchedFiles
 from provgate_gateway.errors import CallError
-from provgate_gateway.rpc.handler_wrappers import at_end_of_call, entered
+from provgate_gateway.rpc.handler_wrappers import at_end_of_call, with_check
 from provgate_gateway.settings import AccessSettings
 from provgate_runtime import ConfigurationError
 
@@ -55,7 +55,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         needed = needed_role(handler_call_details.method)
         if handler is None or needed is None:
             return handler
-        checked: grpc.RpcMethodHandler[Q, R] = entered(handler, partial(self._admit, needed))
+        checked: grpc.RpcMethodHandler[Q, R] = with_check(handler, partial(self._admit, needed))
         return checked
 
     async def _admit(self, needed: Role, context: grpc.aio.ServicerContext[object, object]) -> None:

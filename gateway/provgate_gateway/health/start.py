@@ -18,7 +18,7 @@ from provgate_broker.topology.declaration import check_topology
 from provgate_broker.topology.policy import RangePolicy
 from provgate_gateway import errors
 from provgate_gateway.health.health import Readiness
-from provgate_gateway.rpc.handler_wrappers import CallContext, entered
+from provgate_gateway.rpc.handler_wrappers import CallContext, with_check
 from provgate_runtime.outage import Outage
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import NotSetUpError, RetryableStorageError
@@ -56,7 +56,7 @@ class StartGate(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if self.is_open or handler is None or not method.startswith(self._prefix):
             return handler
-        refusing: grpc.RpcMethodHandler[Q, R] = entered(handler, _refuse)
+        refusing: grpc.RpcMethodHandler[Q, R] = with_check(handler, _refuse)
         return refusing
 
 

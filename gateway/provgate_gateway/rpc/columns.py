@@ -10,9 +10,18 @@ from provgate_gateway.errors import invalid
 from provgate_runtime.counted import counted
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import Id, RelationType
-from provgate_storage.rows.bulk import are_ids, are_microseconds, are_paths, are_urls, first_invalid
 from provgate_storage.rows.rows import Row
-from provgate_storage.rows.values import check_id, check_microseconds, check_relation_path, check_url
+from provgate_storage.rows.values import (
+    are_ids,
+    are_microseconds,
+    are_paths,
+    are_urls,
+    check_id,
+    check_microseconds,
+    check_relation_path,
+    check_url,
+    first_invalid,
+)
 
 T = TypeVar("T")
 
@@ -75,7 +84,7 @@ def check_column(
     """Checks the values of a repeated field.
 
     Args:
-        are_valid: returns whether all values are surely valid; from `provgate_storage.rows.bulk`.
+        are_valid: returns whether all values are surely valid; from `provgate_storage.rows.values`.
         check: checks one value.
         values: of the field.
         path: of the field.

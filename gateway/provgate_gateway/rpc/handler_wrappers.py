@@ -70,7 +70,7 @@ def at_end_of_call(callback: Callable[[], None]) -> None:
     task.add_done_callback(lambda _: callback())
 
 
-def entered(handler: grpc.RpcMethodHandler[Q, R], check: _CallCheck) -> grpc.RpcMethodHandler[Q, R]:
+def with_check(handler: grpc.RpcMethodHandler[Q, R], check: _CallCheck) -> grpc.RpcMethodHandler[Q, R]:
     """Returns a handler that awaits `check` for each call before `handler`.
 
     Args:
@@ -164,7 +164,7 @@ class CallCountingInterceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or path not in self._methods:
             return handler
-        return entered(handler, partial(self._begin, path))
+        return with_check(handler, partial(self._begin, path))
 
     async def _begin(self, path: str, context: CallContext) -> None:
         _peer.set(context.peer())

@@ -17,10 +17,10 @@ from provgate_gateway.errors import invalid, malformed, too_many_ids
 from provgate_gateway.rpc import columns
 from provgate_storage.errors import InvalidValue, InvalidValueError
 from provgate_storage.model import EntityType, Id, RelationType
-from provgate_storage.rows.bulk import are_paths
 from provgate_storage.rows.rows import Row
 from provgate_storage.rows.values import (
     MICROSECONDS_OF_SECOND,
+    are_paths,
     check_id,
     check_microseconds,
     check_path,

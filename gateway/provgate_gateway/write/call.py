@@ -31,7 +31,7 @@ from provgate_gateway.rpc.handler_wrappers import CallContext, within
 from provgate_gateway.rpc.requests import MessageKind
 from provgate_gateway.write.flow_control import CallShare, Load, QuotaError
 from provgate_gateway.write.memory_budget import MemoryBudgetError
-from provgate_gateway.write.splitting import Intake, Package
+from provgate_gateway.write.splitting import Package, Splitter
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ class WritePolicy:
         no_progress_min_s: how long it may go without progress, whatever it waits for.
         no_progress_per_package_s: the same for each unacked package, if that is more.
         first_message_s: how long it may take to send its first message.
-        intake: splits messages into packages.
+        splitter: splits messages into packages.
     """
 
     no_progress_min_s: float
     no_progress_per_package_s: float
     first_message_s: float
-    intake: Intake
+    splitter: Splitter
 
 
 class WriteCall:
@@ -189,7 +189,7 @@ class WriteCall:
                 if body is None:
                     break
                 self._has_begun = True
-                packages = await self._policy.intake.packages(body, kind)
+                packages = await self._policy.splitter.packages(body, kind)
                 del body
                 await self._submit(packages)
                 del packages

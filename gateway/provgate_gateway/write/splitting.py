@@ -71,7 +71,7 @@ class Package:
         return Load(self.entry_count, len(self.body) + _OVERHEAD_BYTES)
 
 
-class Intake:
+class Splitter:
     """Splits messages into packages.
 
     Args:

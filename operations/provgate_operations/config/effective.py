@@ -13,9 +13,8 @@ import click
 import msgspec
 import yaml
 
-from provgate_broker.configured import amqp_parameters, range_policy
 from provgate_broker.settings import SECTION as RABBITMQ
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import RabbitMqSettings, amqp_parameters, range_policy
 from provgate_client.cli.connection import grpc_section
 from provgate_client.settings import SECTION as STORAGE
 from provgate_client.settings import GrpcSettings

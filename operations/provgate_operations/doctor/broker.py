@@ -168,7 +168,10 @@ def _topology(report: TopologyReport, broker: Broker) -> Iterator[Finding]:
         )
     if not (report.exchanges or report.missing or report.different):
         compared = "as set-up declares them" if report.compared else "there; their arguments cannot be compared"
-        yield ok(check, f"5 exchanges and {counted(len(report.work) + len(report.aside), 'queue')} are {compared}")
+        yield ok(
+            check,
+            f"5 exchanges and {counted(len(report.work) + len(report.dead_letter_queues), 'queue')} are {compared}",
+        )
 
 
 def _consumers(report: TopologyReport, broker: Broker) -> Finding:
@@ -199,10 +202,12 @@ def _range_counts(report: TopologyReport, policy: RangePolicy) -> Iterator[Findi
 
 def _dead_letters(report: TopologyReport) -> Iterator[Finding]:
     check = "dead letters"
-    if not report.aside:
+    if not report.dead_letter_queues:
         yield skipped(check, "another deployment keeps its own")
         return
-    counts = {name: found.state.message_count if found.state else 0 for name, found in report.aside.items()}
+    counts = {
+        name: found.state.message_count if found.state else 0 for name, found in report.dead_letter_queues.items()
+    }
     if letters := counts[DEAD_LETTER_QUEUE]:
         yield warning(
             check,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from provgate_broker.configured import PATH as RABBITMQ_PATH
+from provgate_broker.settings import PATH as RABBITMQ_PATH
 from provgate_client.settings import SECTION_PATH as STORAGE_PATH
 from provgate_operations.doctor.deployment import GATEWAY_PATH, Deployment
 from provgate_operations.doctor.findings import Finding, broken, ok, skipped, warning

@@ -14,10 +14,9 @@ import click
 from click.core import ParameterSource
 
 from provgate_broker.amqp.connection import AmqpParameters
-from provgate_broker.configured import PATH as RABBITMQ_PATH
-from provgate_broker.configured import amqp_parameters, range_policy
+from provgate_broker.settings import PATH as RABBITMQ_PATH
 from provgate_broker.settings import SECTION as RABBITMQ
-from provgate_broker.settings import RabbitMqSettings
+from provgate_broker.settings import RabbitMqSettings, amqp_parameters, range_policy
 from provgate_broker.topology.policy import RangePolicy
 from provgate_client.settings import SECTION as STORAGE
 from provgate_client.settings import SECTION_PATH as STORAGE_PATH

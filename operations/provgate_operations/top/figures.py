@@ -31,7 +31,7 @@ LATENCIES: Final = {
 _CONNECTIONS: Final = ("provgate_gateway_broker_connected", "provgate_workers_connected_processes")
 _DEPTH: Final = "provgate_gateway_queue_depth"
 _CONSUMERS: Final = "provgate_gateway_queue_consumers"
-_DEAD_LETTERS: Final = "provgate_gateway_aside_depth"
+_DEAD_LETTERS: Final = "provgate_gateway_dead_letter_depth"
 
 
 class Program(msgspec.Struct, frozen=True):

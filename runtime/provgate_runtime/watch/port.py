@@ -28,7 +28,6 @@ import msgspec
 from prometheus_client import CollectorRegistry, disable_created_metrics, make_wsgi_app
 
 from provgate_runtime.addresses import OFF
-from provgate_runtime.watch.conditions import LATE_AFTER_S as LATE_AFTER_S
 from provgate_runtime.watch.conditions import Conditions, Heartbeat
 
 logger = logging.getLogger(__name__)

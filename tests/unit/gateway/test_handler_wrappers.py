@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from provgate_gateway.rpc.handler_wrappers import LAST_WORDS_S, CallsInFlight, at_end_of_call, entered
+from provgate_gateway.rpc.handler_wrappers import LAST_WORDS_S, CallsInFlight, at_end_of_call, with_check
 from tests.support.async_tests import virtually
 
 Serving = Callable[[grpc.aio.Channel], Coroutine[Any, Any, None]]
@@ -63,7 +63,7 @@ class _Endless(grpc.GenericRpcHandler):
         async def check(_: Any) -> None:
             at_end_of_call(self._end)
 
-        return entered(grpc.stream_stream_rpc_method_handler(answers), check)
+        return with_check(grpc.stream_stream_rpc_method_handler(answers), check)
 
 
 def test_cancelled_calls_are_freed_without_the_garbage_collector() -> None:
@@ -108,7 +108,7 @@ class _Refusing(grpc.GenericRpcHandler):
             "/service/streams": grpc.stream_stream_rpc_method_handler(answers),
             "/service/checked": grpc.stream_stream_rpc_method_handler(answers),
         }
-        return entered(handlers[handler_call_details.method], check)
+        return with_check(handlers[handler_call_details.method], check)
 
 
 def test_refused_calls_are_freed_without_the_garbage_collector() -> None:

@@ -32,8 +32,8 @@ def report(
         return (changed or {}).get(queue.name, InspectedQueue(queue.name, QueueState(0, 1)))
 
     work = {queue: found(queue) for queue in POLICY.queues()}
-    aside = {DEAD_LETTER_QUEUE: InspectedQueue(DEAD_LETTER_QUEUE, QueueState(7, 0))}
-    return TopologyReport(work, aside, exchanges or {}, range_counts or {}, compared=False)
+    dead_letter_queues = {DEAD_LETTER_QUEUE: InspectedQueue(DEAD_LETTER_QUEUE, QueueState(7, 0))}
+    return TopologyReport(work, dead_letter_queues, exchanges or {}, range_counts or {}, compared=False)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_depth_and_consumers_have_a_sample_for_each_range() -> None:
     assert SECOND == "relation_add.content_in_revision.0"
     assert values["provgate_gateway_queue_depth", *labels] == 5
     assert values["provgate_gateway_queue_consumers", *labels] == 0
-    assert values["provgate_gateway_aside_depth", DEAD_LETTER_QUEUE] == 7
+    assert values["provgate_gateway_dead_letter_depth", DEAD_LETTER_QUEUE] == 7
 
 
 def test_a_certificate_that_has_expired(tmp_path: Path) -> None:

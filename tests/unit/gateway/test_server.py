@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from provgate_gateway.access.certificates import server_credentials
-from provgate_gateway.server import is_taken
+from provgate_gateway.server import port_in_use
 from provgate_gateway.settings import GatewaySettings
 from provgate_runtime import ConfigurationError, convert
 
@@ -66,14 +66,14 @@ def test_a_port_is_taken_if_it_is_on_any_address_of_the_host() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        assert not is_taken("127.0.0.2", port)
+        assert not port_in_use("127.0.0.2", port)
         taken.listen()
         for host in ("127.0.0.1", "localhost", "0.0.0.0"):
-            assert is_taken(host, port)
-        assert not is_taken("127.0.0.2", port)
-        assert not is_taken("127.0.0.1", 0)
-    assert not is_taken("127.0.0.1", port)
-    assert not is_taken("host.invalid", port)
+            assert port_in_use(host, port)
+        assert not port_in_use("127.0.0.2", port)
+        assert not port_in_use("127.0.0.1", 0)
+    assert not port_in_use("127.0.0.1", port)
+    assert not port_in_use("host.invalid", port)
 
 
 def test_a_certificate_allows_any_address(pem: Path) -> None:

@@ -29,7 +29,7 @@ from provgate_client.settings import GrpcSettings
 from provgate_gateway.errors import CallError
 from provgate_gateway.rpc import requests
 from provgate_gateway.rpc.entry_count import entry_count
-from provgate_gateway.write.splitting import ENTRIES_MAX, PACKAGE_MAX_BYTES, Intake, Package, split
+from provgate_gateway.write.splitting import ENTRIES_MAX, PACKAGE_MAX_BYTES, Package, Splitter, split
 from provgate_storage.model import RelationType, RevisionData
 from tests.support.async_tests import on_loop
 from tests.support.entries import Entry, decode_entries, in_full, rows_of
@@ -187,10 +187,10 @@ async def test_a_message_of_too_many_entries_is_refused_before_it_is_decoded(
     def decode(_: bytes) -> typing.Never:
         raise AssertionError("it is decoded")
 
-    intake = Intake(RangePolicy(), 5000)
+    splitter = Splitter(RangePolicy(), 5000)
     with pytest.raises(CallError) as raised:
-        await intake.packages(body, dataclasses.replace(kind, decode=decode))
-    intake.close()
+        await splitter.packages(body, dataclasses.replace(kind, decode=decode))
+    splitter.close()
     assert raised.value.reason == errors_pb2.ERROR_REASON_TOO_MANY_ENTRIES
     assert str(ENTRIES_MAX) in raised.value.message
 

@@ -22,7 +22,7 @@ from provgate_gateway.rpc.requests import CONTENT_ADD, LOCATION_ADD, ORIGIN_ADD,
 from provgate_gateway.write.call import WriteCall, WritePolicy
 from provgate_gateway.write.flow_control import EntryRate, FlowControl, Load, Quota
 from provgate_gateway.write.memory_budget import MESSAGE_MAX_BYTES, MemoryBudgetError
-from provgate_gateway.write.splitting import Intake, Package
+from provgate_gateway.write.splitting import Package, Splitter
 from tests.support.async_tests import on_loop, settle, virtually
 from tests.support.fake_broker import FakeBroker
 
@@ -61,7 +61,7 @@ class Write:
         self.broker = FakeBroker()
         self.flow_control = flow_control or FlowControl(WIDE, WIDE)
         self.limit = CallLimit("writes", 1)
-        policy = WritePolicy(NO_PROGRESS_S, 0, FIRST_MESSAGE_S, Intake(RangePolicy(), 10))
+        policy = WritePolicy(NO_PROGRESS_S, 0, FIRST_MESSAGE_S, Splitter(RangePolicy(), 10))
         share = self.flow_control.share("caller", quota)
         self.call = WriteCall(self.broker.dispatcher, share, policy, self.broker.metrics)
         self.call.hold(self.limit.enter("caller"))
@@ -304,7 +304,7 @@ def _messages(count: int) -> list[tuple[MessageKind[Any], Message]]:
 @pytest.mark.parametrize("count", [1, 32, 1024, 32768])
 @on_loop
 async def test_a_message_that_was_read_is_not_refused_for_what_its_packages_take(count: int) -> None:
-    intake, refused = Intake(RangePolicy(), 5000), []
+    splitter, refused = Splitter(RangePolicy(), 5000), []
     for kind, request in _messages(count):
         body = request.SerializeToString()
 
@@ -319,11 +319,11 @@ async def test_a_message_that_was_read_is_not_refused_for_what_its_packages_take
         assert await share.memory.receive(read(), kind.growth) == body
         flow_control.share("other").memory.resize(budget_bytes - flow_control.waiting_bytes)
         load = Load()
-        for package in await intake.packages(body, kind):
+        for package in await splitter.packages(body, kind):
             load.add(package.load)
         try:
             await share.admit(load)
         except MemoryBudgetError:
             refused.append(f"{kind.operation(request).method}: {len(body)} bytes become {load.size_bytes}")
-    intake.close()
+    splitter.close()
     assert refused == []

@@ -39,7 +39,7 @@ def gateway(source: Source, taken_at: float, acked: int, depths: tuple[int, ...]
     for number, packages in enumerate(depths):
         depth.labels("content", "content_add", f"{number:x}").set(packages)
         consumed.labels("content", "content_add", f"{number:x}").set(consumers)
-    Gauge("provgate_gateway_aside_depth", "", ["queue"], registry=registry).labels("provgate.dead-letters").set(3)
+    Gauge("provgate_gateway_dead_letter_depth", "", ["queue"], registry=registry).labels("provgate.dead-letters").set(3)
     connected = Gauge("provgate_gateway_broker_connected", "", ["connection"], registry=registry)
     connected.labels("publisher").set(1)
     connected.labels("replies").set(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provgate_runtime.watch.port import LATE_AFTER_S
+from provgate_runtime.watch.conditions import LATE_AFTER_S
 from provgate_workers.program.messages import ChildReport
 from provgate_workers.program.readiness import ProgramReadiness
 

@@ -10,11 +10,10 @@ from typing import Final
 
 import click
 
-from provgate_broker.configured import amqp_parameters
 from provgate_broker.dead_letters.messages import DeadLetter
 from provgate_broker.dead_letters.queue import DeadLetterQueue, Replayer, ReplayError, open_dead_letter_queue
 from provgate_broker.errors import BrokerError
-from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings
+from provgate_broker.settings import BROKER_FIELDS, RabbitMqSettings, amqp_parameters
 from provgate_broker.topology.policy import Operation, WriteMethod, parse_binding_key
 from provgate_broker.wire.package import Nack, claimed_row_count, decode_package
 from provgate_runtime import setting_options

@@ -10,12 +10,11 @@ from pathlib import Path
 import click
 from prometheus_client import CollectorRegistry
 
-from provgate_broker.configured import PATH
-from provgate_broker.settings import METRICS_LISTEN, RabbitMqSettings
+from provgate_broker.settings import METRICS_LISTEN, PATH, RabbitMqSettings
 from provgate_runtime import setting_options
 from provgate_runtime.options import keep_names_whole
+from provgate_runtime.watch.port import WatchAddress, WatchPortError, watched
 from provgate_runtime.watch.statsd import statsd_address
-from provgate_runtime.watch.watching import WatchAddress, WatchPortError, watched
 from provgate_workers.cli.dlq import dlq
 from provgate_workers.cli.options import ENV_PREFIX, loaded_settings, program_options
 from provgate_workers.errors import FatalError, StoppedError

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from provgate_broker.configured import PATH
-from provgate_broker.settings import SECTION, RabbitMqSettings
+from provgate_broker.settings import PATH, SECTION, RabbitMqSettings
 from provgate_runtime import ConfigDocument, load_section
 from provgate_runtime.logs import log_format_option, log_level_option, set_up_logging
 

@@ -10,8 +10,8 @@ from typing import Final
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from provgate_broker.amqp.connection import AmqpSession, open_session
-from provgate_broker.configured import PATH
 from provgate_broker.errors import ConnectionLostError, MissingTopologyError, NotPermittedError, TopologyError
+from provgate_broker.settings import PATH
 from provgate_broker.topology.declaration import check_topology, declare_topology, remove_outgrown_queues
 from provgate_broker.topology.inspection import TopologyReport, inspect_topology
 from provgate_broker.topology.policy import RangePolicy

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from provgate_runtime.watch.conditions import Condition
-from provgate_runtime.watch.port import LATE_AFTER_S
+from provgate_runtime.watch.conditions import LATE_AFTER_S, Condition
 from provgate_workers.program.messages import ChildReport
 
 
