@@ -323,7 +323,7 @@ class RelationAddRequest(_message.Message):
     RELATIONS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     relation: _model_pb2.RelationType.ValueType
-    """The relation of all rows of this message. Required, also where there are no rows."""
+    """The relation of all rows of this message. Required, even without rows."""
     @_builtins.property
     def relations(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Relation]:
         """May be empty. One row may occur more than once."""
@@ -380,7 +380,7 @@ class ContentGetRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     columns: _builtins.bool
-    """Whether the answer is in columns, which cost programs less; false, also when unset, for people."""
+    """Whether the answer is in columns, which cost programs less. Unset: false."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of 20 bytes, at most 100,000. May be empty: the answer is then empty too."""
@@ -409,11 +409,11 @@ class ContentGetResponse(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contents(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Content]:
-        """In no order, each id once over all chunks. Empty where columns were asked for."""
+        """In no order, each id once over all chunks. Empty if the request asks for columns."""
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
-        """As `contents`, where columns were asked for."""
+        """As `contents`, if the request asks for columns."""
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ class DirectoryGetRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     columns: _builtins.bool
-    """Whether the answer is in columns, which cost programs less; false, also when unset, for people."""
+    """Whether the answer is in columns, which cost programs less. Unset: false."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of 20 bytes, at most 100,000. May be empty: the answer is then empty too."""
@@ -467,11 +467,11 @@ class DirectoryGetResponse(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def directories(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Directory]:
-        """In no order, each id once over all chunks. Empty where columns were asked for."""
+        """In no order, each id once over all chunks. Empty if the request asks for columns."""
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.DatedColumns]:
-        """As `directories`, where columns were asked for."""
+        """As `directories`, if the request asks for columns."""
 
     def __init__(
         self,
@@ -595,7 +595,7 @@ class RelationGetRequest(_message.Message):
     relation: _model_pb2.RelationType.ValueType
     """The relation. Required."""
     reverse: _builtins.bool
-    """False, also when unset: the ids are of sources. True: of destinations."""
+    """Unset or false: the ids are of sources. True: the ids are of destinations."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of 20 bytes, at most 100,000: of sources, or of destinations if reverse. May be empty: the answer is then empty
@@ -776,7 +776,7 @@ Global___LocationGetAllResponse: _TypeAlias = LocationGetAllResponse  # noqa: Y0
 
 @_typing.final
 class ContentFindFirstRequest(_message.Message):
-    """A content whose first occurrence is wanted."""
+    """Asks for the first occurrence of a content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -822,7 +822,7 @@ Global___ContentFindFirstResponse: _TypeAlias = ContentFindFirstResponse  # noqa
 
 @_typing.final
 class ContentFindAllRequest(_message.Message):
-    """A content whose occurrences are wanted."""
+    """Asks for the occurrences of a content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -831,7 +831,7 @@ class ContentFindAllRequest(_message.Message):
     id: _builtins.bytes
     """The content's id: 20 bytes. Required."""
     limit: _builtins.int
-    """At most so many results, the earliest ones. Unset: all, which come in chunks. At least 1 when set."""
+    """The maximum number of results; the earliest ones are returned. At least 1. Unset: all results, in chunks."""
     def __init__(
         self,
         *,
@@ -897,7 +897,7 @@ class WithPathResponse(_message.Message):
 
     WITH_PATH_FIELD_NUMBER: _builtins.int
     with_path: _builtins.bool
-    """True where the index keeps paths. provgate always does."""
+    """True if the index keeps paths. provgate always does."""
     def __init__(
         self,
         *,

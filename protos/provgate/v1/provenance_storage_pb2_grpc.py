@@ -29,22 +29,21 @@ class ProvenanceStorageStub:
     """The provenance index: in which revision, at which path, from which origin did a source file first appear, and where
     else?
 
-    Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
-    in columns, for programs, or in both. Every response carries counts that cover the whole call and
-    never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
-    committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
-    are idempotent.
+    Writes are streams in both directions. Every request message is self-contained: the gateway refuses a message with one
+    bad entry whole, and keeps what earlier messages brought. A message has its entries one by one (easy for people), in columns
+    (fast for programs), or both. Every response carries counts that cover the whole call and never decrease. The call ends
+    with OK when the client has half-closed and every received entry is acked, that is committed in the local storage. After
+    any other status the state of unacked entries is unknown. Send them again: writes are idempotent.
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
 
-    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
-    Reads need the role reader, writes the role writer, which may read too.
+    A gateway with access control identifies callers by a token in the metadata (`authorization: Bearer TOKEN`) or by the
+    client's certificate. Reads need the role reader; writes need the role writer, which may read too.
 
-    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
-    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    Limits: 4 MiB for a message and 16 KiB for all metadata of a call (gRPC answers RESOURCE_EXHAUSTED); 100,000 ids for a
+    read and 200,000 entries for a message of a write (INVALID_ARGUMENT). A write may have any number of messages. A response has
+    at most 3 MiB, unless a single row is larger.
     """
 
     def __init__(self, channel):
@@ -144,22 +143,21 @@ class ProvenanceStorageServicer:
     """The provenance index: in which revision, at which path, from which origin did a source file first appear, and where
     else?
 
-    Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
-    in columns, for programs, or in both. Every response carries counts that cover the whole call and
-    never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
-    committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
-    are idempotent.
+    Writes are streams in both directions. Every request message is self-contained: the gateway refuses a message with one
+    bad entry whole, and keeps what earlier messages brought. A message has its entries one by one (easy for people), in columns
+    (fast for programs), or both. Every response carries counts that cover the whole call and never decrease. The call ends
+    with OK when the client has half-closed and every received entry is acked, that is committed in the local storage. After
+    any other status the state of unacked entries is unknown. Send them again: writes are idempotent.
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
 
-    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
-    Reads need the role reader, writes the role writer, which may read too.
+    A gateway with access control identifies callers by a token in the metadata (`authorization: Bearer TOKEN`) or by the
+    client's certificate. Reads need the role reader; writes need the role writer, which may read too.
 
-    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
-    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    Limits: 4 MiB for a message and 16 KiB for all metadata of a call (gRPC answers RESOURCE_EXHAUSTED); 100,000 ids for a
+    read and 200,000 entries for a message of a write (INVALID_ARGUMENT). A write may have any number of messages. A response has
+    at most 3 MiB, unless a single row is larger.
     """
 
     def ContentAdd(self, request_iterator, context):
@@ -198,7 +196,7 @@ class ProvenanceStorageServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RelationAdd(self, request_iterator, context):
-        """Adds rows of relations. The set of rows of each relation grows. Neither end of a row needs to be known yet.
+        """Adds rows of relations. The set of rows of each relation grows. The two ends of a row need not be known yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,14 +245,14 @@ class ProvenanceStorageServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EntityGetAll(self, request, context):
-        """Gets the ids of all entities of a type, those that only a relation or a preferred origin names included.
+        """Gets the ids of all entities of a type, including those that only a relation or a preferred origin names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LocationGetAll(self, request, context):
-        """Gets all paths, those that only a relation names included.
+        """Gets all paths, including those that only a relation names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -382,22 +380,21 @@ class ProvenanceStorage:
     """The provenance index: in which revision, at which path, from which origin did a source file first appear, and where
     else?
 
-    Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
-    in columns, for programs, or in both. Every response carries counts that cover the whole call and
-    never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
-    committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
-    are idempotent.
+    Writes are streams in both directions. Every request message is self-contained: the gateway refuses a message with one
+    bad entry whole, and keeps what earlier messages brought. A message has its entries one by one (easy for people), in columns
+    (fast for programs), or both. Every response carries counts that cover the whole call and never decrease. The call ends
+    with OK when the client has half-closed and every received entry is acked, that is committed in the local storage. After
+    any other status the state of unacked entries is unknown. Send them again: writes are idempotent.
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
 
-    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
-    Reads need the role reader, writes the role writer, which may read too.
+    A gateway with access control identifies callers by a token in the metadata (`authorization: Bearer TOKEN`) or by the
+    client's certificate. Reads need the role reader; writes need the role writer, which may read too.
 
-    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
-    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    Limits: 4 MiB for a message and 16 KiB for all metadata of a call (gRPC answers RESOURCE_EXHAUSTED); 100,000 ids for a
+    read and 200,000 entries for a message of a write (INVALID_ARGUMENT). A write may have any number of messages. A response has
+    at most 3 MiB, unless a single row is larger.
     """
 
     @staticmethod

@@ -30,22 +30,21 @@ class ProvenanceStorageStub:
     """The provenance index: in which revision, at which path, from which origin did a source file first appear, and where
     else?
 
-    Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
-    in columns, for programs, or in both. Every response carries counts that cover the whole call and
-    never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
-    committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
-    are idempotent.
+    Writes are streams in both directions. Every request message is self-contained: the gateway refuses a message with one
+    bad entry whole, and keeps what earlier messages brought. A message has its entries one by one (easy for people), in columns
+    (fast for programs), or both. Every response carries counts that cover the whole call and never decrease. The call ends
+    with OK when the client has half-closed and every received entry is acked, that is committed in the local storage. After
+    any other status the state of unacked entries is unknown. Send them again: writes are idempotent.
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
 
-    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
-    Reads need the role reader, writes the role writer, which may read too.
+    A gateway with access control identifies callers by a token in the metadata (`authorization: Bearer TOKEN`) or by the
+    client's certificate. Reads need the role reader; writes need the role writer, which may read too.
 
-    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
-    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    Limits: 4 MiB for a message and 16 KiB for all metadata of a call (gRPC answers RESOURCE_EXHAUSTED); 100,000 ids for a
+    read and 200,000 entries for a message of a write (INVALID_ARGUMENT). A write may have any number of messages. A response has
+    at most 3 MiB, unless a single row is larger.
     """
 
     @_typing.overload
@@ -63,7 +62,7 @@ class ProvenanceStorageStub:
     LocationAdd: _grpc.StreamStreamMultiCallable[_provenance_storage_pb2.LocationAddRequest, _provenance_storage_pb2.LocationAddResponse]
     """Adds locations. The set of locations grows."""
     RelationAdd: _grpc.StreamStreamMultiCallable[_provenance_storage_pb2.RelationAddRequest, _provenance_storage_pb2.RelationAddResponse]
-    """Adds rows of relations. The set of rows of each relation grows. Neither end of a row needs to be known yet."""
+    """Adds rows of relations. The set of rows of each relation grows. The two ends of a row need not be known yet."""
     ContentGet: _grpc.UnaryStreamMultiCallable[_provenance_storage_pb2.ContentGetRequest, _provenance_storage_pb2.ContentGetResponse]
     """Gets the dates of contents. Contents without a date are left out."""
     DirectoryGet: _grpc.UnaryStreamMultiCallable[_provenance_storage_pb2.DirectoryGetRequest, _provenance_storage_pb2.DirectoryGetResponse]
@@ -77,9 +76,9 @@ class ProvenanceStorageStub:
     RelationGetAll: _grpc.UnaryStreamMultiCallable[_provenance_storage_pb2.RelationGetAllRequest, _provenance_storage_pb2.RelationGetAllResponse]
     """Gets all rows of a relation."""
     EntityGetAll: _grpc.UnaryStreamMultiCallable[_provenance_storage_pb2.EntityGetAllRequest, _provenance_storage_pb2.EntityGetAllResponse]
-    """Gets the ids of all entities of a type, those that only a relation or a preferred origin names included."""
+    """Gets the ids of all entities of a type, including those that only a relation or a preferred origin names."""
     LocationGetAll: _grpc.UnaryStreamMultiCallable[_provenance_storage_pb2.LocationGetAllRequest, _provenance_storage_pb2.LocationGetAllResponse]
-    """Gets all paths, those that only a relation names included."""
+    """Gets all paths, including those that only a relation names."""
     ContentFindFirst: _grpc.UnaryUnaryMultiCallable[_provenance_storage_pb2.ContentFindFirstRequest, _provenance_storage_pb2.ContentFindFirstResponse]
     """Finds the earliest occurrence of a content, in the order of (date, revision, origin, path), among those that
     RELATION_TYPE_CNT_EARLY_IN_REV holds.
@@ -94,22 +93,21 @@ class ProvenanceStorageAsyncStub(ProvenanceStorageStub):
     """The provenance index: in which revision, at which path, from which origin did a source file first appear, and where
     else?
 
-    Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
-    in columns, for programs, or in both. Every response carries counts that cover the whole call and
-    never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
-    committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
-    are idempotent.
+    Writes are streams in both directions. Every request message is self-contained: the gateway refuses a message with one
+    bad entry whole, and keeps what earlier messages brought. A message has its entries one by one (easy for people), in columns
+    (fast for programs), or both. Every response carries counts that cover the whole call and never decrease. The call ends
+    with OK when the client has half-closed and every received entry is acked, that is committed in the local storage. After
+    any other status the state of unacked entries is unknown. Send them again: writes are idempotent.
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
 
-    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
-    Reads need the role reader, writes the role writer, which may read too.
+    A gateway with access control identifies callers by a token in the metadata (`authorization: Bearer TOKEN`) or by the
+    client's certificate. Reads need the role reader; writes need the role writer, which may read too.
 
-    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
-    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    Limits: 4 MiB for a message and 16 KiB for all metadata of a call (gRPC answers RESOURCE_EXHAUSTED); 100,000 ids for a
+    read and 200,000 entries for a message of a write (INVALID_ARGUMENT). A write may have any number of messages. A response has
+    at most 3 MiB, unless a single row is larger.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,7 +122,7 @@ class ProvenanceStorageAsyncStub(ProvenanceStorageStub):
     LocationAdd: _aio.StreamStreamMultiCallable[_provenance_storage_pb2.LocationAddRequest, _provenance_storage_pb2.LocationAddResponse]  # type: ignore[assignment]
     """Adds locations. The set of locations grows."""
     RelationAdd: _aio.StreamStreamMultiCallable[_provenance_storage_pb2.RelationAddRequest, _provenance_storage_pb2.RelationAddResponse]  # type: ignore[assignment]
-    """Adds rows of relations. The set of rows of each relation grows. Neither end of a row needs to be known yet."""
+    """Adds rows of relations. The set of rows of each relation grows. The two ends of a row need not be known yet."""
     ContentGet: _aio.UnaryStreamMultiCallable[_provenance_storage_pb2.ContentGetRequest, _provenance_storage_pb2.ContentGetResponse]  # type: ignore[assignment]
     """Gets the dates of contents. Contents without a date are left out."""
     DirectoryGet: _aio.UnaryStreamMultiCallable[_provenance_storage_pb2.DirectoryGetRequest, _provenance_storage_pb2.DirectoryGetResponse]  # type: ignore[assignment]
@@ -138,9 +136,9 @@ class ProvenanceStorageAsyncStub(ProvenanceStorageStub):
     RelationGetAll: _aio.UnaryStreamMultiCallable[_provenance_storage_pb2.RelationGetAllRequest, _provenance_storage_pb2.RelationGetAllResponse]  # type: ignore[assignment]
     """Gets all rows of a relation."""
     EntityGetAll: _aio.UnaryStreamMultiCallable[_provenance_storage_pb2.EntityGetAllRequest, _provenance_storage_pb2.EntityGetAllResponse]  # type: ignore[assignment]
-    """Gets the ids of all entities of a type, those that only a relation or a preferred origin names included."""
+    """Gets the ids of all entities of a type, including those that only a relation or a preferred origin names."""
     LocationGetAll: _aio.UnaryStreamMultiCallable[_provenance_storage_pb2.LocationGetAllRequest, _provenance_storage_pb2.LocationGetAllResponse]  # type: ignore[assignment]
-    """Gets all paths, those that only a relation names included."""
+    """Gets all paths, including those that only a relation names."""
     ContentFindFirst: _aio.UnaryUnaryMultiCallable[_provenance_storage_pb2.ContentFindFirstRequest, _provenance_storage_pb2.ContentFindFirstResponse]  # type: ignore[assignment]
     """Finds the earliest occurrence of a content, in the order of (date, revision, origin, path), among those that
     RELATION_TYPE_CNT_EARLY_IN_REV holds.
@@ -154,22 +152,21 @@ class ProvenanceStorageServicer(metaclass=_abc_1.ABCMeta):
     """The provenance index: in which revision, at which path, from which origin did a source file first appear, and where
     else?
 
-    Writes are streams in both directions. Every request message stands for itself: a message with one bad entry is
-    refused whole, and what earlier messages brought stays. What a message adds is in messages of an entry each, for people,
-    in columns, for programs, or in both. Every response carries counts that cover the whole call and
-    never decrease. The call ends with OK once the client has half-closed and every entry received is acked, that is
-    committed in the local storage. After any other status, what was not acked is unknown and may be sent again: writes
-    are idempotent.
+    Writes are streams in both directions. Every request message is self-contained: the gateway refuses a message with one
+    bad entry whole, and keeps what earlier messages brought. A message has its entries one by one (easy for people), in columns
+    (fast for programs), or both. Every response carries counts that cover the whole call and never decrease. The call ends
+    with OK when the client has half-closed and every received entry is acked, that is committed in the local storage. After
+    any other status the state of unacked entries is unknown. Send them again: writes are idempotent.
 
     Reads of at most one result are unary; the others stream their answer in chunks and leave unknown ids out. A read that
     starts after an ack sees what was acked. errors.proto says how calls fail.
 
-    A gateway may ask who calls: by a token in the metadata (`authorization: Bearer TOKEN`), or by the client's certificate.
-    Reads need the role reader, writes the role writer, which may read too.
+    A gateway with access control identifies callers by a token in the metadata (`authorization: Bearer TOKEN`) or by the
+    client's certificate. Reads need the role reader; writes need the role writer, which may read too.
 
-    What is sent is bounded: a message by 4 MiB (RESOURCE_EXHAUSTED otherwise, from gRPC itself), all metadata of a call by
-    16 KiB (the same), the ids of a read by 100,000, the entries of a message of a write by 200,000 (INVALID_ARGUMENT). A
-    write holds as many messages as you like. Responses are of 3 MiB at most, unless a single row is larger.
+    Limits: 4 MiB for a message and 16 KiB for all metadata of a call (gRPC answers RESOURCE_EXHAUSTED); 100,000 ids for a
+    read and 200,000 entries for a message of a write (INVALID_ARGUMENT). A write may have any number of messages. A response has
+    at most 3 MiB, unless a single row is larger.
     """
 
     @_abc_1.abstractmethod
@@ -218,7 +215,7 @@ class ProvenanceStorageServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_provenance_storage_pb2.RelationAddRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_provenance_storage_pb2.RelationAddResponse], _abc.AsyncIterator[_provenance_storage_pb2.RelationAddResponse]]:
-        """Adds rows of relations. The set of rows of each relation grows. Neither end of a row needs to be known yet."""
+        """Adds rows of relations. The set of rows of each relation grows. The two ends of a row need not be known yet."""
 
     @_abc_1.abstractmethod
     def ContentGet(
@@ -274,7 +271,7 @@ class ProvenanceStorageServicer(metaclass=_abc_1.ABCMeta):
         request: _provenance_storage_pb2.EntityGetAllRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_provenance_storage_pb2.EntityGetAllResponse], _abc.AsyncIterator[_provenance_storage_pb2.EntityGetAllResponse]]:
-        """Gets the ids of all entities of a type, those that only a relation or a preferred origin names included."""
+        """Gets the ids of all entities of a type, including those that only a relation or a preferred origin names."""
 
     @_abc_1.abstractmethod
     def LocationGetAll(
@@ -282,7 +279,7 @@ class ProvenanceStorageServicer(metaclass=_abc_1.ABCMeta):
         request: _provenance_storage_pb2.LocationGetAllRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_provenance_storage_pb2.LocationGetAllResponse], _abc.AsyncIterator[_provenance_storage_pb2.LocationGetAllResponse]]:
-        """Gets all paths, those that only a relation names included."""
+        """Gets all paths, including those that only a relation names."""
 
     @_abc_1.abstractmethod
     def ContentFindFirst(
