@@ -7,12 +7,14 @@
 
 To add a database, add a folder beside `postgresql` with
 
-1. `settings`: a `DatabaseSettings` with what says where the database is,
+1. `settings`: a `DatabaseSettings` with the fields that locate the database,
 2. `reads`: a `Reads` (`database/reads.py`): nine queries, and the `RowStream` that runs them,
-3. `storage`: a `LocalStorage` (`database/local.py`) that implements its abstract methods: open, close, set up, write,
-4. an entry point in the group `provgate.storage` of pyproject.toml,
+3. `storage`: a subclass of `LocalStorage` (`database/local.py`) that implements its abstract methods and names its
+   settings in `settings_type`,
+4. an entry point in the group `provgate.storage` of pyproject.toml, or of another distribution,
 
-and run the tests: a subclass of `ProvenanceStorageContract` and one of `LocalStorageContract` (`tests/contract`).
+and run the tests: a subclass of `ProvenanceStorageContract` (`tests/contract/contract.py`) and one of
+`LocalStorageContract` (`tests/integration/local_storage.py`).
 
 To add a read, declare it in `interface`, in `database/reads.py` and `database/local.py`, and write its query in
 `reads` of each database.

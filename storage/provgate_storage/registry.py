@@ -78,7 +78,7 @@ def local_storage(storage_config: Mapping[str, Any], section: str, **defaults: A
     except UnknownStorageError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if not issubclass(found, LocalStorage):
-        raise ConfigurationError(f"{path}: {name} holds no data itself: name the database that the workers write to")
+        raise ConfigurationError(f"{path}: {name} is not a `LocalStorage`: name the database that the workers write to")
     try:
         return found(**{**defaults, **settings})
     except ConfigurationError as error:

@@ -365,7 +365,7 @@ class ProvenanceStorageContract:
         storage.revision_add({entry_id(5): RevisionData(DAY, None)})
         paths = {b"%05d" % number for number in range(1_100)}
         storage.relation_add(RelationType.CNT_EARLY_IN_REV, {entry_id(1): {row(5, path) for path in paths}})
-        for _ in range(9):  # more than there are connections
+        for _ in range(12):  # more than there are connections, and listings of a gateway
             results = storage.content_find_all(entry_id(1))
             assert next(results).path == b"00000"
             results.close()

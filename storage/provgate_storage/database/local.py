@@ -71,7 +71,7 @@ class RowStorage(Protocol):
     """A storage that takes the rows of packages."""
 
     def write_rows(self, name: str, rows: Sequence[Row]) -> bool:
-        """Writes rows of one kind in one call of the database, as the interface's writes do.
+        """Writes rows of one kind, as the interface's writes do.
 
         Args:
             name: of an entity or a relation, or `rows.LOCATION`.
@@ -174,7 +174,7 @@ class LocalStorage(ABC):
 
         Args:
             name: of an entity or a relation, or `LOCATION`.
-            rows: at least one, as `rows.merged` returns them.
+            rows: as `rows.merged` returns them; there may be none.
         """
 
     def write_rows(self, name: str, rows: Sequence[Row]) -> bool:

@@ -27,7 +27,7 @@ class RowStream(ABC, Generic[T]):
 
     def __init__(self) -> None:
         self.is_over = False
-        # Held while the query is ended or its connection given back: afterwards the connection is somebody else's.
+        # Held while the query is ended or its connection given back: afterwards the connection is another read's.
         self._lock = threading.RLock()
         self._has_connection = False
         self._cancelled = False

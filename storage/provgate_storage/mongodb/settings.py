@@ -39,14 +39,14 @@ class MongoDbSettings(DatabaseSettings, frozen=True, kw_only=True):
     ] = 5.0
 
 
-def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoDbSettings:
+def parse_settings(values: Mapping[str, Any]) -> MongoDbSettings:
     """Returns `values` as settings.
 
     Raises:
         ConfigurationError: as `convert` does, pymongo does not understand `db`, or `db` asks for writes that the server
             does not acknowledge. The text never quotes `db`.
     """
-    settings = convert(values, MongoDbSettings, path)
+    path, settings = f"{CONFIG_PATH}.db", convert(values, MongoDbSettings, CONFIG_PATH)
     try:
         with warnings.catch_warnings():
             # pymongo warns of unknown options.
@@ -61,10 +61,10 @@ def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> MongoD
     except (PyMongoError, ValueError, TypeError, UserWarning):
         # The texts may quote `db`, the password too.
         raise ConfigurationError(
-            f"{path}.db: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
+            f"{path}: it is neither a MongoDB URI nor a mapping of host, port, dbname, user, password, URI options"
         ) from None
     if not acknowledged:
-        raise ConfigurationError(f"{path}.db: with w=0 the server acknowledges no write, so that none could be acked")
+        raise ConfigurationError(f"{path}: with w=0 the server acknowledges no write, so that none could be acked")
     return settings
 
 

@@ -103,7 +103,7 @@ class PostgreSqlRowStream(PostgreSqlStream[T]):
             if len(chunk) < self._chunk_row_count:
                 break
         # Not in a `finally`: when the iteration is left, the rollback ends the cursor, and the connection may be
-        # somebody else's by then.
+        # another read's by then.
         rows.close()
 
 

@@ -37,25 +37,25 @@ class PostgreSqlSettings(DatabaseSettings, frozen=True, kw_only=True):
     ] = 300.0
 
 
-def parse_settings(values: Mapping[str, Any], path: str = CONFIG_PATH) -> PostgreSqlSettings:
+def parse_settings(values: Mapping[str, Any]) -> PostgreSqlSettings:
     """Returns `values` as settings.
 
     Raises:
         ConfigurationError: as `convert` does, or libpq does not understand `db`. The text never quotes `db`.
     """
-    settings = convert(values, PostgreSqlSettings, path)
+    settings = convert(values, PostgreSqlSettings, CONFIG_PATH)
     # Neither the texts nor the causes of libpq's errors are shown: they quote the string, which may hold a password.
     if isinstance(settings.db, str):
         try:
             parse_dsn(settings.db)
         except psycopg2.ProgrammingError:
-            raise ConfigurationError(f"{path}.db: it is neither a libpq connection string nor a URI") from None
+            raise ConfigurationError(f"{CONFIG_PATH}.db: it is neither a libpq connection string nor a URI") from None
         return settings
     for keyword in settings.db:
         try:
             make_dsn(**{keyword: "1"})
         except psycopg2.ProgrammingError:
-            raise ConfigurationError(f"{path}.db.{keyword}: libpq has no such keyword") from None
+            raise ConfigurationError(f"{CONFIG_PATH}.db.{keyword}: libpq has no such keyword") from None
     return settings
 
 

@@ -93,7 +93,8 @@ def check_relation_path(relation: RelationType, value: object) -> Path | None:
 
 def check_relation_paths(relation: RelationType, paths: Sequence[Any]) -> None:
     """Checks the paths of many rows of a relation. Raises `InvalidValueError`."""
-    if not relation.has_path or not are_paths(paths):
+    are_valid = are_paths(paths) if relation.has_path else paths.count(None) == len(paths)
+    if not are_valid:
         for path in paths:
             check_relation_path(relation, path)
 

@@ -35,7 +35,7 @@ def test_a_configuration_for_rabbitmq_learns_what_to_use_instead() -> None:
         ({}, "storage_config.cls: missing"),
         ({"cls": "rabbitmq", "url": "amqp://"}, "storage_config.cls: RabbitMQ is no storage: set"),
         ({"cls": "nosql"}, "storage_config.cls: no storage is called 'nosql'"),
-        ({"cls": "grpc", "url": "localhost:1"}, "storage_config.cls: grpc holds no data itself"),
+        ({"cls": "grpc", "url": "localhost:1"}, "storage_config.cls: grpc is not a `LocalStorage`: name the database"),
         ({"cls": "postgresql", "db": "", "dsn": ""}, "storage_config.dsn: Object contains unknown field `dsn`"),
     ],
 )

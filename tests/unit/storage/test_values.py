@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provgate_storage.errors import InvalidValueError
+from provgate_storage.model import RelationType
 from provgate_storage.rows.values import (
     MICROSECONDS_MAX,
     MICROSECONDS_MIN,
@@ -24,6 +26,8 @@ from provgate_storage.rows.values import (
     check_id,
     check_microseconds,
     check_path,
+    check_relation_path,
+    check_relation_paths,
     check_url,
     first_invalid,
     microseconds_of,
@@ -79,6 +83,19 @@ def test_many_values_are_refused_exactly_where_one_is(
 def test_valid_values_need_no_check_of_each(are_valid: Callable[[Any], bool], values: list[Any]) -> None:
     assert are_valid([])
     assert are_valid(values)
+
+
+@pytest.mark.parametrize("relation", RelationType)
+def test_paths_of_a_relation_are_refused_exactly_where_one_is(relation: RelationType) -> None:
+    @given(st.lists(st.none() | st.binary(max_size=3) | ODD, max_size=4))
+    def compare(drawn: list[Any]) -> None:
+        if first_invalid(partial(check_relation_path, relation), drawn) is None:
+            check_relation_paths(relation, drawn)
+        else:
+            with pytest.raises(InvalidValueError):
+                check_relation_paths(relation, drawn)
+
+    compare()
 
 
 def test_the_first_invalid_value_is_found() -> None:
