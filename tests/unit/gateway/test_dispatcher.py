@@ -82,8 +82,12 @@ async def test_what_is_not_acked_is_published_again_after_the_reply_queue_is_los
     broker.renew_reply_queue()
     (again,) = broker.publisher.published[2:]
     assert again.reply_to == "amq.gen-other-replies"
+    broker.dispatcher.confirmed(again.token)
     broker.dispatcher.replied(again.token, 1)
     assert owner.happened == ["Published", "Published", "Acked", "Acked"]
+    # Each confirm has its time, and each package counts once.
+    for name, count in (("entries_confirmed_total", 2), ("publish_to_confirm_seconds_count", 3)):
+        assert broker.registry.get_sample_value(f"provgate_gateway_{name}", {"method": "content_add"}) == count
 
 
 @virtually
