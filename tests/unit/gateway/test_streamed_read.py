@@ -185,5 +185,6 @@ async def test_a_read_may_end_after_the_threads_were_given_back() -> None:
     # The end of the server may come before gRPC's end of the RPC.
     reads.close()
     running.cancel()
-    stream.may_go_on.set()
     await asyncio.wait([running])
+    stream.may_go_on.set()
+    assert running.cancelled()

@@ -104,7 +104,10 @@ async def test_a_write_responds_with_its_progress_and_ends_when_everything_is_ac
 
 @virtually
 async def test_a_write_of_nothing_is_complete() -> None:
-    assert await Write().next_counts() == (0, 0, 0)
+    write = Write()
+    assert await write.next_counts() == (0, 0, 0)
+    assert [each async for each in write.responses] == []
+    write.check_holds_nothing()
 
 
 @pytest.mark.parametrize(
