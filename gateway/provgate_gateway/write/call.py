@@ -291,4 +291,4 @@ class WriteCall:
             )
         if self._share.waiting and not self._unacked_package_count:
             return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait")
-        return errors.timed_out(_NO_PROGRESS, "no package of the write was acked within its time limit")
+        return errors.timed_out(_NO_PROGRESS, "the write made no progress in time, or reached its deadline")
