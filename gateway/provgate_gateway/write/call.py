@@ -194,7 +194,9 @@ class WriteCall:
                 await self._submit(packages)
                 del packages
         except CallError as error:
-            self._fail(error)
+            # The frames of its traceback would keep the message until a garbage collection.
+            error.__cause__ = error.__context__ = None
+            self._fail(error.with_traceback(None))
         except MemoryBudgetError:
             self._fail(errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait"))
         except QuotaError as error:
