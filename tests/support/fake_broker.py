@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client import CollectorRegistry
 
 from provgate_broker.amqp.connection import AmqpParameters
@@ -52,7 +54,8 @@ class FakeReplyConsumer(ReplyConsumer):
     """Has a reply queue from the start.
 
     Attributes:
-        queue_answer: what the broker answers for the state of a queue, or the error it answers with.
+        queue_answer: what the broker answers for the state of a queue, or the error it answers with. With a
+            `TimeoutError` it never answers.
         asked: the queues that it was asked for.
     """
 
@@ -66,6 +69,8 @@ class FakeReplyConsumer(ReplyConsumer):
 
     async def queue_state(self, name: str) -> QueueState | None:
         self.asked.append(name)
+        if isinstance(self.queue_answer, TimeoutError):
+            await asyncio.Event().wait()
         if isinstance(self.queue_answer, Exception):
             raise self.queue_answer
         return self.queue_answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
@@ -16,7 +16,7 @@ from provgate_gateway.access.roles import Role, needed_role
 from provgate_gateway.access.tokens import TokenLine, read_token_file
 from provgate_gateway.access.watched_files import WatchedFiles
 from provgate_gateway.errors import CallError
-from provgate_gateway.rpc.handler_wrappers import at_end_of_call, with_check
+from provgate_gateway.rpc.handler_wrappers import CallContext, Continuation, at_end_of_call, with_check
 from provgate_gateway.settings import AccessSettings
 from provgate_runtime import ConfigurationError
 
@@ -46,19 +46,16 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self.limits = limits
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Q, R] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation[Q, R], handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Q, R] | None:
         """Returns a handler that checks each call first, if the RPC needs a role."""
         handler = await continuation(handler_call_details)
         needed = needed_role(handler_call_details.method)
         if handler is None or needed is None:
             return handler
-        checked: grpc.RpcMethodHandler[Q, R] = with_check(handler, partial(self._admit, needed))
-        return checked
+        return with_check(handler, partial(self._admit, needed))
 
-    async def _admit(self, needed: Role, context: grpc.aio.ServicerContext[object, object]) -> None:
+    async def _admit(self, needed: Role, context: CallContext) -> None:
         """Sets the principal of a call, or aborts the call."""
         try:
             principal = self._callers.identify(context.invocation_metadata() or (), context.auth_context)

@@ -6,14 +6,15 @@ How a limit is applied depends on what a refusal would cost:
   accepted, so a repeat costs nothing.
 - A write that has begun is not refused. The gateway reads it more slowly, and stops reading while a quarter of all that
   may wait in the gateway belongs to its principal. Its client repeats a failed write from the last checkpoint, so two
-  large writes that refuse each other could send the same entries again and again without an end.
+  large writes that refuse each other could send the same entries for ever.
 
 The limits are:
 
 - Concurrent calls: one more is refused. A place is free when the RPC has ended, in whatever way.
 - Unacked entries: the first message of a call is refused if it does not fit beside the unacked entries of the
-  principal's other calls. Later messages wait, as at the call's own bound (`write/flow_control`); acks and drops make
-  room without them. A message larger than the bound is accepted when nothing else is unacked.
+  principal's other calls. Later messages wait, as at the call's own bound (`write/flow_control`), until enough is
+  acked or dropped, which does not depend on them. A message larger than the bound is accepted when nothing else is
+  unacked.
 - Entries per second (`EntryRate`): the first message of a call is refused if it would wait longer than `TURN_MAX_S`,
   with the time to wait. Later messages wait for their turn. A waiting call counts as making progress.
 

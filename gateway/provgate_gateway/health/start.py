@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -18,7 +17,7 @@ from provgate_broker.topology.declaration import check_topology
 from provgate_broker.topology.policy import RangePolicy
 from provgate_gateway import errors
 from provgate_gateway.health.health import Readiness
-from provgate_gateway.rpc.handler_wrappers import CallContext, with_check
+from provgate_gateway.rpc.handler_wrappers import CallContext, Continuation, with_check
 from provgate_runtime.outage import Outage
 from provgate_storage.database.local import LocalStorage
 from provgate_storage.errors import NotSetUpError, RetryableStorageError
@@ -47,17 +46,14 @@ class StartGate(grpc.aio.ServerInterceptor):
         self.is_open = False
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Q, R] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation[Q, R], handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Q, R] | None:
         """Returns a handler that refuses the call while the gate is closed."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
         if self.is_open or handler is None or not method.startswith(self._prefix):
             return handler
-        refusing: grpc.RpcMethodHandler[Q, R] = with_check(handler, _refuse)
-        return refusing
+        return with_check(handler, _refuse)
 
 
 async def _refuse(context: CallContext) -> None:

@@ -1,4 +1,4 @@
-"""Publishes packages to the workers' queues, and gives the calls what becomes of them.
+"""Publishes packages to the workers' queues, and tells each call what becomes of its packages.
 
 The life of a package, from `submit` on:
 
@@ -29,6 +29,7 @@ from provgate_gateway.metrics import GatewayMetrics
 from provgate_gateway.publish.ledger import (
     Acked,
     BrokerRefused,
+    Confirmed,
     Ledger,
     PackageEvent,
     PackageOwner,
@@ -183,10 +184,11 @@ class Dispatcher:
         for event in events:
             package = event.package
             match event:
-                case Published(confirm_s=confirm_s):
+                case Published():
                     self._metrics.confirmed(package)
-                    if confirm_s is not None:
-                        self._metrics.confirm_took(package, confirm_s)
+                case Confirmed(confirm_s=confirm_s):
+                    self._metrics.confirm_took(package, confirm_s)
+                    continue  # calls count a package once, when it is published
                 case Acked(ack_s=ack_s):
                     self._metrics.acked(package, ack_s)
                 case Refused(nack=nack):

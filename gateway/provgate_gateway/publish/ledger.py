@@ -38,9 +38,14 @@ class PackageEvent:
 
 @dataclass(frozen=True, slots=True)
 class Published(PackageEvent):
-    """The package is safe in the broker, once: `confirm_s` after its latest publication, if that is confirmed."""
+    """The package is safe in the broker, once."""
 
-    confirm_s: float | None = None
+
+@dataclass(frozen=True, slots=True)
+class Confirmed(PackageEvent):
+    """The latest publication of the package is confirmed, `confirm_s` after it was made."""
+
+    confirm_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +134,16 @@ class Ledger:
         self._by_id[correlation_id] = opened
         return Publication(correlation_id, opened.package, is_republication)
 
-    def confirm(self, correlation_id: str, now: float) -> list[Published]:
+    def confirm(self, correlation_id: str, now: float) -> list[Published | Confirmed]:
         """Counts a confirm."""
         opened = self._by_id.get(correlation_id)
         if opened is None:
             return []
-        is_latest = opened.correlation_ids[-1] == correlation_id
-        opened.is_confirmed = opened.is_confirmed or is_latest
-        return self._published(opened, now - opened.published_at if is_latest else None)
+        events: list[Published | Confirmed] = [*self._published(opened)]
+        if opened.correlation_ids[-1] == correlation_id and not opened.is_confirmed:
+            opened.is_confirmed = True
+            events.append(Confirmed(opened.owner, opened.package, now - opened.published_at))
+        return events
 
     def reply(self, correlation_id: str, reply: Reply, now: float) -> list[Published | Acked | Refused]:
         """Counts a reply."""
@@ -152,7 +159,7 @@ class Ledger:
             return []
         self._remove(opened)
         ack_s = now - opened.first_published_at
-        return [*self._published(opened, None), Acked(opened.owner, opened.package, ack_s)]
+        return [*self._published(opened), Acked(opened.owner, opened.package, ack_s)]
 
     def return_publication(self, correlation_id: str) -> list[Returned]:
         """Forgets a publication that reached no queue.
@@ -191,11 +198,11 @@ class Ledger:
         for opened in list(self._by_owner.get(owner, ())):
             self._remove(opened)
 
-    def _published(self, opened: _OpenPackage, confirm_s: float | None) -> list[Published]:
+    def _published(self, opened: _OpenPackage) -> list[Published]:
         if opened.is_published:
             return []
         opened.is_published = True
-        return [Published(opened.owner, opened.package, confirm_s)]
+        return [Published(opened.owner, opened.package)]
 
     def _remove(self, opened: _OpenPackage) -> None:
         del self._open[opened]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Final, Generic, TypeAlias, TypeVar
@@ -114,7 +114,7 @@ class _Read(Generic[T, M]):
         self._steps = self._query(open_read)
         self._fetching: Future[list[tuple[M, int]]] | None = None
 
-    def _query(self, open_read: OpenRead[T, M]) -> Iterator[list[tuple[M, int]]]:
+    def _query(self, open_read: OpenRead[T, M]) -> Generator[list[tuple[M, int]]]:
         """Opens the query and yields its rows as responses with their sizes; each step runs on a thread."""
         self._stream, to_response = open_read()
         if self.has_ended:
@@ -142,13 +142,15 @@ class _Read(Generic[T, M]):
         if self.has_ended:
             return
         self.has_ended = True
-        if self._fetching is None:
+        # The callback below must not keep the read, and its rows, until a garbage collection.
+        fetching, self._fetching = self._fetching, None
+        if fetching is None:
             self._turn.close()
             return
-        if not self._fetching.done() and self._stream is not None:
+        if not fetching.done() and self._stream is not None:
             self._run_on_thread(self._stream.cancel)
         # Called where the fetch ends: on the loop, or on the thread that fetches.
-        self._fetching.add_done_callback(lambda _: self._run_on_thread(self._close))
+        fetching.add_done_callback(lambda _: self._run_on_thread(self._close))
 
     def _run_on_thread(self, work: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the threads were given back: the gateway stops
@@ -165,6 +167,8 @@ class _Read(Generic[T, M]):
             )
         finally:
             self._loop.call_soon_threadsafe(self._turn.close)
+            # Suspended, it would keep the read and its rows too.
+            self._steps.close()
 
 
 def _responses(rows: list[T], to_response: Callable[[list[T]], M]) -> list[tuple[M, int]]:

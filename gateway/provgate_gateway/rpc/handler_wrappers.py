@@ -1,7 +1,7 @@
 """What wraps the handler of every RPC: call metrics, requests as bytes, the end of a call, calls in flight.
 
 A call passes the interceptors in this order: `CallCountingInterceptor`, access control (`access.control`), the start
-gate (`health.start_gate`), `DecodingInterceptor`, and then its handler in `rpc.servicer`, which registers it with
+gate (`health.start`), `DecodingInterceptor`, and then its handler in `rpc.servicer`, which registers it with
 `CallsInFlight`.
 """
 

@@ -194,7 +194,9 @@ class WriteCall:
                 await self._submit(packages)
                 del packages
         except CallError as error:
-            self._fail(error)
+            # The frames of its traceback would keep the message until a garbage collection.
+            error.__cause__ = error.__context__ = None
+            self._fail(error.with_traceback(None))
         except MemoryBudgetError:
             self._fail(errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait"))
         except QuotaError as error:
@@ -291,4 +293,4 @@ class WriteCall:
             )
         if self._share.waiting and not self._unacked_package_count:
             return errors.exhausted(errors_pb2.ERROR_REASON_FLOW_CONTROL, "too many writes wait")
-        return errors.timed_out(_NO_PROGRESS, "no package of the write was acked within its time limit")
+        return errors.timed_out(_NO_PROGRESS, "the write made no progress in time, or reached its deadline")

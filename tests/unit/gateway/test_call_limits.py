@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from provgate.v1 import errors_pb2
-from provgate_gateway.access.principals import ANONYMOUS, Principal, set_principal
+from provgate_gateway.access.principals import Principal, set_principal
 from provgate_gateway.access.roles import Role
 from provgate_gateway.errors import CallError
 from provgate_gateway.rpc.call_limits import REQUESTS_MAX_BYTES, CallLimit, caller_of
@@ -118,4 +118,3 @@ def test_the_caller_is_the_address_without_its_port(peer: str, caller: str) -> N
 async def test_the_caller_is_the_principal_where_it_is_known() -> None:
     set_principal(Principal("ci", Role.READER))
     assert caller_of("ipv4:10.0.0.1:4242") == "ci"
-    assert ANONYMOUS.name != "ci"

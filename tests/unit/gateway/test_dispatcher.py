@@ -82,8 +82,12 @@ async def test_what_is_not_acked_is_published_again_after_the_reply_queue_is_los
     broker.renew_reply_queue()
     (again,) = broker.publisher.published[2:]
     assert again.reply_to == "amq.gen-other-replies"
+    broker.dispatcher.confirmed(again.token)
     broker.dispatcher.replied(again.token, 1)
     assert owner.happened == ["Published", "Published", "Acked", "Acked"]
+    # Each confirm has its time, and each package counts once.
+    for name, count in (("entries_confirmed_total", 2), ("publish_to_confirm_seconds_count", 3)):
+        assert broker.registry.get_sample_value(f"provgate_gateway_{name}", {"method": "content_add"}) == count
 
 
 @virtually
@@ -138,7 +142,8 @@ async def test_a_refusal_of_the_broker_is_explained_by_what_is_in_the_queue(
     for token in broker.tokens:
         broker.dispatcher.nacked(token)
     broker.dispatcher.drop(gone)
-    await settle()
+    # Longer than an answer may take.
+    await asyncio.sleep(3)
     # However many are refused, the broker is asked once, and a call fails once.
     assert len(broker.replies.asked) == (queue_max_bytes is not None)
     for owner in (first, second):

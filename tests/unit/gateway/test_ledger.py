@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from provgate_broker.wire.package import Nack
-from provgate_gateway.publish.ledger import Acked, Ledger, PackageEvent, Published, Refused, Returned
+from provgate_gateway.publish.ledger import Acked, Confirmed, Ledger, PackageEvent, Published, Refused, Returned
 from provgate_gateway.write.splitting import Package
 from tests.support.fake_broker import FakeOwner, package_of
 
@@ -82,7 +82,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def confirm(self, data: st.DataObject) -> None:
         id, model = self._draw(data)
         happened = self.ledger.confirm(id, now=0)
-        assert _names(happened) == (["Published"] if model.finds(id) and not model.published else [])
+        is_first = model.finds(id) and not model.published
+        is_latest = model.finds(id) and not model.confirmed and id == model.ids[-1]
+        assert _names(happened) == ["Published"] * is_first + ["Confirmed"] * is_latest
         self._check_of(happened, model)
         if model.finds(id):
             model.published = True
@@ -218,7 +220,7 @@ def test_a_late_confirm_of_an_earlier_publication_does_not_confirm_the_latest() 
     first = published(ledger, now=1)
     ledger.republish_all()
     published(ledger, now=5)
-    assert ledger.confirm(first, now=6) == [Published(owner, package, None)]
+    assert ledger.confirm(first, now=6) == [Published(owner, package)]
     ledger.republish_unconfirmed()
     assert ledger.next_publication(now=7) is not None
 
@@ -228,7 +230,7 @@ def test_a_reply_can_overtake_its_confirm(sum_replies: bool) -> None:
     ledger, owner, package = Ledger(sum_replies=sum_replies), FakeOwner(), package_of(7)
     ledger.add([package], owner)
     id = published(ledger, now=1)
-    assert ledger.reply(id, 7, now=4) == [Published(owner, package, None), Acked(owner, package, 3)]
+    assert ledger.reply(id, 7, now=4) == [Published(owner, package), Acked(owner, package, 3)]
     assert ledger.confirm(id, now=5) == ledger.reply(id, 7, now=5) == []
 
 
@@ -238,5 +240,8 @@ def test_a_confirm_is_timed_from_the_latest_publication_and_an_ack_from_the_firs
     published(ledger, now=1)
     ledger.republish_unconfirmed()
     id = published(ledger, now=10)
-    assert ledger.confirm(id, now=12) == [Published(owner, package, 2)]
-    assert ledger.reply(id, 1, now=15) == [Acked(owner, package, 14)]
+    assert ledger.confirm(id, now=12) == [Published(owner, package), Confirmed(owner, package, 2)]
+    ledger.republish_all()
+    again = published(ledger, now=13)
+    assert ledger.confirm(again, now=16) == [Confirmed(owner, package, 3)]
+    assert ledger.reply(id, 1, now=20) == [Acked(owner, package, 19)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import cast
@@ -145,6 +146,37 @@ async def test_a_read_whose_client_has_gone_cancels_its_query() -> None:
     reads.close()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_rows_of_a_read_whose_client_has_gone_are_freed_without_the_garbage_collector(waits: bool) -> None:
+    @on_loop
+    async def main() -> None:
+        # It ends while its query runs, or while its client has a response.
+        reads, stream = Reads(), Stream([[b"row"]] * 3, waits=waits)
+        streams = _streams()
+        running = asyncio.create_task(reads.rows(stream, 60.0))
+        await asyncio.to_thread(stream.running.wait, 60)
+        await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.wait([running])
+        await reads.check_holds_nothing()
+        del running, stream
+        async with asyncio.timeout(10):
+            while _streams() >= streams:  # noqa: ASYNC110 - the thread that closes it tells nobody
+                await asyncio.sleep(0.01)
+        reads.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        main()
+    finally:
+        gc.enable()
+
+
+def _streams() -> int:
+    return sum(type(found) is Stream for found in gc.get_objects())
+
+
 @on_loop
 async def test_a_read_may_end_after_the_threads_were_given_back() -> None:
     reads, stream = Reads(), Stream(waits=True)
@@ -153,5 +185,6 @@ async def test_a_read_may_end_after_the_threads_were_given_back() -> None:
     # The end of the server may come before gRPC's end of the RPC.
     reads.close()
     running.cancel()
-    stream.may_go_on.set()
     await asyncio.wait([running])
+    stream.may_go_on.set()
+    assert running.cancelled()

@@ -104,7 +104,10 @@ async def test_a_write_responds_with_its_progress_and_ends_when_everything_is_ac
 
 @virtually
 async def test_a_write_of_nothing_is_complete() -> None:
-    assert await Write().next_counts() == (0, 0, 0)
+    write = Write()
+    assert await write.next_counts() == (0, 0, 0)
+    assert [each async for each in write.responses] == []
+    write.check_holds_nothing()
 
 
 @pytest.mark.parametrize(
@@ -270,13 +273,13 @@ async def test_a_message_that_is_admitted_as_its_call_closes_is_not_submitted() 
 def test_a_message_that_waits_is_freed_without_the_garbage_collector() -> None:
     @virtually
     async def main() -> None:
-        before = _packages()
+        before = _count(Package)
         write, _ = await waiting_write()
         await anext(write.responses)
-        assert _packages() == before + 1
+        assert _count(Package) == before + 1
         write.call.close()
         await settle()
-        assert _packages() == before
+        assert _count(Package) == before
 
     gc.collect()
     gc.disable()
@@ -286,8 +289,28 @@ def test_a_message_that_waits_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-def _packages() -> int:
-    return sum(isinstance(found, Package) for found in gc.get_objects())
+class Body(bytes):
+    """An encoded message that can be found."""
+
+
+def test_a_message_that_is_refused_is_freed_without_the_garbage_collector() -> None:
+    @virtually
+    async def main() -> None:
+        write = Write(Body(b"\xff"))
+        assert _count(Body) == 1
+        assert await write.fails() == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+        assert _count(Body) == 0
+
+    gc.collect()
+    gc.disable()
+    try:
+        main()
+    finally:
+        gc.enable()
+
+
+def _count(kind: type) -> int:
+    return sum(isinstance(found, kind) for found in gc.get_objects())
 
 
 def _messages(count: int) -> list[tuple[MessageKind[Any], Message]]:
