@@ -10,14 +10,6 @@ from typing import Any, Final
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
-from tests.integration.local_storage import (
-    CONTENT,
-    RANGES,
-    RELATION,
-    LocalStorageContract,
-    NewStorage,
-    fill_occurrences,
-)
 
 from provgate_storage.errors import (
     DataRefusedError,
@@ -33,6 +25,14 @@ from provgate_storage.mongodb.connection import Connection, Document
 from provgate_storage.mongodb.reads import IDS_OF_A_QUERY, MongoDbReads, MongoDbStream
 from provgate_storage.mongodb.schema import DEFINITIONS
 from provgate_storage.mongodb.settings import parse_settings
+from tests.integration.local_storage import (
+    CONTENT,
+    RANGES,
+    RELATION,
+    LocalStorageContract,
+    NewStorage,
+    fill_occurrences,
+)
 from tests.support.entries import entry_id
 from tests.support.examples import DAY, row
 from tests.support.link import Link, Mode

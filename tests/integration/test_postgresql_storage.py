@@ -15,14 +15,6 @@ from typing import Any, Final
 import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
-from tests.integration.local_storage import (
-    CONTENT,
-    RANGES,
-    LocalStorageContract,
-    NewStorage,
-    everything,
-    fill_occurrences,
-)
 
 from provgate_stack.processes.directory import StackDirectory
 from provgate_stack.servers.postgresql import PostgreSqlCluster
@@ -43,6 +35,14 @@ from provgate_storage.postgresql.schema import definitions
 from provgate_storage.postgresql.settings import parse_settings
 from provgate_storage.postgresql.writes import INSERT_MAX_ROW_COUNT, PIECE_ROW_COUNT
 from provgate_storage.rows.values import to_microseconds
+from tests.integration.local_storage import (
+    CONTENT,
+    RANGES,
+    LocalStorageContract,
+    NewStorage,
+    everything,
+    fill_occurrences,
+)
 from tests.support.entries import entry_id
 from tests.support.examples import DAY, row, state_of
 from tests.support.polling import eventually
