@@ -22,7 +22,7 @@ from bench.session import Session, Sizes
 from bench.subjects import Subjects
 from provgate_stack.command_line import run_command_line
 from provgate_stack.launcher import temporary_stack
-from provgate_stack.servers.selection import AMQP_VARIABLE, POSTGRES_VARIABLE
+from provgate_stack.servers.selection import AMQP_VARIABLE, MONGODB_VARIABLE, POSTGRES_VARIABLE
 
 _HERE: Final = Path(__file__).resolve().parent
 _RESULTS: Final = _HERE / "results"
@@ -78,8 +78,9 @@ def _run(parts: Sequence[Part], storage: str, results: Results, sizes: Sizes) ->
     """Measures parts on a stack of private servers, one after the other, and prints the progress."""
     if not parts:
         return
-    # Databases are created, settings of the server are changed, and CPU times are read: none of that works elsewhere.
-    for variable in (AMQP_VARIABLE, POSTGRES_VARIABLE):
+    # Databases are created and emptied, settings of the server are changed, and CPU times are read: never on servers of
+    # somebody else.
+    for variable in (AMQP_VARIABLE, POSTGRES_VARIABLE, MONGODB_VARIABLE):
         os.environ.pop(variable, None)
     with (
         tempfile.TemporaryDirectory() as directory,

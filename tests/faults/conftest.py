@@ -64,16 +64,9 @@ def scripted_system(
 
 @pytest.fixture(scope="module")
 def module_scripted_workers(scripted_system: System) -> Iterator[ScriptedWorkers]:
-    """Scripted workers of `scripted_system`."""
+    """Scripted workers of `scripted_system`; the fixture `scripted_workers` gives them to a test."""
     with ScriptedWorkers(scripted_system.url) as workers:
         yield workers
-
-
-@pytest.fixture
-def scripted_workers(module_scripted_workers: ScriptedWorkers) -> ScriptedWorkers:
-    """The module's scripted workers, which answer in full and have seen nothing yet."""
-    module_scripted_workers.reset()
-    return module_scripted_workers
 
 
 @pytest.fixture

@@ -52,10 +52,10 @@ class System:
     """Worker programs and gateways on private servers, and what was written to them.
 
     Attributes:
-        stack: has few  A test starts the programs that it needs.
+        stack: a stack with few queues. A test starts the programs that it needs.
         node: the broker.
-        url: of the virtual host.
-        storage_config: of the database.
+        url: the URL of the virtual host.
+        storage_config: the storage configuration of the database.
         checker: knows what was written and acked.
     """
 

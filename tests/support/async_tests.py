@@ -1,4 +1,4 @@
-"""Tests that are coroutines: a decorator says on which event loop one runs."""
+"""Decorators that run a coroutine as a test, on a real or a virtual event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 def virtually(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs a test on an event loop with a virtual clock: it may wait for minutes in no time."""
+    """Runs a test on an event loop with a virtual clock: waiting takes no real time."""
 
     @wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -33,6 +33,6 @@ def virtually(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
 
 
 async def settle(turns: int = 5) -> None:
-    """Lets everything that is ready happen, on this loop and in no time."""
+    """Lets everything that is ready happen on this loop."""
     for _ in range(turns):
         await asyncio.sleep(0)

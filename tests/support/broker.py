@@ -1,4 +1,4 @@
-"""What the broker says of its queues, and alarms in which it blocks publishers."""
+"""The broker's queues and consumers, and its alarms, in which it blocks publishers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Consumers = dict[str, list[tuple[bool, str]]]
 
 
 def consumers(node: RabbitMqNode, url: str) -> Consumers:
-    """Returns, of each queue, whether its consumers are active and what their status is."""
+    """Returns, for each queue, whether its consumers are active, and their status."""
     found: Consumers = {}
     columns = ("queue_name", "active", "activity_status")
     for consumer in json.loads(node.ctl("list_consumers", "-p", _vhost(url), "--formatter", "json", *columns)):
@@ -41,7 +41,7 @@ def consumers(node: RabbitMqNode, url: str) -> Consumers:
 
 
 def active_programs(node: RabbitMqNode, url: str, programs: list[WorkerProgram]) -> dict[str, WorkerProgram]:
-    """Returns which of some worker programs consumes each queue that one of them consumes."""
+    """Returns, for each queue that one of these worker programs consumes, that program."""
     program_of = {
         f"provgate-workers {child.pid} deliveries": program
         for program in programs
@@ -62,21 +62,21 @@ def queue_names(node: RabbitMqNode, url: str) -> set[str]:
 
 
 def unacked_count(node: RabbitMqNode, url: str) -> int:
-    """Returns how many packages of durable queues, which are quorum queues, are delivered and not acked."""
+    """Returns the number of delivered and unacked packages in the durable queues, which are quorum queues."""
     return _asked(node, url, "query_messages_checked_out")
 
 
 def message_count(node: RabbitMqNode, url: str) -> int:
-    """Returns how many packages the durable queues hold, which are quorum queues, delivered or not."""
+    """Returns the number of packages in the durable queues, which are quorum queues, delivered or not."""
     return _asked(node, url, "query_messages_total")
 
 
 def _asked(node: RabbitMqNode, url: str, query: str) -> int:
-    # What rabbitmqctl lists of a quorum queue is some seconds old; this asks the queues themselves.
+    # The figures of rabbitmqctl are some seconds old; this asks the queues themselves.
     ask = f"{{ok, {{_, Count}}, _}} = ra:local_query(amqqueue:get_pid(Queue), fun rabbit_fifo:{query}/1), Count"
     of_queue = f"fun(Queue) -> {ask} end"
-    are_ours = "amqqueue:get_type(Queue) =:= rabbit_quorum_queue"
-    queues = f'[Queue || Queue <- rabbit_amqqueue:list(<<"{_vhost(url)}">>), {are_ours}]'
+    is_quorum = "amqqueue:get_type(Queue) =:= rabbit_quorum_queue"
+    queues = f'[Queue || Queue <- rabbit_amqqueue:list(<<"{_vhost(url)}">>), {is_quorum}]'
     return int(node.evaluate(f"lists:sum(lists:map({of_queue}, {queues}))."))
 
 
@@ -91,7 +91,7 @@ def alarms(node: RabbitMqNode) -> str:
 
 @contextmanager
 def alarm(node: RabbitMqNode, resource: str) -> Iterator[None]:
-    """Has the broker block publishers, for want of `memory` or `disk`."""
+    """Makes the broker block publishers for a block: it is short of `memory` or `disk`."""
     watermark = node.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
     limits = {
         "memory": (("set_vm_memory_high_watermark", "0.0000001"), ("set_vm_memory_high_watermark", watermark)),

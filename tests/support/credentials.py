@@ -1,4 +1,4 @@
-"""What callers and programs prove themselves with: certificates, of authorities made for a test, and tokens."""
+"""Credentials of callers and programs: tokens, and certificates of authorities that are made for a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provgate_gateway.access.roles import Role
 from provgate_gateway.access.tokens import TokenLine, digest_of, new_token
 from provgate_stack.processes.process import LOOPBACK
 
-# What every certificate is for: servers of tests are reached by address.
+# The hosts of every certificate: tests reach servers by address.
 _HOSTS: Final = (LOOPBACK, "localhost")
 
 
@@ -20,9 +20,9 @@ class PemFiles(NamedTuple):
     """One certificate.
 
     Attributes:
-        certificate: its chain.
-        key: its private key.
-        both: the two in one file.
+        certificate: the certificate chain.
+        key: the private key.
+        both: key and chain in one file.
     """
 
     certificate: Path
@@ -41,7 +41,7 @@ class Authority:
         self._authority.cert_pem.write_to_path(str(self.ca))
 
     def issue(self, common_name: str, *hosts: str) -> PemFiles:
-        """Makes a certificate for a name, at 127.0.0.1 unless `hosts` say otherwise; a later one replaces it."""
+        """Issues a certificate for a name and hosts, by default 127.0.0.1; a later one of the same name replaces it."""
         made = self._authority.issue_cert(*(hosts or _HOSTS), common_name=common_name)
         certificate, key, both = (self._directory / f"{common_name}.{end}" for end in ("crt", "key", "pem"))
         for path in (key, both):
@@ -54,7 +54,7 @@ class Authority:
 
 
 def issue_token(add: Callable[[str], object], name: str, role: Role) -> str:
-    """Returns a new token, whose line was given to `add`."""
+    """Returns a new token, after its line was passed to `add`."""
     token = new_token()
     add(f"{TokenLine(name, role, digest_of(token))}\n")
     return token

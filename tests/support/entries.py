@@ -1,4 +1,4 @@
-"""What is in packages, in the values of the model, and packages as msgpack alone would make them.
+"""Entries of packages, as values of the model, and packages as msgpack alone encodes them.
 
 | operation | entry |
 |---|---|
@@ -55,7 +55,7 @@ def in_full(entry: Entry, operation: Operation) -> Entry:
 
 
 def entry_of(row: Row, operation: Operation) -> Entry:
-    """Returns what a row of a storage stands for."""
+    """Returns the entry of a row of a storage."""
     if operation.method in DATED:
         entry_id, date = row
         return entry_id, _date(date)
@@ -66,7 +66,7 @@ def entry_of(row: Row, operation: Operation) -> Entry:
 
 
 def row_of(entry: Entry, operation: Operation) -> Row:
-    """Returns the row of a storage that an entry becomes."""
+    """Returns the row of a storage for an entry."""
     entry = in_full(entry, operation)
     if operation.method in DATED:
         entry_id, date = entry
@@ -80,7 +80,7 @@ def row_of(entry: Entry, operation: Operation) -> Row:
 
 
 def rows_of(entries: Iterable[Entry], operation: Operation) -> list[Row]:
-    """Returns the rows of a storage that entries become."""
+    """Returns the rows of a storage for entries."""
     return [row_of(entry, operation) for entry in entries]
 
 
@@ -158,7 +158,7 @@ def earliest(a: datetime | None, b: datetime | None) -> datetime | None:
 
 
 def merge_revisions(a: RevisionData, b: RevisionData) -> RevisionData:
-    """Returns what `b`, stored after `a`, leaves: the earlier date, and the origin of `b` unless it is None."""
+    """Returns the merge of `a` and the later `b`: the earlier date, and the origin of `b` unless it is None."""
     return RevisionData(earliest(a.date, b.date), a.origin if b.origin is None else b.origin)
 
 

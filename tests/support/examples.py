@@ -44,7 +44,7 @@ def row(dst: int, path: Path | None = None) -> RelationData:
 
 @dataclass
 class Scope:
-    """The few ids, and the paths, that one example of a property uses and no other does."""
+    """The few ids and the paths of one example of a property; no other example uses them."""
 
     number: int
     ids: list[Id] = field(init=False)
@@ -81,7 +81,7 @@ _SCOPES: Final = itertools.count()
 
 
 def example_scope() -> Scope:
-    """Returns a scope that nobody has had."""
+    """Returns a new scope."""
     return Scope(next(_SCOPES))
 
 
@@ -104,8 +104,7 @@ def writes(registers: bool) -> st.SearchStrategy[Write]:
     """Returns a strategy of writes.
 
     Args:
-        registers: whether different URLs and preferred origins meet. Where they do not, the order of writes is of no
-            consequence.
+        registers: whether different URLs and preferred origins meet. Otherwise the order of writes does not matter.
     """
     numbers = st.integers(0, 5)
     date = st.none() | st.datetimes(timezones=st.just(UTC)) | st.integers(0, 3).map(_close_date)
@@ -151,12 +150,12 @@ def apply(storage: ProvenanceStorageInterface, write: Write, scope: Scope) -> No
 def state_of(
     storage: ProvenanceStorageInterface, scope: Scope | None = None, occurrences_of: Collection[Id] | None = None
 ) -> dict[str, Any]:
-    """Returns everything that a storage tells, of the ids of a scope or of all.
+    """Returns the content of a storage: the answers of all reads, for the ids of a scope or for all.
 
     Args:
-        storage: open.
-        scope: whose ids are told of; all ids where None.
-        occurrences_of: the contents of which all occurrences are told; all contents where None.
+        storage: an open storage.
+        scope: the scope; all ids if None.
+        occurrences_of: the contents whose occurrences are included; all contents if None.
     """
     entities = {entity: storage.entity_get_all(entity) for entity in EntityType}
     relations = {relation: storage.relation_get_all(relation) for relation in RelationType}

@@ -1,4 +1,4 @@
-"""A broker for tests of the dispatcher and of what stands before it: it keeps what is published, and a test answers."""
+"""A broker for tests of the dispatcher and its callers: it keeps the published messages, and the test replies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from provgate_gateway.write.splitting import Package
 
 
 class FakePublisher(Publisher):
-    """Keeps what is published. A test sets the state and tells the listener.
+    """Keeps the published messages. A test sets the state and calls the listener.
 
     Attributes:
         published: in order.
@@ -51,12 +51,12 @@ class FakePublisher(Publisher):
 
 
 class FakeReplyConsumer(ReplyConsumer):
-    """Has a reply queue from the start.
+    """A consumer with a reply queue from the start.
 
     Attributes:
-        queue_answer: what the broker answers for the state of a queue, or the error it answers with. With a
-            `TimeoutError` it never answers.
-        asked: the queues that it was asked for.
+        queue_answer: the state of a queue that the broker answers, or the error that it raises. With a `TimeoutError`
+            it never answers.
+        asked: the queues whose state was asked for.
     """
 
     def __init__(self, _parameters: AmqpParameters, _name: str, _listener: ReplyListener) -> None:
@@ -80,7 +80,7 @@ class FakeBroker:
     """A dispatcher with fake connections.
 
     Attributes:
-        registry: of the metrics.
+        registry: the registry of the metrics.
         changes: whether the dispatcher was connected, at each change that it reported.
     """
 
@@ -111,7 +111,7 @@ class FakeBroker:
 
     @property
     def tokens(self) -> list[str]:
-        """The tokens of what was published, in order."""
+        """The tokens of the published messages, in order."""
         return [message.token for message in self.publisher.published]
 
     def connect(self) -> None:

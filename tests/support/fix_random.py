@@ -1,4 +1,4 @@
-"""Random numbers of tests, which a failure tells how to repeat. A pytest plugin."""
+"""Random numbers of tests, with the seed that repeats them. A pytest plugin."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pytest
 from hypothesis import settings
 
 SEED: Final = int(os.environ.get("TEST_SEED") or secrets.randbelow(10**9))
-# The processes that pytest-xdist starts draw from the same.
+# The processes of pytest-xdist use the same seed.
 os.environ["TEST_SEED"] = str(SEED)
 
-# Of an example that fails hypothesis prints the line that repeats it. A busy machine is no failure.
+# hypothesis prints the line that repeats a failed example. A busy machine is no failure.
 settings.register_profile("provgate", print_blob=True, deadline=None)
 settings.load_profile("provgate")
 
 
 def pytest_report_header() -> str:
-    """Says the seed at the beginning too, for a run that is killed."""
+    """Prints the seed at the beginning too, for a run that is killed."""
     return f"random: TEST_SEED={SEED}"
 
 
 @pytest.fixture
 def drawn(request: pytest.FixtureRequest) -> random.Random:
-    """Random numbers of a test's own. What it prints, pytest shows where the test fails."""
+    """A source of random numbers for one test. pytest shows the printed line if the test fails."""
     sys.stdout.write(f"TEST_SEED={SEED} repeats what is drawn\n")
     return random.Random(f"{SEED} {request.node.name}")

@@ -1,4 +1,4 @@
-"""A broker, databases and a stack that encrypt, and take only clients with a certificate of the tests' authority."""
+"""A broker, databases and a stack that require TLS and a client certificate of the tests' authority."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TOKENS: Final = "tokens"
 
 @dataclass(frozen=True)
 class Authorities:
-    """Who signs certificates: `ours` those of the stack, `stranger` those that nobody here should take."""
+    """The authorities: `ours` signs the certificates of the stack; nothing in the stack trusts `stranger`."""
 
     ours: Authority
     stranger: Authority
@@ -40,7 +40,7 @@ def authorities(tmp_path_factory: pytest.TempPathFactory) -> Authorities:
 
 @pytest.fixture(scope="session")
 def server_tls(authorities: Authorities) -> ServerTls:
-    """What servers of the stack show and require. Their certificate is for the address and not for `localhost`."""
+    """The certificates of the servers of the stack. They are for the address and not for `localhost`."""
     server = authorities.ours.issue("server", LOOPBACK)
     return ServerTls(server.certificate, server.key, authorities.ours.ca, authorities.ours.issue("provgate").both)
 
@@ -56,7 +56,7 @@ def secure_rabbitmq(stack_directory: StackDirectory, server_tls: ServerTls) -> I
 
 @pytest.fixture(scope="session")
 def secure_postgresql(stack_directory: StackDirectory, server_tls: ServerTls) -> Iterator[PostgreSqlCluster]:
-    """A PostgreSQL cluster that takes connections by hostssl with clientcert=verify-full alone."""
+    """A PostgreSQL cluster that accepts only hostssl connections with clientcert=verify-full."""
     cluster = PostgreSqlCluster(stack_directory, "secure-postgresql", server_tls)
     cluster.start()
     yield cluster
@@ -65,7 +65,7 @@ def secure_postgresql(stack_directory: StackDirectory, server_tls: ServerTls) ->
 
 @pytest.fixture(scope="session")
 def secure_mongodb(stack_directory: StackDirectory, server_tls: ServerTls) -> Iterator[MongoDbServer]:
-    """A MongoDB server that takes connections with TLS and a certificate alone."""
+    """A MongoDB server that accepts only connections with TLS and a certificate."""
     server = MongoDbServer(stack_directory, "secure-mongodb", tls=server_tls)
     server.start()
     yield server
@@ -74,11 +74,11 @@ def secure_mongodb(stack_directory: StackDirectory, server_tls: ServerTls) -> It
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls the gateway of the secure stack: known by a token, or else by the name of its certificate.
+    """A caller of the secure stack's gateway, which knows it by a token, or else by the name of its certificate.
 
     Attributes:
-        certificate: of our authority; its name is known to the gateway where there is no token.
-        token_file: holds the token.
+        certificate: its certificate, of our authority.
+        token_file: the file of its token; None if the gateway knows the name of its certificate.
     """
 
     certificate: PemFiles
@@ -92,12 +92,12 @@ class Caller:
 
 @dataclass(frozen=True)
 class SecureStack:
-    """A stack with mutual TLS on every link, and who may call it.
+    """A stack with mutual TLS on every link, and its callers.
 
     Attributes:
-        stack: its worker program and gateway run.
-        callers: by role and `token` or `certificate`.
-        authorities: `ours` signed all of its certificates.
+        stack: the stack; its worker program and gateway run.
+        callers: the callers by role, and `token` or `certificate`.
+        authorities: the authorities; `ours` signed all certificates of the stack.
     """
 
     stack: Stack
@@ -127,7 +127,7 @@ def secure_stack(
 
 
 def client_tls(ca: Authority, client: PemFiles) -> dict[str, str]:
-    """Returns the settings with which the adapter, or a program before the broker, shows a certificate."""
+    """Returns the settings of a certificate, for the adapter, or for a program that connects to the broker."""
     return {"tls_ca_file": str(ca.ca), "tls_cert_file": str(client.certificate), "tls_key_file": str(client.key)}
 
 

@@ -1,7 +1,7 @@
 """Real servers: one of each kind a session, a fresh virtual host and database a test.
 
-PROVGATE_AMQP_URL, PROVGATE_POSTGRES_DSN and PROVGATE_MONGODB_URL name servers to use instead; what stops or inspects a
-server has a private one even so.
+PROVGATE_AMQP_URL, PROVGATE_POSTGRES_DSN and PROVGATE_MONGODB_URL name servers to use instead. Tests that stop a
+server, or inspect it, use a private one even so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLONE = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="session")
 def stack_directory() -> Iterator[StackDirectory]:
-    """The directory that everything is in which the tests start; at the end nothing of it is left."""
+    """The directory of all programs that the tests start; at the end nothing of it is left."""
     directory = StackDirectory.claim_new(CLONE / ".stack", "tests")
     # A second Ctrl-C ends the teardown of fixtures, but not this.
     atexit.register(directory.remove)
@@ -62,7 +62,7 @@ def mongodb_server(stack_directory: StackDirectory) -> Iterator[MongoDbServer]:
 
 @pytest.fixture
 def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The AMQP URL of a fresh virtual host, deleted afterwards; of the existing broker's where there is one."""
+    """The AMQP URL of a fresh virtual host, deleted afterwards; the URL of the existing broker if there is one."""
     with _fresh_vhost(lambda: request.getfixturevalue("rabbitmq_node")) as url:
         yield url
 
@@ -90,7 +90,7 @@ def module_postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a fresh, empty database, dropped afterwards where the server is not ours."""
+    """The URL of a fresh, empty database, dropped afterwards if the server is an existing one."""
     with _fresh_mongodb(lambda: request.getfixturevalue("mongodb_server")) as url:
         yield url
 

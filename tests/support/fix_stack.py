@@ -1,4 +1,4 @@
-"""Stacks on a virtual host and a database of their own: with workers, or for tests that are the workers themselves."""
+"""Stacks on a virtual host and a database of their own, with real or scripted workers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from provgate_stack.servers.postgresql import postgresql_storage
 from provgate_stack.stack import Stack, StorageConfig
 from tests.support.scripted_workers import ScriptedWorkers, set_up
 
-# A topology of 19 queues, which is set up and removed sooner than one of 160.
+# A topology of 19 queues is set up and removed faster than one of 160.
 FEW_RANGES = {"content": 4, "directory": 1, "location": 1, "origin": 1, "revision": 1}
 
 
 @pytest.fixture
 def bare_stack(amqp_url: str, postgres_dsn: str, stack_directory: StackDirectory) -> Iterator[Stack]:
-    """A stack of which nothing is started yet: for tests that choose settings or start programs one by one."""
+    """A stack without running programs, for tests that choose settings or start programs one by one."""
     yield from _stack(amqp_url, postgresql_storage(postgres_dsn), stack_directory)
 
 
@@ -51,7 +51,7 @@ def shared_stack(module_amqp_url: str, module_postgres_dsn: str, stack_directory
 def shared_mongodb_stack(
     module_amqp_url: str, module_mongodb_url: str, stack_directory: StackDirectory
 ) -> Iterator[Stack]:
-    """As `shared_stack`, on MongoDB. A module uses one of them: they have the virtual host in common."""
+    """As `shared_stack`, on MongoDB. A module uses only one of them, because both use the same virtual host."""
     for stack in _stack(module_amqp_url, mongodb_storage(module_mongodb_url), stack_directory):
         stack.start()
         yield stack
@@ -73,7 +73,7 @@ MakeStack = Callable[..., Stack]
 def workerless_stack(
     module_amqp_url: str, module_postgres_dsn: str, stack_directory: StackDirectory
 ) -> Iterator[Stack]:
-    """A stack with topology and schema, of which nothing runs: a module starts the gateways that it needs."""
+    """A stack with topology and schema, without running programs: a module starts the gateways that it needs."""
     storage_config = postgresql_storage(module_postgres_dsn)
     set_up(module_amqp_url, storage_config)
     stack = Stack(module_amqp_url, storage_config, stack_directory, name=f"gateway-{secrets.token_hex(4)}")

@@ -31,11 +31,11 @@ class Outcome:
     """How a call ended.
 
     Attributes:
-        code: its status code.
-        message: its status message.
-        responses: all of them; of a write the progress alone.
-        details: the details of its status, by the name of their type.
-        elapsed_s: how long it took.
+        code: the status code.
+        message: the status message.
+        responses: all responses; for a write only its progress.
+        details: the details of the status, by the name of their type.
+        elapsed_s: the duration.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Received, published and acked, by the last response of a call that ended well, else by its status."""
+        """Received, published and acked: from the last response if the call succeeded, else from its status."""
         if self.ok:
             last = self.responses[-1]
             return last.received_count, last.published_count, last.acked_count
@@ -107,7 +107,7 @@ def progress_of(outcome: Outcome) -> Outcome:
 
 
 def check_exhausted(outcome: Outcome, reason: str) -> None:
-    """Checks that a call was shed, and told when to try again."""
+    """Checks that a call was refused with the time to wait before the next try."""
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert outcome.reason == reason
     assert outcome.details["RetryInfo"].retry_delay.ToSeconds() >= 1
@@ -190,7 +190,7 @@ def wait_serving(channel: grpc.Channel) -> None:
 
 
 def contents(count: int, start: int = 0, first_byte: int | None = None) -> pb2.ContentAddRequest:
-    """Returns a message of so many contents."""
+    """Returns a message of `count` contents."""
     return pb2.ContentAddRequest(
         contents=[model_pb2.Content(id=entry_id(number, first_byte)) for number in range(start, start + count)]
     )

@@ -1,4 +1,4 @@
-"""The git program, with nothing of the user's configuration."""
+"""The git program, without the user's configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ IDENTITY = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTE
 
 
 def git(where: Path, *arguments: str | Path, date: int | None = None) -> str:
-    """Runs git in a directory; returns what it prints, without the last line's end."""
+    """Runs git in a directory; returns its output without the newline at the end."""
     environment = {**os.environ, **IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     if date is not None:
         environment["GIT_AUTHOR_DATE"] = f"@{date} +0100"

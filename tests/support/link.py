@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from enum import Enum
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 T = TypeVar("T")
@@ -22,13 +21,13 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class Mode(Enum):
-    """What the link does with what it is given.
+    """What the link does with the bytes that it receives.
 
     Attributes:
-        PASS: hands it on.
-        BLACK_HOLE: holds it, in either direction, until the mode changes; connections stay up, new ones are taken. To
-            the programs that is a network that drops every packet.
-        NO_ANSWER: hands on what the programs say, and holds what they are answered.
+        PASS: passes them on.
+        BLACK_HOLE: holds them, in both directions, until the mode changes; connections stay up, new ones are accepted.
+            To the programs that is a network that drops every packet.
+        NO_ANSWER: passes on the bytes of the programs, and holds the answers.
         REFUSE: new connections are reset at once.
     """
 
@@ -42,20 +41,19 @@ class Link:
     """A proxy on a free port of 127.0.0.1, on a thread of its own. A context manager.
 
     Args:
-        host, port: where it leads to.
-        source: the address of this machine that its connections come from, for example 127.0.0.2: to the server they
-            are those of another host. None for any.
+        host, port: the target.
+        source: the address of this machine from which it connects, for example 127.0.0.2, which looks like another host
+            to the server. None for any.
 
     Attributes:
-        port: where it listens.
-        mode: what it does; may be set at any time.
-        only: the mode is for those connections alone whose programs have said this; None: for all.
-        held_count: how many pieces are held by the mode.
-        made_count: how many connections were made through it.
-        delay_s: how long each piece is held.
-        cut_after_bytes: a connection is reset once so many bytes went through it, in both directions together; None:
-            never.
-        cut_count: how many connections were.
+        port: the port on which it listens.
+        mode: the mode; may be set at any time.
+        only: the mode applies only to connections on which the program has sent these bytes; None for all.
+        held_count: the number of pieces that the mode holds.
+        made_count: the number of connections that were made through it.
+        delay_s: how long each piece is delayed.
+        cut_after_bytes: a connection is reset after this many bytes, in both directions together; None for never.
+        cut_count: the number of connections that were reset for that reason.
     """
 
     def __init__(self, host: str, port: int, source: str | None = None) -> None:
@@ -79,9 +77,7 @@ class Link:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -89,7 +85,7 @@ class Link:
 
     @property
     def connection_count(self) -> int:
-        """The connections that are up."""
+        """The number of open connections."""
         return len(self._connections)
 
     def reset(self) -> int:

@@ -1,4 +1,4 @@
-"""What the fault tests ask in the end: is everything acked stored, and nothing that nobody sent?
+"""The check at the end of fault tests: everything acked is stored, and nothing is stored that nobody sent.
 
 for every key:                   merge(all acked)  <=  what is held  <=  merge(all attempted)
 for preferred origins and urls:  one of the values attempted; None only if none was
@@ -22,10 +22,10 @@ class Call:
     """A write that ended.
 
     Attributes:
-        method: of the interface.
-        arguments: what was sent.
-        acked: whether the write said that all of it is committed.
-        error: what it raised; None where it returned.
+        method: the method of the interface.
+        arguments: its arguments.
+        acked: whether it returned that all of it is committed.
+        error: the raised error; None if it returned.
     """
 
     method: str
@@ -36,10 +36,10 @@ class Call:
 
 @dataclass
 class Checker:
-    """Records writes, through whatever storages and from however many threads, and judges what is held in the end.
+    """Records writes through any storages and from any threads, and checks the stored state in the end.
 
     Attributes:
-        calls: every write that ended, in the order in which they did.
+        calls: every write that ended, in the order of their ends.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Checker:
         self._preferred: dict[Id, set[Id]] = {}
 
     def write(self, storage: ProvenanceStorageInterface, method: str, *arguments: Any) -> bool:
-        """Calls a write method of a storage, and records what was sent and how it ended. Raises what it raises."""
+        """Calls a write method of a storage, and records its arguments and how it ended. Raises what it raises."""
         self._note_attempt(method, arguments)
         error: BaseException | None = None
         acked: bool = False
@@ -66,7 +66,7 @@ class Checker:
         return acked
 
     def record(self, call: Call) -> None:
-        """Records a write that was made in another way than by a call of a storage."""
+        """Records a write that was not made by a call of a storage."""
         self._note_attempt(call.method, call.arguments)
         self._note_end(call)
 
@@ -75,7 +75,7 @@ class Checker:
         return lambda method, *arguments: self.write(storage, method, *arguments)
 
     def check(self, held: ProvenanceStorageInterface) -> None:
-        """Compares what an open storage holds with what was acked and attempted. Fails the test where it differs."""
+        """Compares the rows of an open storage with those acked and attempted. Fails the test if they do not agree."""
         for entity in EntityType:
             _check_sets(entity, *self._entities(entity, held))
         _check_sets("locations", *(s.location_get_all() for s in (self._acked, held, self._attempted)))

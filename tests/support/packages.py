@@ -1,4 +1,4 @@
-"""Packages published past the gateway, and a sender that publishes them and collects their replies."""
+"""Packages that are published without the gateway, and a sender that collects their replies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -38,9 +37,7 @@ class AmqpSender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def publish(self, exchange: str, routing_key: str, body: bytes, **properties: Any) -> str:
@@ -56,7 +53,7 @@ class AmqpSender:
         return correlation_id
 
     def wait_until(self, true: Callable[[], bool], timeout_s: float = REPLY_S) -> None:
-        """Handles what comes in until something is true."""
+        """Handles replies until something is true."""
         deadline = time.monotonic() + timeout_s
         while not true():
             if time.monotonic() > deadline:
@@ -73,7 +70,7 @@ class AmqpSender:
         return self.replies_to(self.publish(exchange, routing_key, body, **properties))[0]
 
     def message_count(self, queue: str) -> int:
-        """Returns how many messages wait in a queue."""
+        """Returns the number of messages that wait in a queue."""
         count: int = self.amqp_channel.queue_declare(queue, passive=True).method.message_count
         return count
 
@@ -120,6 +117,6 @@ def publish(sender: AmqpSender, ids: Iterable[bytes], package_size: int = 100) -
 
 
 def stored_count(storage_config: StorageConfig, ids: Iterable[bytes]) -> int:
-    """Returns how many of some contents a database holds."""
+    """Returns the number of these contents that a database holds."""
     with get_provenance_storage(**storage_config) as storage:
         return len(storage.content_get(ids))

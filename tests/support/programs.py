@@ -1,4 +1,4 @@
-"""Gateways and worker programs as their operator sees them: commands, logs, health, and how they end."""
+"""Gateways and worker programs as an operator sees them: commands, logs, health, exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.polling import TIMEOUT_S, eventually
 
 
 def end_of(program: ChildProgram, timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
-    """Returns exit code and log of a gateway that does not start."""
+    """Waits for the end of a program, and returns its exit code and log."""
     eventually(lambda: not program.alive, "the program ends", timeout_s)
     return program.terminate(), program.log_path.read_text(encoding="utf-8")
 
@@ -41,7 +41,7 @@ def with_path(stub: ProvenanceStorageStub) -> bool:
 
 
 class HealthWatcher:
-    """What the health service says over time."""
+    """The statuses of the health service over time."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.statuses: list[str] = []
@@ -94,6 +94,6 @@ def start_logging_json(stack: Stack) -> None:
 
 
 def records_of(path: Path) -> list[dict[str, Any]]:
-    """Returns the records of a log: every line is one, but for the last where it is being written."""
+    """Returns the records of a JSON log. The last line may be incomplete and is left out."""
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]

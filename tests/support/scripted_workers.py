@@ -1,4 +1,4 @@
-"""Workers that answer as a test tells them to, over a real broker; and a deployment without any."""
+"""Workers that answer as a test says, over a real broker; and changes of its topology."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import pika
@@ -77,15 +76,15 @@ def refusal(request: Request) -> list[Answer]:
 class ScriptedWorkers:
     """Consumes the queues of a virtual host on a thread of its own and connects again when it must.
 
-    What is delivered is acked to the broker at once.
+    Deliveries are acked to the broker at once.
 
     Args:
-        url: of the virtual host.
-        leaves: tells which queues it leaves alone, by name.
+        url: the URL of the virtual host.
+        leaves: returns whether it leaves a queue alone, by its name.
 
     Attributes:
-        script: what is answered to a request; may be set at any time.
-        requests: all that came, in order.
+        script: returns the answers to a request; may be set at any time.
+        requests: all requests, in order.
     """
 
     def __init__(self, url: str, leaves: Callable[[str], bool] = lambda _: False) -> None:
@@ -103,15 +102,13 @@ class ScriptedWorkers:
         assert self._consuming.wait(TIMEOUT_S)
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
 
     def reset(self) -> None:
-        """Forgets what came, and answers in full again."""
+        """Forgets all requests, and answers in full again."""
         self.script = in_full
         self.requests.clear()
 
@@ -160,7 +157,7 @@ def _reply(amqp_channel: BlockingChannel, request: Request, answers: Iterable[An
 
 
 def set_up(amqp_url: str, storage_config: StorageConfig) -> None:
-    """Declares the topology and creates the schema, as the workers' set-up would."""
+    """Declares the topology and creates the schema, as `provgate-workers setup` does."""
     asyncio.run(_declare(amqp_url))
     with local_storage(storage_config, "provenance.rabbitmq") as storage:
         storage.setup({exchange.value: count for exchange, count in RangePolicy().counts.items()})
@@ -175,7 +172,7 @@ async def _declare(amqp_url: str) -> None:
 
 
 def replace_queue(amqp_url: str, name: str, arguments: dict[str, Any]) -> None:
-    """Declares a work queue anew, with other arguments."""
+    """Replaces a work queue by one with other arguments."""
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         amqp_channel = connection.channel()
         amqp_channel.queue_delete(name)

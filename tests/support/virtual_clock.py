@@ -1,4 +1,4 @@
-"""An event loop whose time passes at once: what happens within a minute, and that nothing does, is seen in no time."""
+"""An event loop with a virtual clock: a test can wait for minutes of its time in no real time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Where the loop would wait for a timer, the clock goes on to it instead."""
+    """Moves the clock to the next timer instead of waiting for it."""
 
     now_s = 0.0
 
@@ -34,16 +34,16 @@ class _Loop(asyncio.SelectorEventLoop):
 def run_virtually(test: Coroutine[Any, Any, T]) -> T:
     """Runs a test on a loop with a virtual clock.
 
-    Timers fire in their order, and everything that is ready happens before time passes. So what has not happened after
-    `await asyncio.sleep(n)` is what does not happen in n seconds, however busy the machine is. It is not for tests with
-    threads, processes or sockets: the clock does not wait for them. `InlineThreads` stands for a pool of threads.
+    Timers fire in their order, and everything that is ready happens before time passes. So if something has not
+    happened after `await asyncio.sleep(n)`, it does not happen in n seconds, however busy the machine is. Not for tests
+    with threads, processes or sockets: the clock does not wait for them. `InlineThreads` replaces a pool of threads.
     """
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(test)
 
 
 class InlineThreads:
-    """Stands for a `ThreadPoolExecutor`: does each job at once, on the thread that submits it."""
+    """Replaces a `ThreadPoolExecutor`: runs each job at once, on the thread that submits it."""
 
     def __init__(self, *_arguments: object, **_options: object) -> None:
         pass

@@ -15,11 +15,11 @@ from tests.support.polling import eventually
 
 @dataclass(frozen=True)
 class Probe:
-    """What /healthz or /readyz say.
+    """The answer of /healthz or /readyz.
 
     Attributes:
         ok: whether the status is 200.
-        problems: by the name of the condition, None where it holds.
+        problems: by the name of the condition; None if it holds.
     """
 
     ok: bool

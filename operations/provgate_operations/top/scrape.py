@@ -6,6 +6,7 @@ import http.client
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -68,21 +69,21 @@ def scrape_all(sources: Sequence[Source]) -> list[Scrape]:
 
 
 def _scrape(source: Source) -> Scrape:
-    # Not urllib, which uses the proxies of the environment.
-    connection = http.client.HTTPConnection(source.address, timeout=_TIMEOUT_S)
     samples: dict[str, list[Sample]] = {}
     try:
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            return Scrape(source, time.monotonic(), problem=f"it answers {response.status}")
-        for family in text_string_to_metric_families(response.read(_MAX_BYTES).decode("utf-8")):
+        # Not urllib, which uses the proxies of the environment.
+        with closing(http.client.HTTPConnection(source.address, timeout=_TIMEOUT_S)) as connection:
+            connection.request("GET", "/metrics")
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                return Scrape(source, time.monotonic(), problem=f"it answers {response.status}")
+            text = response.read(_MAX_BYTES).decode("utf-8")
+        for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 samples.setdefault(sample.name, []).append(sample)
+    # HTTPException: also an address that is none.
     except (OSError, http.client.HTTPException) as error:
         return Scrape(source, time.monotonic(), problem=str(error) or type(error).__name__)
     except ValueError:
         return Scrape(source, time.monotonic(), problem="the page has no metrics")
-    finally:
-        connection.close()
     return Scrape(source, time.monotonic(), samples)

@@ -22,6 +22,9 @@ pytestmark = pytest.mark.faults
 # How long an adapter tries again: much longer than a gateway of these tests is away.
 RETRY_S = 120.0
 
+# Much longer than a test waits for the end of a gateway whose calls have finished.
+LONG_GRACE_S = 300.0
+
 
 @pytest.fixture(params=["the same", pytest.param("another", marks=pytest.mark.long)])
 def another(request: pytest.FixtureRequest) -> bool:
@@ -70,7 +73,7 @@ def test_a_write_that_the_end_of_its_gateway_cuts_short_is_sent_to_the_next(syst
 
 
 def test_a_write_in_flight_ends_well_at_the_gateway_that_ends(system: System) -> None:
-    system.start()
+    system.start({"grace": LONG_GRACE_S})
     ids = content_ids(5_000)
     # The adapter does not try again: it is one call.
     with system.writing() as writing:
@@ -93,7 +96,7 @@ def admits_calls(program: GatewayProgram) -> bool:
 def test_calls_in_flight_finish_before_the_end(
     scripted_system: System, scripted_workers: ScriptedWorkers, number: signal.Signals
 ) -> None:
-    program = scripted_system.stack.start_gateway()
+    program = scripted_system.stack.start_gateway(grace=LONG_GRACE_S)
     with connected(program.address) as (channel, stub):
         watcher = HealthWatcher(channel)
         eventually(lambda: watcher.statuses == ["SERVING"], "the watch has begun")

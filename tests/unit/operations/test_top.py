@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from provgate_operations.top.figures import Figures, Latency, figures, first_figures, quantile
-from provgate_operations.top.scrape import Role, Scrape, Source
+from provgate_operations.top.scrape import Role, Scrape, Source, scrape_all
 from provgate_operations.top.view import view
 
 GATEWAY, OTHER = Source(Role.GATEWAY, "one:9464"), Source(Role.GATEWAY, "two:9464")
@@ -68,6 +68,12 @@ def test_a_program_that_does_not_answer_is_shown_beside_the_others() -> None:
     found = figures([gateway(GATEWAY, 1, 0), silent(1)], [gateway(GATEWAY, 2, 7), silent(2)])
     assert found.rates["acked"] == pytest.approx(7)
     assert [program.problem for program in found.programs] == [None, "Connection refused"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:port", "127.0.0.1:1", "[::1"])
+def test_an_address_that_is_wrong_or_does_not_answer_is_a_problem(address: str) -> None:
+    (scrape,) = scrape_all([Source(Role.GATEWAY, address)])
+    assert scrape.problem
 
 
 def test_a_program_that_answers_for_the_first_time_has_no_rate() -> None:
