@@ -172,10 +172,14 @@ def terminal(shared_stack: Stack) -> Iterator[Terminal]:
 
 
 def test_on_a_terminal_it_draws_until_ctrl_c(shared_stack: Stack, terminal: Terminal) -> None:
-    eventually(lambda: probe(shared_stack.gateways[0].metrics_address, "/readyz").ok, "queues were looked at", 30)
+    eventually(lambda: probe(shared_stack.gateways[0].metrics_address, "/readyz").ok, "the queues were inspected")
     with load(shared_stack):
         for part in ("publish to ack", "content_in_directory", "unacked entries", " ms"):
-            eventually(lambda part=part: terminal.shows(part), f"it draws {part!r}", 30)  # type: ignore[misc]  # mypy does not infer it
+            try:
+                eventually(lambda part=part: terminal.shows(part), f"it draws {part!r}")  # type: ignore[misc]  # mypy does not infer it
+            except AssertionError as error:
+                error.add_note(terminal.text[-4000:])
+                raise
     assert terminal.press_ctrl_c() == 0
     # The screen is as it was before.
     assert terminal.shows("\x1b[?1049l")
