@@ -96,6 +96,22 @@ class TestResend:
         assert storage.content_add(make_ids(1))
         assert time.monotonic() - start_s >= 0.8
 
+    @pytest.mark.parametrize(
+        "code",
+        [
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.INTERNAL,
+            grpc.StatusCode.ABORTED,
+        ],
+    )
+    def test_other_failures_are_left_to_the_caller(
+        self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble, code: grpc.StatusCode
+    ) -> None:
+        gateway.faults.append(Fault(code))
+        assert storage.content_add(make_ids(1)) is False
+        assert gateway.seen.calls == ["ContentAdd"]
+
     def test_the_bound(self, open_storage: OpenStorage, gateway: GatewayDouble) -> None:
         gateway.faults += [Fault(UNAVAILABLE)] * 100
         start_s = time.monotonic()

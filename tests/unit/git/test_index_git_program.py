@@ -73,11 +73,13 @@ def test_parents_heads_and_origin(clone: Path) -> None:
 def test_progress_only_grows_and_a_second_run_adds_only_a_new_commit(clone: Path) -> None:
     storage = InMemoryProvenanceStorage()
     seen: list[IndexProgress] = []
-    count = index_repository(clone, storage, URL, progress=seen.append).revisions_done
+    report = index_repository(clone, storage, URL, progress=seen.append)
+    count = report.revisions_done
     for before, after in itertools.pairwise(seen):
         assert before.revisions_done <= after.revisions_done
         assert before.entries_acked <= after.entries_acked <= after.entries_sent
     assert seen[-1].revisions_done == seen[-1].revisions_total == count
+    assert seen[-1].entries_acked == seen[-1].entries_sent == report.entries.total()
     report = index(clone, storage)
     assert (report.revisions_total, report.revisions_known, report.revisions_done) == (count, count, 0)
     assert set(report.entries) == {"origin", "revision_in_origin"}
