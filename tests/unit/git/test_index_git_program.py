@@ -88,6 +88,19 @@ def test_progress_only_grows_and_a_second_run_adds_only_a_new_commit(clone: Path
     assert bytes.fromhex(new) in storage.relation_get_all(RelationType.REV_IN_ORG)
 
 
+def test_a_directory_gets_its_rows_once_for_all_batches_in_flight(tmp_path: Path) -> None:
+    writer, parents = RepositoryWriter(tmp_path / "git"), list[bytes]()
+    for date in range(1, 5):
+        tree = writer.tree({b"d": {b"a": content("a")}, b"new": content(str(date))})
+        parents = [writer.commit(tree, date, parents)]
+    writer.ref(parents[0])
+    bounds = IndexSettings(batch_revisions=1)
+    report = index_repository(writer.path, InMemoryProvenanceStorage(), URL, settings=bounds)
+    # The first revision has a row for the content, the other three have one for the directory.
+    assert report.entries["directory_in_revision"] == 3
+    assert (report.entries["content_in_directory"], report.entries["directory"]) == (1, 1)
+
+
 def test_an_origin_is_preferred_only_where_there_is_none(clone: Path) -> None:
     storage, other = InMemoryProvenanceStorage(), hashlib.sha1(b"other").digest()
     revisions = [bytes.fromhex(line) for line in git(clone, "rev-list", "--all").split()]
