@@ -56,7 +56,6 @@ def parse_address(url: str) -> Address:
 SECTION: Final = "storage"
 SECTION_PATH: Final = "provenance.storage"
 
-_Seconds = Annotated[float, Meta(gt=0)]
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 

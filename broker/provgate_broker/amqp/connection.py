@@ -236,12 +236,20 @@ class AmqpSession:
         """Gives a channel that the broker may close, for one caller at a time.
 
         The broker closes the channel of a passive declaration that fails, and of a declaration that it refuses. The
-        next caller gets a new channel then.
+        next caller gets a new channel then; also after a caller that did not wait for the answer, for example because
+        of a time limit: if that answer closes the channel, it must not look like the answer to the next question.
         """
         async with self._question_lock:
-            if self._question_channel is None or self._question_channel.lost.done():
-                self._question_channel = await self.open_channel()
-            yield self._question_channel
+            amqp_channel, self._question_channel = self._question_channel, None
+            if amqp_channel is None or amqp_channel.lost.done():
+                amqp_channel = await self.open_channel()
+            try:
+                yield amqp_channel
+            except asyncio.CancelledError:
+                if amqp_channel.raw.is_open:
+                    amqp_channel.raw.close()
+                raise
+            self._question_channel = amqp_channel
 
     async def close(self) -> None:
         """Closes the connection, and waits until it has closed."""

@@ -216,11 +216,7 @@ async def may_own_reply_queue(session: AmqpSession) -> bool:
         async with session.question_channel() as amqp_channel:
             queue = (await amqp_channel.declare_queue("", exclusive=True)).queue or ""
             # To consume needs the right to read.
-            await amqp_channel.call(
-                lambda callback: amqp_channel.raw.basic_consume(
-                    queue, lambda *_: None, auto_ack=True, callback=callback
-                )
-            )
+            await amqp_channel.consume(queue, lambda *_: None)
     except ConnectionLostError as error:
         if error.reply_code == ACCESS_REFUSED:
             return False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import Message
 
 from provgate.v1.provenance_storage_pb2 import WithPathRequest
 from provgate.v1.provenance_storage_pb2_grpc import ProvenanceStorageStub
@@ -77,17 +77,25 @@ class GatewaySession:
             self._channel.close()
             raise
 
-    def rpc(self, method: str) -> Callable[..., Any]:
-        """Returns the RPC of a method of the interface: ContentAdd for `content_add`.
+    def call(self, method: str, request: Message | Iterator[Message], timeout_s: float | None) -> Any:
+        """Calls the RPC of a method of the interface: ContentAdd for `content_add`.
 
         Raises:
             StorageClosedError: the session is closed, or belongs to another process.
+            grpc.RpcError: a unary call failed. A streamed one raises it when it is iterated over.
         """
         if self._closed.is_set():
             raise StorageClosedError("the storage was closed")
         if os.getpid() != self._pid:
             raise StorageClosedError("the storage was opened before this process was forked: open it again here")
-        return partial(getattr(self._stub, method.title().replace("_", "")), metadata=self._metadata)
+        try:
+            return getattr(self._stub, method.title().replace("_", ""))(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
+        except ValueError as error:  # gRPC's error for a channel that was closed since the check above.
+            if self._closed.is_set():
+                raise StorageClosedError("the storage was closed") from error
+            raise
 
     def failure(self, error: grpc.RpcError, method: str) -> ProvgateError:
         """Returns the client's error for a call of `method` that ended with `error`."""

@@ -112,7 +112,7 @@ def read_one(session: GatewaySession, method: str, request: Message) -> Any:
     retry = session.retry()
     while True:
         try:
-            return session.rpc(method)(request, timeout=session.settings.read_timeout_s)
+            return session.call(method, request, session.settings.read_timeout_s)
         except grpc.RpcError as error:
             failure = session.failure(error, method)
             if not retry.pause(failure):
@@ -134,7 +134,7 @@ def read(session: GatewaySession, query: Query[Row], *, rows_may_repeat: bool) -
         retry, is_complete = session.retry(), False
         while not is_complete:
             may_repeat = True
-            call = session.rpc(query.method)(request, timeout=session.settings.stream_timeout_s)
+            call = session.call(query.method, request, session.settings.stream_timeout_s)
             try:
                 for response in call:
                     may_repeat = rows_may_repeat

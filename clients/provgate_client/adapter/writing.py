@@ -65,7 +65,7 @@ def _call(session: GatewaySession, kind: EntryKind[E], entries: Iterable[E]) -> 
     """
     settings = session.settings
     feed = RequestFeed(requests_of(kind, entries, settings.message_entries), settings.checkpoint_entries)
-    call = session.rpc(kind.method)(feed, timeout=settings.write_timeout_s)
+    call = session.call(kind.method, feed, settings.write_timeout_s)
     acked_count = 0
     try:
         for response in call:

@@ -2,8 +2,8 @@
 
 import os
 
-# gRPC's C core tells what happens to connections on standard error, where a command says one line of its own. It reads
-# this when it is loaded.
+# gRPC's C core logs failures of connections to standard error, where a command prints one line of its own. The core
+# reads this variable when it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from provgate_client.cli.main import main

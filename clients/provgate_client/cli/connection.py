@@ -120,9 +120,10 @@ def closed_at_interrupt(storage: ProvenanceStorageGrpc, message: str) -> Iterato
             click.echo(message, err=True)
         os._exit(INTERRUPTED_EXIT_CODE)
 
-    # The wakeup fd gets the signal even if the main thread does not wake up to run the handler.
-    handler_before = signal.signal(signal.SIGINT, handle)
+    # The wakeup fd gets the signal even if the main thread does not wake up to run the handler. It is set before the
+    # handler and restored after it, because the handler alone would lose the signal.
     fd_before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+    handler_before = signal.signal(signal.SIGINT, handle)
     threading.Thread(target=wait_for_signal, name="interrupt", daemon=True).start()
     try:
         yield
@@ -132,6 +133,6 @@ def closed_at_interrupt(storage: ProvenanceStorageGrpc, message: str) -> Iterato
         raise
     finally:
         ended.set()
-        signal.set_wakeup_fd(fd_before)
         signal.signal(signal.SIGINT, handler_before)
+        signal.set_wakeup_fd(fd_before)
         signals.close()

@@ -112,6 +112,10 @@ def test_dates_take_the_form_that_msgpack_gives_them(seconds: int, microsecond: 
     assert decode_package(body, CONTENT_ADD) == [row, row]
 
 
+def test_an_empty_package_is_a_package() -> None:
+    assert decode_package(encode_package([]), CONTENT_ADD) == []
+
+
 @given(packages, st.sampled_from(OPERATIONS))
 def test_a_package_in_a_queue_of_another_operation_is_entries_of_that_or_malformed(
     package: tuple[Operation, list[Entry]], other: Operation
@@ -124,9 +128,11 @@ def test_a_package_in_a_queue_of_another_operation_is_entries_of_that_or_malform
 def test_any_bytes_are_entries_or_malformed(body: bytes, operation: Operation) -> None:
     for candidate in (body, b"\x81\xa4data" + body):
         assert claimed_row_count(candidate) >= 0
-        with suppress(MalformedPackageError):
+        try:
             rows = decode_package(candidate, operation)
-            assert decode_package(package_body(encode_rows(rows, operation)), operation) == rows
+        except MalformedPackageError:
+            continue
+        assert decode_package(package_body(encode_rows(rows, operation)), operation) == rows
 
 
 @given(packages, st.data())

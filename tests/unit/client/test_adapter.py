@@ -97,6 +97,27 @@ class TestOpening:
         with storage:
             assert storage.with_path()
 
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda storage: storage.with_path(),
+            lambda storage: storage.content_get([ID]),
+            lambda storage: storage.content_add([ID]),
+        ],
+    )
+    def test_closing_while_a_call_starts(
+        self, storage: ProvenanceStorageGrpc, monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], Any]
+    ) -> None:
+        def close_and_getpid() -> int:
+            # Asked after the check for a closed storage, and before the call.
+            monkeypatch.undo()
+            storage.close()
+            return os.getpid()
+
+        monkeypatch.setattr(os, "getpid", close_and_getpid)
+        with pytest.raises(StorageClosedError):
+            call(storage)
+
     def test_nobody_there(self) -> None:
         storage = ProvenanceStorageGrpc(url="127.0.0.1:1", connect_timeout_s=0.2)
         with pytest.raises(GatewayUnavailableError, match=r"127\.0\.0\.1:1"):

@@ -48,6 +48,7 @@ def test_a_collected_read_is_repeated_after_half_an_answer(
     "fault",
     [
         Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, details=(retry_info(0.01),)),
+        Fault(grpc.StatusCode.DEADLINE_EXCEEDED, details=(retry_info(0.01),)),
         # gRPC itself cancels calls when it sheds load, and so do proxies.
         Fault(grpc.StatusCode.CANCELLED),
     ],

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provgate.v1.provenance_storage_pb2 import WithPathRequest
 from provgate_client.adapter.progress import WriteLedger, WriteProgress
+from provgate_client.adapter.writing import RequestFeed
 from provgate_client.errors import (
     CallError,
     CallTimeoutError,
@@ -30,6 +34,40 @@ from provgate_client.storage import ProvenanceStorageGrpc
 from provgate_storage import EntityType, RelationData, RelationType
 from tests.support.gateway_double import Fault, GatewayDouble, retry_info
 from tests.unit.client.conftest import DATE, UNAVAILABLE, OpenStorage, make_ids
+
+
+def test_a_checkpoint_is_where_all_received_entries_are_acked() -> None:
+    ledger = WriteLedger()
+    assert ledger.start_call() == 0
+    assert ledger.record(WriteProgress(100, 100, 100))
+    assert ledger.record(WriteProgress(300, 300, 299))
+    assert ledger.checkpoint_count == 100
+    assert ledger.start_call() == 100
+    assert not ledger.record(WriteProgress(200, 200, 199))
+    assert ledger.record(WriteProgress(250, 250, 250))
+    assert ledger.checkpoint_count == 350
+    assert ledger.progress == WriteProgress(350, 350, 350)
+
+
+class Meanwhile(threading.Condition):
+    """When a thread would wait, the next of some events happens instead."""
+
+    def __init__(self, *events: Callable[[], None]) -> None:
+        super().__init__()
+        self.events = list(events)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.events.pop(0)()
+        return True
+
+
+def test_a_feed_waits_until_all_its_entries_are_acked_or_it_is_closed() -> None:
+    requests: list[tuple[int, Message]] = [(5, WithPathRequest()) for _ in range(5)]
+    feed = RequestFeed(iter(requests), checkpoint_count=10)
+    feed._condition = meanwhile = Meanwhile(lambda: feed.acked(9), lambda: feed.acked(10), feed.close)
+    assert [request for _, request in requests[:4]] == list(feed)
+    assert not meanwhile.events
+    assert feed.sent_count == 20
 
 
 @given(st.lists(st.lists(st.tuples(*[st.integers(0, 100)] * 3).map(sorted), max_size=5), max_size=5))
@@ -95,6 +133,22 @@ class TestResend:
         start_s = time.monotonic()
         assert storage.content_add(make_ids(1))
         assert time.monotonic() - start_s >= 0.8
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.INTERNAL,
+            grpc.StatusCode.ABORTED,
+        ],
+    )
+    def test_other_failures_are_left_to_the_caller(
+        self, storage: ProvenanceStorageGrpc, gateway: GatewayDouble, code: grpc.StatusCode
+    ) -> None:
+        gateway.faults.append(Fault(code))
+        assert storage.content_add(make_ids(1)) is False
+        assert gateway.seen.calls == ["ContentAdd"]
 
     def test_the_bound(self, open_storage: OpenStorage, gateway: GatewayDouble) -> None:
         gateway.faults += [Fault(UNAVAILABLE)] * 100

@@ -78,6 +78,22 @@ def test_a_directory_with_a_later_date_is_a_frontier_all_the_same_where_its_cont
     assert not added.in_directory
 
 
+def test_a_directory_with_a_date_gets_no_rows_again() -> None:
+    inner: Mapping[bytes, Node] = {b"a": X}
+    added = decided({b"d": inner}, {X: BEFORE}, {tree_id(inner): BEFORE})
+    assert added.frontiers == [(tree_id(inner), b"d")]
+    assert not added.in_directory
+    assert not added.directory_dates
+
+
+def test_a_directory_at_several_paths_gets_its_rows_once() -> None:
+    inner: Mapping[bytes, Node] = {b"a": X, b"b": X}
+    added = decided({b"d": inner, b"e": {b"f": inner, b"new": Z}}, {X: BEFORE})
+    assert set(added.frontiers) == {(tree_id(inner), b"d"), (tree_id(inner), b"e/f")}
+    assert sorted(added.in_directory) == [(X.id, tree_id(inner), b"a"), (X.id, tree_id(inner), b"b")]
+    assert added.in_revision == [(Z.id, b"e/new")]
+
+
 def test_the_root_is_never_a_frontier() -> None:
     root: Mapping[bytes, Node] = {b"a": X}
     added = decided(root, {X: BEFORE}, {tree_id(root): BEFORE})

@@ -73,17 +73,32 @@ def test_parents_heads_and_origin(clone: Path) -> None:
 def test_progress_only_grows_and_a_second_run_adds_only_a_new_commit(clone: Path) -> None:
     storage = InMemoryProvenanceStorage()
     seen: list[IndexProgress] = []
-    count = index_repository(clone, storage, URL, progress=seen.append).revisions_done
+    report = index_repository(clone, storage, URL, progress=seen.append)
+    count = report.revisions_done
     for before, after in itertools.pairwise(seen):
         assert before.revisions_done <= after.revisions_done
         assert before.entries_acked <= after.entries_acked <= after.entries_sent
     assert seen[-1].revisions_done == seen[-1].revisions_total == count
+    assert seen[-1].entries_acked == seen[-1].entries_sent == report.entries.total()
     report = index(clone, storage)
     assert (report.revisions_total, report.revisions_known, report.revisions_done) == (count, count, 0)
     assert set(report.entries) == {"origin", "revision_in_origin"}
     new = commit_file(clone, "new", "new", date=1)
     assert index(clone, storage).revisions_done == 1
     assert bytes.fromhex(new) in storage.relation_get_all(RelationType.REV_IN_ORG)
+
+
+def test_a_directory_gets_its_rows_once_for_all_batches_in_flight(tmp_path: Path) -> None:
+    writer, parents = RepositoryWriter(tmp_path / "git"), list[bytes]()
+    for date in range(1, 5):
+        tree = writer.tree({b"d": {b"a": content("a")}, b"new": content(str(date))})
+        parents = [writer.commit(tree, date, parents)]
+    writer.ref(parents[0])
+    bounds = IndexSettings(batch_revisions=1)
+    report = index_repository(writer.path, InMemoryProvenanceStorage(), URL, settings=bounds)
+    # The first revision has a row for the content, the other three have one for the directory.
+    assert report.entries["directory_in_revision"] == 3
+    assert (report.entries["content_in_directory"], report.entries["directory"]) == (1, 1)
 
 
 def test_an_origin_is_preferred_only_where_there_is_none(clone: Path) -> None:

@@ -136,7 +136,7 @@ def test_three_indexers_may_make_their_steps_in_any_order_and_be_killed(
 
 
 class Life:
-    """An indexer's process: a step before each call, and after so many calls none is made any more."""
+    """An indexer's process: a step before each call, and after a number of calls no further one."""
 
     def __init__(self, turns: Turns, lives: int) -> None:
         self._turns = turns
