@@ -569,3 +569,45 @@ def test_a_package_that_comes_after_the_ranges_were_given_up_goes_back_with_its_
         running.work(10.0)
         assert running.replies == {waiting: 1, late: 1}
         assert (running.broker.acked_count, running.value("in_hand_bytes")) == (2, 0)
+
+
+def test_a_dead_letter_that_is_confirmed_as_the_process_stops_is_followed_by_its_nack() -> None:
+    with scenario() as running:
+        number = running.send(body=b"nonsense", headers={NACK_HEADER: True})
+        running.store()
+        running.process.stop(running.broker.publisher.confirm_next)
+        assert not running.process.has_ended()
+        running.confirm()
+        assert isinstance(running.replies[number], Nack)
+        assert running.broker.acked_count == 1
+
+
+def trouble_and_a_reply(running: Scenario) -> None:
+    """Lets a reply wait for its confirm, and a probe run."""
+    running.send()
+    running.store()
+    running.storage.trouble = Trouble.AWAY
+    running.send(DIRECTORY_ADD)
+    running.store()
+
+
+def test_a_process_that_stops_gives_no_range_up() -> None:
+    with scenario(pause_limit_s=3.0) as running:
+        trouble_and_a_reply(running)
+        running.process.stop()
+        running.process.pass_time(3.1)
+        # The channel is open: its delivery can be acked.
+        running.confirm()
+        assert (running.process.has_ended(), running.broker.acked_count) == (True, 1)
+
+
+def test_a_process_that_stops_does_not_take_ranges_again_that_it_gave_up() -> None:
+    with scenario(pause_limit_s=3.0) as running:
+        trouble_and_a_reply(running)
+        running.process.pass_time(3.1)
+        assert not running.broker.consumer.is_consuming()
+        running.process.stop()
+        running.storage.trouble = Trouble.NONE
+        running.store()
+        assert not running.process.has_ended()
+        assert not running.broker.consumer.is_consuming()
