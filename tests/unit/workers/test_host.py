@@ -236,21 +236,6 @@ class HostMachine(RuleBasedStateMachine):
         if finish:
             self.process.finish_job(0)
         self.poisoned = self.poisoned or bool(self._in_quarantine_hands())
-        self._replace_process()
-
-    @rule(answers=ANSWERS)
-    def process_stops_and_is_replaced(self, answers: list[str]) -> None:
-        self.process.stop()
-        while self.process.job_count:
-            self.process.finish_job(0)
-        self.answer(answers)
-        # A package of the quarantine that waits for its reply alone is acked without.
-        self.reply_lost |= {held.number for held in self._in_quarantine_hands() if self.is_stored(held.number)}
-        self.process.pass_time(6.0)
-        assert self.process.has_ended()
-        self._replace_process()
-
-    def _replace_process(self) -> None:
         self.process.end()
         self.reply_lost |= self.kept
         self.kept.clear()
