@@ -179,6 +179,21 @@ def test_a_suspended_queue_keeps_its_channel_and_a_released_one_gives_its_packag
     run_virtually(test())
 
 
+def test_a_queue_that_is_registered_again_before_its_channel_is_closed_keeps_it() -> None:
+    async def test() -> None:
+        bench = Bench({"a": 0.0})
+        bench.connect()
+        bench.consumer.register()
+        await settled()
+        bench.consumer.release()
+        bench.consumer.register()
+        await settled()
+        assert (bench.log, bench.events) == (["qos 7", "consume a"], [Registered("a")])
+        assert not bench.channels[0].lost.done()
+
+    run_virtually(test())
+
+
 def test_standby_queues_are_left_to_others_on_every_new_connection() -> None:
     async def test() -> None:
         bench = Bench({"a": 0.0, "b": STANDBY_S})

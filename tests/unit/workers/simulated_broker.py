@@ -184,7 +184,11 @@ class SimulatedBroker:
 
 
 class SimulatedConsumer:
-    """Stands for `WorkConsumer`: a wish takes effect a moment later, as with a broker."""
+    """Stands for `WorkConsumer`: a wish takes effect a moment later, as with a broker.
+
+    Attributes:
+        closes_late: whether channels that are released stay open, and deliver, until `close_released` is called.
+    """
 
     def __init__(
         self,
@@ -200,6 +204,8 @@ class SimulatedConsumer:
         self._emit = emit
         self._consuming = dict.fromkeys(delays_s, False)
         self._channels: dict[str, SimulatedChannel] = {}
+        self._released = False
+        self.closes_late = False
         broker.consumer = self
 
     def is_consuming(self) -> bool:
@@ -210,18 +216,31 @@ class SimulatedConsumer:
         await asyncio.Event().wait()
 
     def register(self) -> None:
-        for queue in self._consuming:
-            self._consuming[queue] = True
-            asyncio.get_running_loop().call_soon(self._emit, Registered(queue))
+        self._released = False
+        for queue, consuming in self._consuming.items():
+            if not consuming:
+                self._consuming[queue] = True
+                asyncio.get_running_loop().call_soon(self._emit, Registered(queue))
 
     def suspend(self) -> None:
         for queue in self._consuming:
             asyncio.get_running_loop().call_soon(self._cancel, queue)
 
     def release(self) -> None:
+        self._released = True
+        if not self.closes_late:
+            asyncio.get_running_loop().call_soon(self.close_released)
+
+    def close_released(self) -> None:
+        """Closes the channels, unless their queues are registered again."""
+        if not self._released:
+            return
         for queue in self._consuming:
             self._consuming[queue] = False
-            asyncio.get_running_loop().call_soon(self._close, queue)
+            channel = self._channels.pop(queue, None)
+            if channel is not None and not channel.is_lost:
+                channel.lose()
+            self._emit(TakenBack(queue))
 
     def deliver(self, queue: str) -> None:
         """Delivers what waits in a queue, if it is consumed and as far as the prefetch count allows."""
@@ -237,18 +256,14 @@ class SimulatedConsumer:
         """Reports that the broker took everything back, and that queues are consumed again if they should be."""
         for queue, consuming in self._consuming.items():
             asyncio.get_running_loop().call_soon(self._emit, TakenBack(queue))
-            if consuming:
+            if self._released:
+                self._consuming[queue] = False
+            elif consuming:
                 asyncio.get_running_loop().call_soon(self._emit, Registered(queue))
 
     def _cancel(self, queue: str) -> None:
         self._consuming[queue] = False
         self._emit(Suspended(queue))
-
-    def _close(self, queue: str) -> None:
-        channel = self._channels.pop(queue, None)
-        if channel is not None and not channel.is_lost:
-            channel.lose()
-            self._emit(TakenBack(queue))
 
 
 class SimulatedGetter:

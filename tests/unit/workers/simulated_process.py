@@ -259,9 +259,14 @@ class SimulatedProcess:
         assert not self._task.done(), f"the process ended: {self._task}"
         assert not self.loop_errors, self.loop_errors
 
-    def stop(self) -> None:
-        """Stops it as SIGTERM does; what storage threads have begun must be finished."""
-        self.run(self._stop.set)
+    def stop(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Stops it as SIGTERM does, when `meanwhile` happens; what storage threads have begun must be finished."""
+
+        def stop() -> None:
+            self._stop.set()
+            meanwhile()
+
+        self.run(stop)
 
     def end(self) -> None:
         """Ends it in whatever state it is."""

@@ -43,7 +43,7 @@ def test_a_single_write_is_tried_after_a_probe_and_lets_the_others_go_on() -> No
 
 
 def test_a_write_that_fails_after_a_probe_stops_all_again() -> None:
-    with scenario() as running:
+    with scenario(pause_limit_s=PAUSE_LIMIT_S) as running:
         running.storage.failure = lambda _name, _rows: StorageFullError("full")
         number = running.send()
         running.work(5 * PAUSE_LIMIT_S)
@@ -95,6 +95,6 @@ def test_ranges_are_given_up_after_the_limit_and_taken_again_in_each_outage() ->
             running.work(3 * PAUSE_LIMIT_S)
             assert not running.broker.consumer.is_consuming()
             running.storage.trouble = Trouble.NONE
-            running.work(10.0)
+            running.work(3 * PAUSE_LIMIT_S)
             assert running.broker.consumer.is_consuming()
             assert running.is_stored(number)

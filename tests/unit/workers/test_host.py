@@ -500,3 +500,99 @@ def test_a_process_that_stops_waits_some_seconds_for_replies() -> None:
         running.process.pass_time(5.1)
         assert running.process.has_ended()
         assert running.broker.acked_count == 0
+
+
+def test_a_process_that_stops_waits_for_the_nack_that_follows_a_dead_letter() -> None:
+    with scenario() as running:
+        number = running.send(body=b"nonsense", headers={NACK_HEADER: True})
+        running.process.stop()
+        running.store()
+        running.process.run(running.broker.publisher.confirm_next)
+        # The dead letter is safe, and the nack is not confirmed. Without an ack there would be a second dead letter.
+        assert not running.process.has_ended()
+        running.confirm()
+        assert running.process.has_ended()
+        assert isinstance(running.replies[number], Nack)
+        assert (running.broker.acked_count, running.broker.copies(number)) == (1, 1)
+
+
+def give_up_late(running: Scenario) -> tuple[int, int]:
+    """Lets a process without storage give its ranges up, and delivers a package before the channels are closed.
+
+    Returns the package that waits in memory, and the one that comes late.
+    """
+    running.storage.trouble = Trouble.AWAY
+    waiting = running.send()
+    running.store()
+    running.broker.consumer.closes_late = True
+    running.work(70.0)
+    late = running.send()
+    assert (running.process.batches, running.broker.unsettled_count) == ([], 2)
+    return waiting, late
+
+
+def test_a_package_that_comes_after_the_ranges_were_given_up_is_requeued_when_they_are_taken_again() -> None:
+    with scenario() as running:
+        waiting, late = give_up_late(running)
+        running.storage.trouble = Trouble.NONE
+        running.process.pass_time(5.0)
+        running.store()
+        # No channel was closed: the one that waited is tried, and the late one is with the broker.
+        assert running.process.batches == [(CONTENT_ADD, [0])]
+        assert [held.number for held in running.broker.queues[binding_key(CONTENT_ADD, 0)]] == [late]
+        running.work()
+        assert running.replies == {waiting: 1, late: 1}
+        assert (deferred_count(running), running.value("in_hand_bytes")) == (0, 0)
+
+
+def test_a_package_that_comes_after_the_ranges_were_given_up_goes_back_with_its_channel() -> None:
+    with scenario() as running:
+        waiting, late = give_up_late(running)
+        running.process.run(running.broker.consumer.close_released)
+        assert (running.broker.unsettled_count, running.value("in_hand_bytes")) == (0, 0)
+        running.storage.trouble = Trouble.NONE
+        running.work(10.0)
+        assert running.replies == {waiting: 1, late: 1}
+        assert (running.broker.acked_count, running.value("in_hand_bytes")) == (2, 0)
+
+
+def test_a_dead_letter_that_is_confirmed_as_the_process_stops_is_followed_by_its_nack() -> None:
+    with scenario() as running:
+        number = running.send(body=b"nonsense", headers={NACK_HEADER: True})
+        running.store()
+        running.process.stop(running.broker.publisher.confirm_next)
+        assert not running.process.has_ended()
+        running.confirm()
+        assert isinstance(running.replies[number], Nack)
+        assert running.broker.acked_count == 1
+
+
+def trouble_and_a_reply(running: Scenario) -> None:
+    """Lets a reply wait for its confirm, and a probe run."""
+    running.send()
+    running.store()
+    running.storage.trouble = Trouble.AWAY
+    running.send(DIRECTORY_ADD)
+    running.store()
+
+
+def test_a_process_that_stops_gives_no_range_up() -> None:
+    with scenario(pause_limit_s=3.0) as running:
+        trouble_and_a_reply(running)
+        running.process.stop()
+        running.process.pass_time(3.1)
+        # The channel is open: its delivery can be acked.
+        running.confirm()
+        assert (running.process.has_ended(), running.broker.acked_count) == (True, 1)
+
+
+def test_a_process_that_stops_does_not_take_ranges_again_that_it_gave_up() -> None:
+    with scenario(pause_limit_s=3.0) as running:
+        trouble_and_a_reply(running)
+        running.process.pass_time(3.1)
+        assert not running.broker.consumer.is_consuming()
+        running.process.stop()
+        running.storage.trouble = Trouble.NONE
+        running.store()
+        assert not running.process.has_ended()
+        assert not running.broker.consumer.is_consuming()

@@ -151,3 +151,48 @@ def test_what_is_committed_and_not_answered_is_acked_when_the_process_ends() -> 
         running.process.pass_time(5.1)
         assert running.process.has_ended()
         assert (running.replies, running.broker.copies(committed)) == ({}, 0)
+
+
+def test_one_that_is_not_settled_when_the_process_ends_stays_with_the_broker() -> None:
+    with scenario(package_max_bytes=100) as running:
+        refused = running.quarantine("a", row_count=10)
+        running.process.pass_time(CHECK_MAX_S)
+        running.process.stop()
+        running.process.pass_time(5.1)
+        # Its dead letter may not be safe.
+        assert running.process.has_ended()
+        assert (running.broker.acked_count, running.broker.copies(refused)) == (0, 1)
+
+
+def test_none_is_taken_if_the_batch_that_it_waits_for_ends_in_trouble() -> None:
+    with scenario() as running:
+        running.send()
+        running.quarantine("a")
+        running.process.pass_time(CHECK_MAX_S)
+        running.storage.failure = lambda _name, _rows: StorageFullError("full")
+        running.store()
+        assert waiting_count(running) == 1
+
+
+def test_trouble_while_one_is_stored_stops_all_writes() -> None:
+    with scenario() as running:
+        running.storage.failure = lambda _name, _rows: StorageFullError("full")
+        running.quarantine("a")
+        running.process.pass_time(CHECK_MAX_S)
+        running.store()
+        assert running.process.report().storage_problem == "full"
+        running.send()
+        assert running.process.batches == []
+
+
+def test_none_is_taken_while_an_operation_stalls() -> None:
+    with scenario() as running:
+        running.storage.failure = lambda name, _: StorageLockedError("locked") if name != "content" else None
+        running.send(EARLY)
+        running.work(1.0)
+        quarantined = running.quarantine("a")
+        running.work(3 * CHECK_MAX_S)
+        assert waiting_count(running) == 1
+        running.storage.failure = lambda _name, _rows: None
+        running.work(3 * CHECK_MAX_S)
+        assert running.is_stored(quarantined)

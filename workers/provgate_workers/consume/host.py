@@ -134,8 +134,7 @@ class RangeHost:
         while True:
             self._handle(await self._events.get())
             # What came with the same read of a socket goes into the same batch.
-            while not self._events.empty():
-                self._handle(self._events.get_nowait())
+            self._handle_waiting()
             if self._taking:
                 for deferred in self._memory.requeues(asyncio.get_running_loop().time()):
                     deferred.requeue()
@@ -143,6 +142,10 @@ class RangeHost:
             if self._breaker.awaits_write and self._scheduler.is_idle:
                 # Nothing waits that could be tried: the probe is enough.
                 self._breaker.note(None)
+
+    def _handle_waiting(self) -> None:
+        while not self._events.empty():
+            self._handle(self._events.get_nowait())
 
     def _handle(self, event: Event) -> None:  # noqa: C901  # one case an event
         match event:
@@ -254,11 +257,13 @@ class RangeHost:
         try:
             async with asyncio.timeout(_REPLIES_OUT_S):
                 await self._outbox.drained()
+                while not self._events.empty():
+                    # A delivery ack follows a confirm, or a nack, which is sent and confirmed too.
+                    self._handle_waiting()
+                    await self._outbox.drained()
         except TimeoutError:
             logger.warning("not all replies went out", extra={"action": "workers.drain"})
-        # The last replies are confirmed, and their deliveries are not acked yet.
-        while not self._events.empty():
-            self._handle(self._events.get_nowait())
+        self._handle_waiting()
         self._settlement.ack_quarantine()
 
 

@@ -98,7 +98,9 @@ class Outbox:
 
     async def drained(self) -> None:
         """Waits until every message is confirmed."""
-        await self._empty.wait()
+        # One may be sent between the last confirm and the end of the wait.
+        while self._sending:
+            await self._empty.wait()
 
     def send(self, message: Message, *, expendable: bool) -> None:
         """Publishes a message now or when there is a connection.
