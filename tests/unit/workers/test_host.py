@@ -235,7 +235,9 @@ class HostMachine(RuleBasedStateMachine):
         # What it had published may arrive; what it had begun to store may be committed.
         if finish:
             self.process.finish_job(0)
-        self.poisoned = self.poisoned or bool(self._in_quarantine_hands())
+        # Its successor takes a package that a lost connection gave back for one that killed its program.
+        returned = any(held.delivery_count for held in self.broker.queues[QUARANTINE_QUEUE])
+        self.poisoned = self.poisoned or returned or bool(self._in_quarantine_hands())
         self.process.end()
         self.reply_lost |= self.kept
         self.kept.clear()
