@@ -58,9 +58,9 @@ def main(
 ) -> None:
     """Serve provgate.v1.ProvenanceStorage over gRPC.
 
-    Writes go to the workers over RabbitMQ, reads come from the local storage. The section provenance.rabbitmq of
-    the configuration file names both; gateway and workers share it. The options below are those of the section
-    provenance.gateway.
+    Writes go to the workers over RabbitMQ. Reads come from the local storage. Gateway and workers read both from the
+    section provenance.rabbitmq of the configuration file, and the gateway reads provenance.gateway too. The options
+    below override the file.
 
     On SIGTERM and SIGINT calls in flight have --grace seconds to finish.
     """

@@ -116,7 +116,10 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
 
     wait_per_batch_s: Annotated[
         float,
-        Meta(ge=0, description="Seconds without progress for each unacked package, if that is more than wait_min."),
+        Meta(
+            ge=0,
+            description="Seconds without progress allowed for each unacked package. The longer of their sum and wait_min applies.",
+        ),
     ] = field(default=10.0, name="wait_per_batch")
 
     first_message_wait_s: Annotated[
@@ -129,7 +132,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
             ge=1,
             description="Maximum concurrent calls of each class (writes, unary reads, reads by id, listings), "
             "including waiting ones. One caller (a principal, or the peer's address) may use at most three quarters of "
-            "this bound and of those below, and less while others call.",
+            "this limit, of unary_reads, by_id_reads and listings, and less while others call.",
         ),
     ] = 1000
 
@@ -170,15 +173,15 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     ] = 10
 
     streamed_read_wait_s: Annotated[
-        float, Meta(ge=0, description="Seconds that a read by id or a listing may wait for a free place.")
+        float, Meta(ge=0, description="Seconds that a read by id or a listing may wait for its turn.")
     ] = field(default=5.0, name="streamed_read_wait")
 
     streamed_read_idle_s: Annotated[
         float,
         Meta(
             gt=0,
-            description="Seconds that a read by id or a listing may wait for its client in total. The client earns "
-            "further seconds by streamed_read_rate.",
+            description="Seconds that a read by id or a listing may wait for its client in total. Each "
+            "streamed_read_rate bytes that the client reads add one second.",
         ),
     ] = field(default=60.0, name="streamed_read_idle")
 

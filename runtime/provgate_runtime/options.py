@@ -179,7 +179,8 @@ def _click_type(hint: Any) -> tuple[click.ParamType[Any] | None, msgspec.Meta | 
     meta = None
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
-        meta = next((extra for extra in extras if isinstance(extra, msgspec.Meta)), None)
+        # The type of a field may have a `Meta` of its own, which comes before the field's.
+        meta = next((extra for extra in reversed(extras) if isinstance(extra, msgspec.Meta)), None)
     if get_origin(hint) in (Union, types.UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
         hint = members[0] if len(members) == 1 else None

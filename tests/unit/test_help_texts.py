@@ -38,3 +38,15 @@ def test_no_name_is_cut(program: str) -> None:
         whole = words(command, parent, 10_000)
         for width in range(60, 121):
             assert words(command, parent, width) - whole == set(), f"{command.name} at {width}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_option_has_a_description(program: str) -> None:
+    root = click.Context(PROGRAMS[program], info_name=program)
+    options = [
+        (command.name, option.opts)
+        for command, _ in commands(PROGRAMS[program], root)
+        for option in command.params
+        if isinstance(option, click.Option) and not (option.help or "").partition("[default")[0].strip()
+    ]
+    assert options == []

@@ -24,7 +24,14 @@ def config() -> None:
 
 @config.command()
 @config_option
-@click.option("--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="Format of the output.",
+)
 @click.pass_context
 def show(context: click.Context, /, config_path: Path | None, output_format: str) -> None:
     """Print the value of every setting and its source.

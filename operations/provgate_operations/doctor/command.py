@@ -31,7 +31,14 @@ _INDENT: Final = " " * 10
     epilog="Exit codes: 0 nothing is wrong; 1 there are warnings; 2 something is broken.",
 )
 @config_option
-@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the output.",
+)
 @click.option(
     "--timeout",
     "timeout_s",

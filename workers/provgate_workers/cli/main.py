@@ -58,7 +58,7 @@ def main() -> None:
 @setting_options(RabbitMqSettings, ENV_PREFIX)
 @click.pass_context
 def setup(context: click.Context, /, **_options: object) -> None:
-    """Create the schema in the database, and exchanges and queues on the broker.
+    """Create schema, exchanges and queues.
 
     You can run it again at any time: what exists stays. It puts a changed range count (`provenance.rabbitmq.ranges`)
     into force, and refuses it while queues of the old count hold packages or have consumers. It waits for a database or
