@@ -118,7 +118,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         float,
         Meta(
             ge=0,
-            description="Seconds without progress allowed for each unacked package. The longer of their sum and wait_min applies.",
+            description="Seconds without progress for each unacked package; their sum applies if it exceeds wait_min.",
         ),
     ] = field(default=10.0, name="wait_per_batch")
 
