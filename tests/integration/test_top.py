@@ -129,7 +129,7 @@ class Terminal:
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self._main, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
-        # The variables count before the terminal's own size, and pytest's processes set them.
+        # Under pytest-xdist the program would otherwise draw for 80 columns and 25 lines.
         environment = environment | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"}
         self.process = subprocess.Popen(
             arguments, env=environment, stdin=end, stdout=end, stderr=end, start_new_session=True
